@@ -24,7 +24,7 @@ def auc(truth: Floats, score: Floats) -> float:
     n_pos, n_neg = int(positives.sum()), int((~positives).sum())
     if not n_pos or not n_neg:
         return float("nan")
-    values, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     ranks = (ends - (counts - 1) / 2.0)[inverse]
     return float((ranks[positives].sum() - n_pos * (n_pos + 1) / 2) / (n_pos * n_neg))
