@@ -9,40 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .kinds import Column, Kind
+
+__all__ = ["Array", "Bools", "Column", "Floats", "Frame", "Ints", "Kind"]
+
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-
-class Kind(StrEnum):
-    """What a field or a feature holds."""
-
-    ID = "id"
-    CAT = "cat"
-    NUM = "num"
-    FLAG = "flag"
-    TIME = "time"
-    TEXT = "text"
-
-    @property
-    def is_text(self) -> bool:
-        """Whether values are held as `str`."""
-        return self in (Kind.ID, Kind.CAT, Kind.TEXT)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """Name and kind of a column: of a feature vector, a request, an event table."""
-
-    name: str
-    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,391 @@
+"""A model: what is asked, from which features, what the truth is, and the rules it lives under."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from icekeel.core.errors import Fault, IcekeelError, nearest
+from icekeel.core.kinds import Kind
+from icekeel.core.time import DAY, parse_duration
+
+from . import nodes
+from .expressions import Id, Num, lift
+from .features import FeaturesMeta
+from .nodes import EventField, Invalid, Node, Outcome, RequestField, shallow, walk
+from .tables import RequestMeta
+
+Error = Literal["log_loss", "mape", "mae", "rmse"]
+ERRORS = ("log_loss", "mape", "mae", "rmse")
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Past requests: a Parquet file of request fields and the time each was asked."""
+
+    source: str
+    asked_at: str
+
+
+def table_of(request: Any, source: str, *, asked_at: str) -> History:
+    """Past requests from a file relative to the project.
+
+    Args:
+        request: The request class whose fields the file's columns are.
+        source: A Parquet, CSV or JSON-lines file, or a glob.
+        asked_at: Column that tells when the question was asked.
+    """
+    del request  # stated for the reader; the model checks the columns against its own request
+    return History(source, asked_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """A tolerance of error, stated as money a year."""
+
+    per_year: float
+    error_point: float
+
+    @property
+    def tolerance(self) -> float:
+        """The same in units of the error: one error point is 0.01."""
+        return self.per_year / self.error_point * 0.01
+
+
+def usd_per_year(amount: float, *, error_point: float) -> Money:
+    """How much error may be given away for simplicity.
+
+    Args:
+        amount: Dollars a year that a simpler model may cost.
+        error_point: Dollars a year that 0.01 of error costs.
+    """
+    return Money(amount, error_point)
+
+
+@dataclass(frozen=True, slots=True)
+class Simplest:
+    """Choose the simplest rung whose error lies within a tolerance of the best."""
+
+    within: Money
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Postprocessor: the answer is never below this expression over the request."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTo:
+    """Postprocessor: the answer is a multiple of `step`, the nearest one."""
+
+    step: float
+
+
+def floor(value: Num | float) -> Floor:
+    """Never answer below `value`, an expression over the request."""
+    return Floor(lift(value))
+
+
+def round_to(step: float) -> RoundTo:
+    """Answer in multiples of `step`."""
+    return RoundTo(step)
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What follows an answer that is a probability, and what its two mistakes cost.
+
+    The action is taken where it is cheaper: `p * missed > (1 - p) * false`, that is above
+    `false / (false + missed)` (Elkan 2001, "The foundations of cost-sensitive learning", eq. 2).
+
+    Attributes:
+        name: What is done: `warn`.
+        missed: Cost of not acting when the target comes true.
+        false: Cost of acting when it does not.
+    """
+
+    name: str
+    missed: float
+    false: float
+
+    @property
+    def threshold(self) -> float:
+        """The probability above which acting is cheaper."""
+        return self.false / (self.false + self.missed)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The guard's policy: no answer; the caller gets HTTP 422 with the code, a person decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The guard's policy: answer, with the verdict in the answer and in the journal."""
+
+
+def refuse() -> Refuse:
+    """Refuse a request unlike anything in the training data (HTTP 422)."""
+    return Refuse()
+
+
+def mark() -> Mark:
+    """Answer it, and say that it is unlike anything in the training data."""
+    return Mark()
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A check of each request against what the training data hold.
+
+    Attributes:
+        budget: Share of ordinary requests that may be flagged, all kinds of check together.
+        otherwise: What happens to a flagged request.
+    """
+
+    budget: float = 0.01
+    otherwise: Refuse | Mark = field(default_factory=Mark)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """How a challenger with other features becomes champion: a split test on the cost or error.
+
+    Attributes:
+        unit: Request field whose value decides the arm.
+        share: Part of the traffic that the challenger gets.
+        alpha: Chance of promoting a challenger that is no better, however often one looks.
+        minimum_days, maximum_days: No promotion before, a decision at the latest after.
+    """
+
+    unit: Any
+    share: float = 0.2
+    alpha: float = 0.05
+    minimum_days: int = 3
+    maximum_days: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Retrain:
+    """When the champion's rung is fitted again, and how the new version is judged.
+
+    Attributes:
+        every: `month`, `week`, or a duration.
+        on_alarm: Whether an alarm about the model's error also retrains.
+        margin: A retrained version is promoted when paired answers in shadow show that its cost is not
+            worse than the champion's by more than this share.
+        alpha: Chance of promoting one that is worse by more than the margin.
+    """
+
+    every: str = "month"
+    on_alarm: bool = True
+    margin: float = 0.02
+    alpha: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What monitoring may cost.
+
+    Attributes:
+        false_alarms_per_year: The one budget that all detectors of the model share.
+    """
+
+    false_alarms_per_year: float = 4.0
+
+
+class Model:
+    """A model of the project.
+
+    Args:
+        name: Name in paths and the registry.
+        request: What a caller sends.
+        features: The feature set.
+        baseline: A smaller feature set, of the notebook kind; trained beside to tell what the features
+            are worth, and the first champion where a rollout is declared.
+        history: Past requests.
+        target: Expression over outcomes; a flag makes a classifier, a number a regressor.
+        error: `log_loss` for flags; `mape`, `mae` or `rmse` for numbers.
+        choose: How much error simplicity is worth.
+        after: Postprocessors, in order.
+        action: What follows an answer, and what mistakes cost (flags only).
+        guard, rollout, retrain, watch: See their classes.
+    """
+
+    def __init__(  # noqa: PLR0913  (keyword-only beyond the third)
+        self,
+        name: str,
+        request: Any,
+        features: Any,
+        *,
+        history: History,
+        target: Num,
+        error: str,
+        choose: Simplest,
+        baseline: Any = None,
+        after: list[Floor | RoundTo] | tuple[Floor | RoundTo, ...] = (),
+        action: Act | None = None,
+        guard: Guard | None = None,
+        rollout: Rollout | None = None,
+        retrain: Retrain | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        self.name = name
+        self.request = request
+        self.features = features
+        self.baseline = baseline
+        self.history = history
+        self.target: Node = lift(target)
+        self.error = error
+        self.choose = choose
+        self.after = tuple(after)
+        self.action = action
+        self.guard = guard
+        self.rollout = rollout
+        self.retrain = retrain
+        self.watch = watch or Watch()
+
+    @property
+    def task(self) -> Literal["number", "probability"]:
+        """Whether answers are probabilities of a flag or numbers."""
+        return "probability" if self.target.kind is Kind.FLAG else "number"
+
+    @property
+    def outcome(self) -> Outcome:
+        """The one outcome that the target is made of."""
+        return next(node for node in shallow(self.target) if isinstance(node, Outcome))
+
+    def faults(self) -> list[Fault]:
+        """Everything that cannot hold in this definition."""
+        where = f'Model "{self.name}"'
+        found: list[Fault] = []
+        if not (isinstance(self.name, str) and self.name.isidentifier()):
+            found.append(Fault("bad_name", "a model's name is an identifier", where, repr(self.name)))
+        if not isinstance(self.request, RequestMeta):
+            return [
+                *found,
+                Fault(
+                    "bad_request", "the second argument is a Request class", where, repr(self.request)[:60]
+                ),
+            ]
+        for given in (self.features, self.baseline):
+            if given is not None and not isinstance(given, FeaturesMeta):
+                found.append(Fault("bad_features", "features= is a Features class", where, repr(given)[:60]))
+            elif given is not None:
+                found += self._features_fit(where, given)
+        found += self._target_faults(where)
+        found += self._error_faults(where)
+        found += self._policy_faults(where)
+        return found
+
+    def _features_fit(self, where: str, features: FeaturesMeta) -> list[Fault]:
+        if not features.icekeel_features:
+            return [Fault("no_features", f"{features.__name__} has no features", where)]
+        found = []
+        for feature in features.icekeel_features:
+            for node in walk(feature.node):
+                if isinstance(node, RequestField) and node.request != self.request.__name__:
+                    place = f"{features.__name__}.{feature.name}"
+                    found.append(
+                        Fault(
+                            "foreign_request",
+                            "a field of another request",
+                            place,
+                            f"{node.request}.{node.name}",
+                        )
+                    )
+            if any(isinstance(node, EventField) for node in shallow(feature.node)):
+                place = f"{features.__name__}.{feature.name}"
+                hint = 'aggregate it: Table.where(...).last("7d").column.mean()'
+                found.append(
+                    Fault("bare_event_column", "an event column stands outside a window", place, hint=hint)
+                )
+        return found
+
+    def _target_faults(self, where: str) -> list[Fault]:
+        found = [fault for node in walk(self.target) if isinstance(node, Invalid) for fault in node.faults]
+        outcomes = {node for node in shallow(self.target) if isinstance(node, Outcome)}
+        if not found and len(outcomes) != 1:
+            hint = 'Results.where(id=Request.id).within("30d").price.latest(absent=ik.UNKNOWN)'
+            found.append(
+                Fault(
+                    "bad_target",
+                    "target= is made of one outcome",
+                    where,
+                    f"{len(outcomes)} outcomes",
+                    hint=hint,
+                )
+            )
+        for outcome in outcomes:
+            if not outcome.keyed.keys:
+                found.append(Fault("bad_target", "an outcome is found by a key of the request", where))
+        return found
+
+    def _error_faults(self, where: str) -> list[Fault]:
+        allowed = ("log_loss",) if self.task == "probability" else ("mape", "mae", "rmse")
+        if self.error in allowed or self._target_faults(where):
+            return []
+        what = f"this error does not fit a {self.target.kind} target"
+        return [
+            Fault(
+                "bad_error",
+                what,
+                where,
+                repr(self.error),
+                ", ".join(allowed),
+                nearest(str(self.error), allowed),
+            )
+        ]
+
+    def _policy_faults(self, where: str) -> list[Fault]:
+        found = []
+        tolerance = self.choose.within.tolerance if self.choose.within.error_point else math.nan
+        if not (math.isfinite(tolerance) and tolerance >= 0):
+            found.append(
+                Fault("bad_money", "a tolerance needs an amount >= 0 and an error point above 0", where)
+            )
+        if self.action is not None and (
+            self.task != "probability" or min(self.action.missed, self.action.false) <= 0
+        ):
+            found.append(Fault("bad_action", "an action needs a flag target and two costs above 0", where))
+        if self.guard is not None and not 0 < self.guard.budget < 1:
+            found.append(
+                Fault("bad_guard", "budget= is a share of requests", where, repr(self.guard.budget), "0 to 1")
+            )
+        if self.rollout is not None:
+            found += self._rollout_faults(where, self.rollout)
+        if self.retrain is not None and self.retrain.every not in ("month", "week"):
+            found += _duration_faults(f"{where}, retrain", self.retrain.every)
+        for step in self.after:
+            if isinstance(step, RoundTo) and not step.step > 0:
+                found.append(Fault("bad_step", "round_to= needs a step above 0", where, repr(step.step)))
+            if isinstance(step, Floor) and any(
+                not isinstance(n, RequestField | nodes.Literal) for n in walk(step.node)
+            ):
+                found.append(Fault("bad_floor", "floor= is a field of the request or a number", where))
+        return found
+
+    def _rollout_faults(self, where: str, rollout: Rollout) -> list[Fault]:
+        found = []
+        if not isinstance(rollout.unit, Id) or not isinstance(rollout.unit.node, RequestField):
+            found.append(Fault("bad_unit", "unit= is an Id field of the request", f"{where}, rollout"))
+        if not 0 < rollout.share < 1:
+            found.append(
+                Fault("bad_share", "share= lies between 0 and 1", f"{where}, rollout", repr(rollout.share))
+            )
+        return found
+
+
+def _duration_faults(where: str, text: str) -> list[Fault]:
+    try:
+        if parse_duration(text) < DAY:
+            return [
+                Fault("bad_duration", "retraining more than daily is not offered", where, text, "1d or more")
+            ]
+    except IcekeelError as error:
+        fault = error.faults[0]
+        return [Fault(fault.code, fault.what, where, fault.got, 'month, week, or days: "10d"', fault.hint)]
+    return []

@@ -1,0 +1,141 @@
+"""Reading a project file: every definition in it, or every fault at once."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from icekeel.core.errors import Fault, ProjectError
+
+from .features import FeaturesMeta
+from .model import Model
+from .tables import EventsMeta, EventTable, RequestMeta
+
+PROJECT_FILE = "project.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The definitions of a project.
+
+    Attributes:
+        folder: Where the project file lies; sources are relative to it.
+        tables: Event tables by name.
+        models: Models by name.
+    """
+
+    folder: Path
+    tables: Mapping[str, EventTable]
+    models: Mapping[str, Model]
+
+
+def load_project(folder: Path) -> Project:
+    """Read `folder/project.py`. Nothing is opened, started or computed.
+
+    Raises:
+        ProjectError: with every fault found, each with its line.
+    """
+    path = folder / PROJECT_FILE
+    if not path.is_file():
+        raise ProjectError(
+            Fault("no_project", "there is no project file", str(path), hint="icekeel init FOLDER writes one")
+        )
+    module = _execute(path)
+    return read_project(module, folder, _lines(path))
+
+
+def _execute(path: Path) -> ModuleType:
+    name = f"icekeel_project_{abs(hash(path.resolve()))}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ProjectError(Fault("no_project", "the project file cannot be read", str(path)))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a process boundary: the user's own code runs here
+        where = path.name
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = frames[-1].lineno if frames else getattr(error, "lineno", None)
+        if line:
+            where += f":{line}"
+        del sys.modules[name]
+        raise ProjectError(Fault("broken_project", f"{type(error).__name__}: {error}", where)) from error
+    return module
+
+
+def read_project(module: ModuleType, folder: Path, lines: Mapping[str, int] | None = None) -> Project:
+    """The definitions found in a module.
+
+    Raises:
+        ProjectError: with every fault found.
+    """
+    lines = lines or {}
+    values = list({id(value): value for value in vars(module).values()}.values())
+    events = [value for value in values if isinstance(value, EventsMeta) and "icekeel_table" in vars(value)]
+    requests = [
+        value for value in values if isinstance(value, RequestMeta) and "icekeel_fields" in vars(value)
+    ]
+    features = [value for value in values if isinstance(value, FeaturesMeta) and value.icekeel_features]
+    models = [value for value in values if isinstance(value, Model)]
+    faults: list[Fault] = []
+    owners: list[RequestMeta | EventsMeta | FeaturesMeta] = [*requests, *events, *features]
+    for owner in owners:
+        faults += owner.icekeel_faults
+    for model in models:
+        faults += model.faults()
+    names = [model.name for model in models]
+    faults += [
+        Fault("twice", "two models have one name", name) for name in {n for n in names if names.count(n) > 1}
+    ]
+    if not models:
+        faults.append(
+            Fault("no_model", "the project has no model", module.__name__, hint="name = ik.Model(...)")
+        )
+    if faults:
+        raise ProjectError(*(_with_line(fault, lines) for fault in dict.fromkeys(faults)))
+    tables = {owner.icekeel_table.name: owner.icekeel_table for owner in events}
+    return Project(folder, tables, {model.name: model for model in models})
+
+
+def _lines(path: Path) -> dict[str, int]:
+    """Line of each class, of each name in a class body and of each model: `Features.load` -> 41."""
+    lines: dict[str, int] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            lines[node.name] = lines[f"class {node.name}"] = node.lineno
+            for inner in node.body:
+                for name in _names(inner):
+                    lines[f"{node.name}.{name}"] = inner.lineno
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and node.value.args:
+            first = node.value.args[0]
+            if isinstance(first, ast.Constant):
+                lines[f'Model "{first.value!s}"'] = node.lineno
+    return lines
+
+
+def _names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef):
+        return [node.name]
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.AnnAssign):
+        targets = [node.target]
+    elif isinstance(node, ast.Assign):
+        targets = [name for target in node.targets for name in getattr(target, "elts", [target])]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _with_line(fault: Fault, lines: Mapping[str, int]) -> Fault:
+    place = fault.where.split(":")[0].split(",")[0].strip()
+    while place and place not in lines and "." in place:
+        place = place.rpartition(".")[0]
+    if place not in lines:
+        return fault
+    where = f"{PROJECT_FILE}:{lines[place]} {fault.where}"
+    return Fault(fault.code, fault.what, where, fault.got, fault.allowed, fault.hint)

@@ -1,0 +1,318 @@
+"""Requests and events: classes whose annotations are their fields.
+
+Access on the class gives expressions (`Quote.colors`), an instance is one row of test data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+from icekeel.core.errors import Fault, nearest
+from icekeel.core.kinds import Kind
+
+from .expressions import KINDS, Expression, Flag, expression, invalid, lift
+from .fields import Field, Limits
+from .nodes import EventField, Node, RequestField
+from .windows import Reference, Selection, keyed
+
+_RESERVED = {
+    "count",
+    "minutes_since",
+    "hours_since",
+    "days_since",
+    "where",
+    "of",
+    "asked_at",
+    "available_at",
+    "deleted",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A condition every row of an event table must meet, with the sentence that says so."""
+
+    sentence: str
+    condition: Node
+
+
+_RowCheck = TypeVar("_RowCheck", bound=Callable[[Any], Flag])
+
+
+def rule(sentence: str) -> Callable[[_RowCheck], _RowCheck]:
+    """Make a row rule of a function in the class body; rows that break it go to quarantine.
+
+    A row for which the condition is null passes: missing values are the business of `optional`.
+    """
+
+    def mark(check: _RowCheck) -> _RowCheck:
+        check._icekeel_rule = sentence  # type: ignore[attr-defined]
+        return check
+
+    return mark
+
+
+def _read_fields(owner: type, namespace: Mapping[str, Any]) -> tuple[dict[str, Field], list[Fault]]:
+    fields: dict[str, Field] = {}
+    faults: list[Fault] = []
+    try:
+        hints = get_type_hints(owner)
+    except NameError as error:
+        return {}, [Fault("unknown_type", str(error), owner.__name__)]
+    for name, annotation in hints.items():
+        if name.startswith("_") or annotation is ClassVar:
+            continue
+        where = f"{owner.__name__}.{name}"
+        kind = KINDS.get(annotation)
+        limits = namespace.get(name, Limits())
+        if kind is None:
+            allowed = ", ".join(f"ik.{cls.__name__}" for cls in KINDS)
+            faults.append(Fault("unknown_type", "not a field type", where, str(annotation), allowed))
+        elif not isinstance(limits, Limits):
+            allowed = "ik.between, ik.at_least, ik.at_most, ik.one_of, ik.optional, ik.private"
+            faults.append(Fault("bad_limits", "not a limit of a field", where, repr(limits)[:60], allowed))
+        elif name in _RESERVED:
+            faults.append(Fault("reserved_name", "this name has a meaning in Icekeel", where, name))
+        else:
+            faults += _limits_fit(where, kind, limits)
+            fields[name] = Field(name, kind, limits)
+    return fields, faults
+
+
+def _limits_fit(where: str, kind: Kind, limits: Limits) -> list[Fault]:
+    numeric = limits.low is not None or limits.high is not None
+    if numeric and kind is not Kind.NUM:
+        return [Fault("bad_limits", "only an ik.Num has a range", where, f"a {kind}")]
+    if limits.allowed is not None and kind is not Kind.CAT:
+        return [Fault("bad_limits", "only an ik.Cat has allowed values", where, f"a {kind}")]
+    if limits.low is not None and limits.high is not None and limits.low > limits.high:
+        return [Fault("bad_limits", "the range is empty", where, f"{limits.low} to {limits.high}")]
+    return []
+
+
+class RequestMeta(type):
+    """Turns the annotations of a `Request` class into fields."""
+
+    icekeel_fields: dict[str, Field]
+    icekeel_faults: list[Fault]
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
+    ) -> RequestMeta:
+        """Create the class and read its fields."""
+        cls = super().__new__(mcs, name, bases, dict(namespace))
+        if bases:
+            cls.icekeel_fields, cls.icekeel_faults = _read_fields(cls, namespace)
+            for option in options:
+                cls.icekeel_faults.append(Fault("unknown_option", "a request takes no options", name, option))
+            for field in cls.icekeel_fields.values():
+                setattr(cls, field.name, expression(RequestField(name, field.name, field.kind)))
+        return cls
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **_: Any) -> None:
+        super().__init__(name, bases, namespace)
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_") or "icekeel_fields" not in cls.__dict__:
+            raise AttributeError(name)
+        return _unknown_field(cls.__name__, name, cls.icekeel_fields)
+
+
+class Request(metaclass=RequestMeta):
+    """The typed fields that a caller sends; subclass it and annotate them."""
+
+
+def _unknown_field(owner: str, name: str, fields: Mapping[str, Field]) -> Expression:
+    hint = nearest(name, fields)
+    near = fields.get(hint.split('"')[1]) if hint else None
+    kind = near.kind if near else Kind.NUM
+    fault = Fault("unknown_field", f'no field "{name}"', f"{owner}.{name}", "", ", ".join(fields), hint)
+    value: Expression = invalid(kind, fault)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class EventTable:
+    """The definition of an event table.
+
+    Attributes:
+        fields: All columns, time columns included, in order.
+        time: Column of the event time.
+        available: Column of the time from which a row is known; the event time where none is declared.
+        id: Column that identifies the event; rows of equal id are versions of one event.
+        source: File or glob relative to the project that `icekeel ingest` reads; empty for pushed events only.
+    """
+
+    name: str
+    fields: Mapping[str, Field]
+    time: str
+    available: str
+    id: str
+    source: str
+    rules: tuple[Rule, ...]
+
+
+class EventsMeta(type):
+    """Turns an `Events` class into an `EventTable`."""
+
+    icekeel_table: EventTable
+    icekeel_faults: list[Fault]
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
+    ) -> EventsMeta:
+        """Create the class and read its fields, times, id and rules."""
+        rules = {key: value for key, value in namespace.items() if hasattr(value, "_icekeel_rule")}
+        cls = super().__new__(
+            mcs, name, bases, {key: value for key, value in namespace.items() if key not in rules}
+        )
+        if bases:
+            fields, faults = _read_fields(cls, namespace)
+            faults += _check_options(name, options, fields)
+            time = str(options.get("time", "event_time"))
+            available = str(options.get("available", time))
+            for column in (time, available):
+                fields.setdefault(column, Field(column, Kind.TIME))
+            for field in fields.values():
+                setattr(cls, field.name, expression(EventField(name, field.name, field.kind)))
+            checks, rule_faults = _read_rules(name, fields, rules)
+            source, id_column = str(options.get("source", "")), str(options.get("id", ""))
+            cls.icekeel_table = EventTable(name, fields, time, available, id_column, source, checks)
+            cls.icekeel_faults = faults + rule_faults
+        return cls
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **_: Any) -> None:
+        super().__init__(name, bases, namespace)
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_") or "icekeel_table" not in cls.__dict__:
+            raise AttributeError(name)
+        return _unknown_field(cls.__name__, name, cls.icekeel_table.fields)
+
+
+_OPTIONS = ("time", "available", "id", "source")
+
+
+def _check_options(name: str, options: Mapping[str, Any], fields: Mapping[str, Field]) -> list[Fault]:
+    faults = [
+        Fault(
+            "unknown_option",
+            f'unknown option "{option}"',
+            f"class {name}",
+            "",
+            ", ".join(_OPTIONS),
+            nearest(option, _OPTIONS),
+        )
+        for option in options
+        if option not in _OPTIONS
+    ]
+    for option in ("time", "id"):
+        if option not in options:
+            faults.append(
+                Fault(
+                    "missing_option",
+                    f"an event table needs {option}=",
+                    f"class {name}",
+                    hint=f'{option}="column"',
+                )
+            )
+    for option in ("time", "available"):
+        field = fields.get(str(options.get(option, "")))
+        if field is not None and field.kind is not Kind.TIME:
+            faults.append(
+                Fault(
+                    "wrong_kind",
+                    f"{option}= names a column that is no ik.Time",
+                    f"class {name}",
+                    f"a {field.kind}",
+                )
+            )
+    id_column = options.get("id")
+    if id_column is not None and (id_column not in fields or fields[id_column].kind is not Kind.ID):
+        faults.append(
+            Fault(
+                "bad_id",
+                "id= names no ik.Id of this table",
+                f"class {name}",
+                repr(id_column),
+                hint=nearest(str(id_column), fields),
+            )
+        )
+    return faults
+
+
+def _read_rules(
+    name: str, fields: Mapping[str, Field], rules: Mapping[str, Any]
+) -> tuple[tuple[Rule, ...], list[Fault]]:
+    row = SimpleNamespace(
+        **{field.name: expression(EventField(name, field.name, field.kind)) for field in fields.values()}
+    )
+    checks: list[Rule] = []
+    faults: list[Fault] = []
+    for key, check in rules.items():
+        try:
+            node = lift(check(row))
+        except (AttributeError, TypeError) as error:
+            faults.append(Fault("bad_rule", f"the rule cannot be read: {error}", f"{name}.{key}"))
+            continue
+        if node.kind is not Kind.FLAG:
+            faults.append(Fault("bad_rule", "a rule gives a flag", f"{name}.{key}", f"a {node.kind}"))
+        checks.append(Rule(check._icekeel_rule, node))
+    return tuple(checks), faults
+
+
+class Events(metaclass=EventsMeta):
+    """A table of things that happened; subclass it and annotate its columns.
+
+    Class options: `time=` column of the event time, `available=` column of the time from which a row was
+    known (default: the event time), `id=` column that identifies the event, `source=` files to ingest.
+    """
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        table = type(self).icekeel_table
+        names = [name for name in table.fields if name not in (table.time, table.available)]
+        names += [name for name in (table.time, table.available) if name in table.fields]
+        if len(values) > len(names):
+            raise TypeError(f"{table.name} has {len(names)} columns, got {len(values)} values")
+        row = dict(zip(names, values, strict=False)) | named
+        for name in row:
+            if name not in table.fields:
+                raise TypeError(f'{table.name} has no column "{name}"; {nearest(name, table.fields)}')
+        row.setdefault(table.available, row.get(table.time))
+        self.icekeel_row = row
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={value!r}" for name, value in self.icekeel_row.items())
+        return f"{type(self).__name__}({inside})"
+
+    @classmethod
+    def where(cls, *filters: Flag, **keys: Any) -> Selection:
+        """Events that belong to a question.
+
+        Args:
+            filters: Flags over the event's own columns.
+            keys: `column=Request.field` joins; `column=constant` filters.
+        """
+        table = cls.icekeel_table
+        selected, faults = keyed(table.name, table.fields, filters, keys)
+        return Selection(selected, table.fields, table.id, faults)
+
+    @classmethod
+    def of(cls, **keys: Any) -> Any:
+        """The newest row of a reference table for its id: `Planes.of(tail=Flight.tail).seats`."""
+        table = cls.icekeel_table
+        selected, faults = keyed(table.name, table.fields, (), keys)
+        if [column for column, _ in selected.keys] != [table.id]:
+            faults.append(
+                Fault(
+                    "bad_key",
+                    "a reference is looked up by its id",
+                    f"{table.name}.of",
+                    ", ".join(keys),
+                    f"{table.id}=",
+                )
+            )
+        return Reference(selected, table.fields, faults)
