@@ -1,7 +1,7 @@
 """Columns of rows as they travel between rooms.
 
 One representation everywhere: `num` and `flag` are float64 with NaN for null (a flag is 0.0 or 1.0),
-`time` is int64 microseconds UTC and never null, `id`, `cat` and `text` are object arrays of `str` with
+`time` is int64 microseconds UTC with `NO_TIME` for null, `id`, `cat` and `text` are object arrays of `str` with
 None for null. NaN can stand for null because no contract lets a NaN in.
 """
 
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from .kinds import Column, Kind
 
-__all__ = ["Array", "Bools", "Column", "Floats", "Frame", "Ints", "Kind"]
+__all__ = ["Array", "Bools", "Column", "Floats", "Frame", "Ints", "Kind", "NO_TIME"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+NO_TIME = int(np.iinfo(np.int64).min)
+"""Null in a column of times."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,11 +262,6 @@ def ln(x: Num) -> Num:
     return _num(Op.LN, x)
 
 
-def ln1p(x: Num) -> Num:
-    """ln(1 + x), exact for small x; null for x <= -1."""
-    return _num(Op.LN1P, x)
-
-
 def sqrt(x: Num) -> Num:
     """Square root; null for x < 0."""
     return _num(Op.SQRT, x)

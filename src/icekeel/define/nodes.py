@@ -33,7 +33,6 @@ class Op(StrEnum):
     SQRT = "sqrt"
     EXP = "exp"
     LN = "ln"
-    LN1P = "ln1p"
     ROUND = "round"
     """To the nearest whole number, halves away from zero."""
     FLOOR = "floor"

@@ -1,0 +1,80 @@
+"""Frames into DuckDB and back, and the few pieces of SQL text that every statement needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+import numpy as np
+
+from icekeel.core.frames import NO_TIME, Array, Frame
+from icekeel.core.kinds import Column, Kind
+
+SQL_TYPES = {
+    Kind.NUM: "DOUBLE",
+    Kind.FLAG: "DOUBLE",
+    Kind.TIME: "BIGINT",
+    Kind.ID: "VARCHAR",
+    Kind.CAT: "VARCHAR",
+    Kind.TEXT: "VARCHAR",
+}
+
+
+def quote(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: float | str | bool | None) -> str:
+    """An SQL constant; numbers are DOUBLE, exactly."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return f"CAST('{float(value)!r}' AS DOUBLE)"
+
+
+def parquet(files: Sequence[object]) -> str:
+    """A relation over Parquet files."""
+    return f"read_parquet([{', '.join(literal(str(file)) for file in files)}])"
+
+
+def create_table(
+    connection: duckdb.DuckDBPyConnection, name: str, columns: Sequence[Column], frame: Frame
+) -> None:
+    """Make (or replace) a temporary table of a frame's rows, in order, with exact types.
+
+    `columns` may hold fewer names than the frame. NaN and `NO_TIME` become NULL.
+    """
+    connection.register(
+        "_incoming", {"_row": np.arange(len(frame)), **{c.name: frame[c.name] for c in columns}}
+    )
+    try:
+        listed = "".join(f", {_incoming(column)} AS {quote(column.name)}" for column in columns)
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {quote(name)} AS SELECT _row{listed} FROM _incoming"
+        )
+    finally:
+        connection.unregister("_incoming")
+
+
+def _incoming(column: Column) -> str:
+    value = f"CAST({quote(column.name)} AS {SQL_TYPES[column.kind]})"
+    return f"nullif({value}, {NO_TIME})" if column.kind is Kind.TIME else value
+
+
+def fetch(connection: duckdb.DuckDBPyConnection, statement: str, columns: Sequence[Column]) -> Frame:
+    """The rows of a statement whose columns are, in order, `columns`."""
+    rows = list(connection.execute(statement).fetchnumpy().values())
+    return Frame(
+        {column.name: from_sql(array, column.kind) for column, array in zip(columns, rows, strict=True)}
+    )
+
+
+def from_sql(array: Array, kind: Kind) -> Array:
+    """A fetched column in the representation of `core.frames`."""
+    if kind.is_text:
+        return np.asarray(np.ma.filled(np.ma.asarray(array, dtype=object), None), dtype=object)
+    if kind is Kind.TIME:
+        return np.asarray(np.ma.filled(np.ma.asarray(array, dtype=np.int64), NO_TIME), dtype=np.int64)
+    return np.asarray(np.ma.filled(np.ma.asarray(array, dtype=np.float64), np.nan), dtype=np.float64)

@@ -1,0 +1,101 @@
+"""Calendar parts of a time in a named zone, from one table of offsets for every engine.
+
+The offsets come from the pinned `tzdata` package through `zoneinfo`, once; DuckDB gets them as part of the
+statement, so that no engine's own time-zone data can disagree.
+"""
+
+from __future__ import annotations
+
+import bisect
+import zoneinfo
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+
+from icekeel.core.time import DAY, HOUR, MINUTE, SECOND, to_datetime
+
+_FIRST_YEAR, _LAST_YEAR = 1900, 2100
+_EPOCH = datetime(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """When a zone's distance from UTC changes.
+
+    Attributes:
+        starts: Times (microseconds UTC) from which the offset of the same place holds; the first holds
+            since ever.
+        offsets: Microseconds to add to UTC for local time.
+    """
+
+    starts: tuple[int, ...]
+    offsets: tuple[int, ...]
+
+    def local(self, time: int) -> int:
+        """Local wall-clock time as microseconds."""
+        return time + self.offsets[bisect.bisect_right(self.starts, time) - 1]
+
+
+@cache
+def zone(name: str) -> Zone:
+    """The offsets of a zone between 1900 and 2100; before and after, its first and last."""
+    info = zoneinfo.ZoneInfo(name)
+
+    def offset(time: int) -> int:
+        shift = to_datetime(time).astimezone(info).utcoffset() or timedelta()
+        return (shift.days * 86_400 + shift.seconds) * SECOND
+
+    first = int((datetime(_FIRST_YEAR, 1, 1) - _EPOCH) / timedelta(seconds=1)) * SECOND
+    last = int((datetime(_LAST_YEAR, 1, 1) - _EPOCH) / timedelta(seconds=1)) * SECOND
+    starts, offsets = [first], [offset(first)]
+    step = 7 * DAY
+    for week in range(first, last, step):
+        if offset(week + step) != offsets[-1]:
+            low, high = week, week + step
+            while high - low > SECOND:
+                middle = low + (high - low) // (2 * SECOND) * SECOND
+                low, high = (low, middle) if offset(middle) != offsets[-1] else (middle, high)
+            starts.append(high)
+            offsets.append(offset(high))
+    starts[0] = -(2**62)
+    return Zone(tuple(starts), tuple(offsets))
+
+
+def part(time: int, name: str, tz: str) -> float:
+    """A calendar part: minute (of the day), hour, weekday (Monday 0), day (of the month), month (1-12)."""
+    local = zone(tz).local(time)
+    if name == "hour":
+        return float(local // HOUR % 24)
+    if name == "minute":
+        return float(local // MINUTE % 1440)
+    if name == "weekday":
+        return float((local // DAY + 3) % 7)
+    date = _EPOCH + timedelta(days=local // DAY)
+    return float(date.day if name == "day" else date.month)
+
+
+def part_sql(time: str, name: str, tz: str) -> str:
+    """The same as a DuckDB expression over `time`, an SQL expression of microseconds."""
+    known = zone(tz)
+    local = f"({time} + {_choose(time, known, 0, len(known.starts))})"
+    if name == "hour":
+        return f"CAST({_floor_divide(local, HOUR)} % 24 + 24 AS DOUBLE) % 24"
+    if name == "minute":
+        return f"CAST({_floor_divide(local, MINUTE)} % 1440 + 1440 AS DOUBLE) % 1440"
+    if name == "weekday":
+        return f"CAST(({_floor_divide(local, DAY)} + 3) % 7 + 7 AS DOUBLE) % 7"
+    return f"CAST(extract({name} FROM make_timestamp({local})) AS DOUBLE)"
+
+
+def _choose(time: str, known: Zone, first: int, last: int) -> str:
+    """A balanced tree of CASE over the offsets `first` to `last - 1`."""
+    if last - first == 1:
+        return str(known.offsets[first])
+    middle = (first + last) // 2
+    low, high = _choose(time, known, first, middle), _choose(time, known, middle, last)
+    return f"CASE WHEN {time} < {known.starts[middle]} THEN {low} ELSE {high} END"
+
+
+def _floor_divide(value: str, divisor: int) -> str:
+    """Integer division that rounds down; DuckDB's own rounds towards zero."""
+    return f"(({value} - (({value} % {divisor}) + {divisor}) % {divisor}) // {divisor})"

@@ -1,0 +1,154 @@
+"""A small world for tests of features: rows in, features out, by the engines that serve.
+
+world = ik.given(Orders("1", "a", 100, 0.3, ordered_at="2025-03-01", booked_at="2025-03-03"))
+assert world.at("2025-03-02")[Features.clv](customer="a") == 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from icekeel.core.errors import Fault, IcekeelError, nearest
+from icekeel.core.frames import Floats
+from icekeel.core.kinds import Kind
+from icekeel.core.time import FOREVER, parse_time
+from icekeel.define.expressions import Expression
+from icekeel.define.features import Feature
+from icekeel.define.fields import Field, Limits
+from icekeel.define.nodes import RequestField, walk
+from icekeel.define.tables import Events, EventTable
+
+from .aggregates import Function
+from .plan import Lookup, compile_event, make_plan
+from .windows import Questions, Versions, aggregate
+
+Value = float | str | int | None
+
+
+def coerce(value: Any, kind: Kind) -> Value:
+    """A Python value in the representation that closures take: float, `str`, microseconds or None."""
+    if value is None:
+        return None
+    if kind is Kind.TIME:
+        return parse_time(value)
+    return str(value) if kind.is_text else float(value)
+
+
+class World:
+    """Some events, and questions about them."""
+
+    def __init__(self, rows: Mapping[str, list[list[Value]]], tables: Mapping[str, EventTable]) -> None:
+        self._rows = rows
+        self._tables = tables
+
+    def at(self, time: Any) -> Moment:
+        """The world as it was known at a time."""
+        return Moment(self, parse_time(time))
+
+    def versions(self, lookup: Lookup, key: tuple[Value, ...]) -> tuple[Versions, dict[float, str]]:
+        """The versions in a view under one key, and the texts behind codes."""
+        table = self._tables.get(lookup.view.table)
+        if table is None:
+            return Versions(_NONE, _NONE, _NONE, _NONE, _NONE, tuple(np.zeros(0) for _ in lookup.values)), {}
+        names = list(table.fields)
+        start, id_, keys = (
+            names.index(table.available),
+            names.index(table.id),
+            [names.index(k) for k in lookup.view.keys],
+        )
+        rows = sorted(self._rows[table.name], key=lambda row: (row[id_], row[start]))
+        ends = [
+            after[start] if after is not None and after[id_] == row[id_] else FOREVER
+            for row, after in zip(rows, [*rows[1:], None], strict=True)
+        ]
+        kept = [(row, end) for row, end in zip(rows, ends, strict=True) if tuple(row[k] for k in keys) == key]
+        time = names.index(table.time)
+        kept.sort(key=lambda pair: (pair[0][time], pair[0][id_]))
+        compute = compile_event(tuple(table.fields.values()), lookup.values)
+        texts: dict[str, float] = {}
+        computed = [[_number(value, texts) for value in compute(row)] for row, _ in kept]
+        columns: Floats = np.array(computed, dtype=np.float64).reshape(len(kept), len(lookup.values))
+        versions = Versions(
+            key=np.zeros(len(kept), dtype=np.int64),
+            time=np.array([row[time] for row, _ in kept], dtype=np.int64),
+            start=np.array([row[start] for row, _ in kept], dtype=np.int64),
+            end=np.array([end for _, end in kept], dtype=np.int64),
+            order=np.arange(len(kept), dtype=np.int64),
+            columns=tuple(columns.T),
+        )
+        return versions, {code: text for text, code in texts.items()}
+
+
+_NONE = np.zeros(0, dtype=np.int64)
+
+
+def _number(value: Any, texts: dict[str, float]) -> float:
+    if value is None:
+        return float("nan")
+    return texts.setdefault(value, float(len(texts))) if isinstance(value, str) else float(value)
+
+
+class Moment:
+    """A world at one time; `moment[Features.clv](customer="a")` is a feature's value then."""
+
+    def __init__(self, world: World, time: int) -> None:
+        self._world = world
+        self._time = time
+
+    def __getitem__(self, feature: Expression) -> Callable[..., Any]:
+        """A function of the request's fields that gives the value; fields left out are null."""
+        node = feature.node
+        fields = {
+            below.name: Field(below.name, below.kind, Limits(optional=True))
+            for below in walk(node)
+            if isinstance(below, RequestField)
+        }
+        plan = make_plan(tuple(fields.values()), [Feature("value", node)])
+        compute = plan.compile()
+
+        def value(**request: Any) -> Any:
+            unknown = [name for name in request if name not in fields]
+            if unknown:
+                name = unknown[0]
+                what = f'the feature does not use "{name}"'
+                raise IcekeelError(
+                    Fault("unknown_field", what, "", "", ", ".join(fields), nearest(name, fields))
+                )
+            given = {name: coerce(request.get(name), field.kind) for name, field in fields.items()}
+            slots = [slot for lookup in plan.lookups for slot in self._windows(lookup, given)]
+            return compute(list(given.values()), self._time, slots)[0]
+
+        return value
+
+    def _windows(self, lookup: Lookup, given: Mapping[str, Value]) -> list[Any]:
+        key = tuple(given[name] for name in lookup.key_fields)
+        versions, texts = self._world.versions(lookup, key)
+        unknown = None in key or not len(versions.key)
+        asked = Questions(np.array([-1 if unknown else 0]), np.array([self._time], dtype=np.int64))
+        values = [float(one[0]) for one in aggregate(versions, asked, lookup.view.aggregates)]
+        return [
+            texts.get(value)
+            if texts
+            and one.function in (Function.FIRST, Function.LAST)
+            and lookup.values[one.column].kind.is_text
+            else value
+            for one, value in zip(lookup.view.aggregates, values, strict=True)
+        ]
+
+
+def given(*events: Events) -> World:
+    """A world in which exactly these event versions exist, for tests of features.
+
+    Columns left out are null; times are ISO 8601 texts, `datetime`s or microseconds.
+    """
+    rows: dict[str, list[list[Value]]] = {}
+    tables: dict[str, EventTable] = {}
+    for event in events:
+        table = type(event).icekeel_table
+        tables[table.name] = table
+        row = [coerce(event.icekeel_row.get(name), field.kind) for name, field in table.fields.items()]
+        rows.setdefault(table.name, []).append(row)
+    return World(rows, tables)

@@ -1,0 +1,132 @@
+"""From feature definitions to work: which windows to keep, how each feature follows from them.
+
+Windows over the same events by the same key become one `View`; equal windows are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from icekeel.core.frames import Column
+from icekeel.core.ids import digest
+from icekeel.core.kinds import Kind
+from icekeel.define.features import Feature
+from icekeel.define.fields import Field
+from icekeel.define.nodes import AskedAt, EventField, Keyed, Node, RequestField, Windowed, walk
+
+from .aggregates import Aggregate, Function, Span, View
+from .closure import Row, compile_row
+
+_NEVER_NULL = (Function.COUNT, Function.SUM, Function.DISTINCT)
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """One view and how a question finds its key there.
+
+    Attributes:
+        view: The windows.
+        key_fields: Request fields that make the key, in the order of `view.keys`.
+        values: The expressions over event columns behind `view.columns`, in that order.
+    """
+
+    view: View
+    key_fields: tuple[str, ...]
+    values: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is needed to compute a feature set.
+
+    Attributes:
+        fields: The request's fields.
+        features: The features, in order.
+        lookups: The views to read; their aggregates, one after the other, are the plan's *slots*.
+        slots: Place of each window among the slots.
+        text_slots: Slots whose number is the code of a text.
+    """
+
+    fields: tuple[Field, ...]
+    features: tuple[Feature, ...]
+    lookups: tuple[Lookup, ...]
+    slots: Mapping[Windowed, int]
+    text_slots: tuple[int, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Names and kinds of the features, in order."""
+        return tuple(feature.column for feature in self.features)
+
+    def compile(self) -> Row:
+        """`row(r, t, w)`: features of one request.
+
+        `r` holds the request's values in field order, `t` is the time asked, `w` the slots (NaN for null,
+        texts decoded). Null is None, flags are 1.0 and 0.0.
+        """
+        places = {field.name: at for at, field in enumerate(self.fields)}
+
+        def leaf(node: Node) -> tuple[str, bool] | None:
+            if isinstance(node, RequestField):
+                return f"r[{places[node.name]}]", self.fields[places[node.name]].limits.optional
+            if isinstance(node, AskedAt):
+                return "t", False
+            if isinstance(node, Windowed):
+                return f"w[{self.slots[node]}]", Function(node.function) not in _NEVER_NULL
+            return None
+
+        return compile_row([feature.node for feature in self.features], leaf, "r, t, w")
+
+
+def make_plan(fields: Sequence[Field], features: Sequence[Feature]) -> Plan:
+    """The plan of a feature set over a request's fields."""
+    windows = dict.fromkeys(
+        node for feature in features for node in walk(feature.node) if isinstance(node, Windowed)
+    )
+    groups: dict[tuple[str, tuple[tuple[str, RequestField], ...]], list[Windowed]] = {}
+    for window in windows:
+        groups.setdefault((window.keyed.table, window.keyed.keys), []).append(window)
+    lookups: list[Lookup] = []
+    slots: dict[Windowed, int] = {}
+    for (_, keys), members in groups.items():
+        lookups.append(_lookup(members[0].keyed, members))
+        for window in members:
+            slots[window] = len(slots)
+        del keys
+    texts = tuple(slot for window, slot in slots.items() if window.kind is Kind.CAT)
+    return Plan(tuple(fields), tuple(features), tuple(lookups), slots, texts)
+
+
+def _lookup(keyed: Keyed, windows: Sequence[Windowed]) -> Lookup:
+    parts = [part for window in windows for part in (window.value, window.keyed.where)]
+    values = tuple(dict.fromkeys(part for part in parts if part is not None))
+    places = {node: at for at, node in enumerate(values)}
+    aggregates = tuple(
+        Aggregate(
+            Function(window.function),
+            Span(window.low, window.high),
+            -1 if window.value is None else places[window.value],
+            -1 if window.keyed.where is None else places[window.keyed.where],
+            window.k,
+        )
+        for window in windows
+    )
+    back = max(0, *(window.high for window in windows))
+    ahead = max(0, *(-window.low for window in windows))
+    columns = tuple(column for column, _ in keyed.keys)
+    name = digest(repr((keyed.table, columns, values, back, ahead)).encode())[:16]
+    names = tuple(f"c{at}" for at in range(len(values)))
+    view = View(name, keyed.table, columns, names, aggregates, back, ahead)
+    return Lookup(view, tuple(field.name for _, field in keyed.keys), values)
+
+
+def compile_event(fields: Sequence[Field], values: Sequence[Node]) -> Row:
+    """`row(r)`: expressions over one event whose column values `r` holds in field order."""
+    places = {field.name: at for at, field in enumerate(fields)}
+
+    def leaf(node: Node) -> tuple[str, bool] | None:
+        # Nullable throughout: a contract that turns lax must not change what a stored window holds.
+        return (f"r[{places[node.name]}]", True) if isinstance(node, EventField) else None
+
+    return compile_row(list(values), leaf, "r")
