@@ -1,0 +1,24 @@
+"""Which versions exist, what they are made of, which of them serve, and why: versions, bundles, aliases, decisions.
+
+It knows files, digests and rows. It must not know how a model is trained, encoded or served: what a bundle's
+files mean, and what metrics, gates and evidence say, is the business of those who write and read them.
+"""
+
+from .bundles import Bundle, read, write
+from .records import Alert, Alias, Change, Decision, Json, Run, Version
+from .store import CHAMPION, Registry
+
+__all__ = [
+    "CHAMPION",
+    "Alert",
+    "Alias",
+    "Bundle",
+    "Change",
+    "Decision",
+    "Json",
+    "Registry",
+    "Run",
+    "Version",
+    "read",
+    "write",
+]

@@ -1,0 +1,132 @@
+"""What the registry keeps, as values. Times are microseconds UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Json = Mapping[str, Any]
+"""Evidence that the registry keeps without reading it: JSON values only; NaN comes back as None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One trained bundle of a model.
+
+    Attributes:
+        name: `<model>-<number>`; numbers of a model count from 1.
+        digest: Digest of its bundle, see `bundles`.
+        snapshot, code, features: Digests of the data, the project and the feature definitions it was made from.
+        metrics, ladder: What training measured.
+        gates: Each with at least `name` and `passed`.
+        trained_from, trained_to: Times of the first and last question it learnt from.
+        at: When it was registered.
+    """
+
+    name: str
+    model: str
+    number: int
+    digest: str
+    snapshot: str
+    code: str
+    features: str
+    metrics: Json
+    gates: list[Json]
+    ladder: Json
+    trained_from: int
+    trained_to: int
+    reason: str
+    at: int
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the gates it did not pass; a version that was never checked fails `gates`."""
+        if not self.gates:
+            return ["gates"]
+        return [str(gate.get("name", "unnamed")) for gate in self.gates if not gate.get("passed")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alias:
+    """The version a name stands for at present.
+
+    Attributes:
+        share: Share of the traffic, 0 to 1.
+        since: When this version took this share.
+        salt: Key of the traffic split; the same for as long as the alias keeps its version.
+    """
+
+    version: str
+    share: float
+    since: int
+    reason: str
+    salt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One line of the history of aliases, which is only ever added to.
+
+    Attributes:
+        version: What the alias stands for from here on; of a drop, what it stood for.
+        override: Why failed gates were passed over; empty where none were.
+    """
+
+    model: str
+    alias: str
+    action: Literal["set", "drop", "rollback"]
+    version: str
+    share: float
+    salt: str
+    reason: str
+    by: str
+    at: int
+    evidence: Json
+    override: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A promotion, roll-back, block or retrain with its reason."""
+
+    id: str
+    at: int
+    model: str
+    kind: str
+    version: str
+    reason: str
+    evidence: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One cause with its evidence.
+
+    Attributes:
+        cost: Severity in the project's money per year; None where nobody can say.
+        todo: The first thing to do.
+        resolved_at: None while the alert is open.
+    """
+
+    id: str
+    at: int
+    model: str
+    cause: str
+    todo: str
+    cost: float | None = None
+    evidence: Json = field(default_factory=dict)
+    resolved_at: int | None = None
+    resolution: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One piece of scheduled or requested work; `finished_at` None and `running` until it ends."""
+
+    id: str
+    kind: str
+    started_at: int
+    finished_at: int | None
+    status: str
+    details: Json

@@ -1,0 +1,431 @@
+"""The registry: versions, what serves and why, decisions, alerts and runs, in one small database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sql
+
+from icekeel.core.errors import Fault, RegistryError, nearest
+from icekeel.core.ids import new_id
+from icekeel.core.time import Clock
+
+from . import tables
+from .records import Alert, Alias, Change, Decision, Json, Run, Version
+
+CHAMPION = "champion"
+RowT = TypeVar("RowT", Version, Change, Decision, Alert, Run)
+
+
+class Registry:
+    """Every version of every model and what was decided about them.
+
+    Threads and processes may share one database. Writers take turns on the row that holds the revision;
+    readers never wait. Each method is one transaction; `atomically` makes one of several. Where a method
+    takes `at` it is the time to record, in microseconds UTC, and the clock's by default.
+    """
+
+    def __init__(self, place: str | Path, *, clock: Clock) -> None:
+        """Opens the database at a URL, or the SQLite file at a path; makes it where it is absent."""
+        self._engine = tables.connect(place)
+        self._clock = clock
+        self._local = threading.local()
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._engine.dispose()
+
+    def changed(self) -> int:
+        """A number that grows with every write of any process: the same number means nothing is new."""
+        with self._reading() as connection:
+            return int(connection.scalar(sql.select(tables.state.c.revision)) or 0)
+
+    @contextmanager
+    def atomically(self) -> Iterator[None]:
+        """Makes one transaction of all that this thread does inside: all of it is kept, or none."""
+        with self._writing():
+            yield
+
+    # Versions
+
+    def register(
+        self,
+        model: str,
+        digest: str,
+        *,
+        snapshot: str,
+        code: str,
+        features: str,
+        metrics: Json,
+        gates: Sequence[Json],
+        ladder: Json,
+        trained_from: int,
+        trained_to: int,
+        reason: str,
+        at: int | None = None,
+    ) -> Version:
+        """The version of this bundle: a new one, or the one registered before under the same digest."""
+        table = tables.versions
+        with self._writing() as connection:
+            of_model = self._rows(Version, sql.select(table).where(table.c.model == model))
+            for version in of_model:
+                if version.digest == digest:
+                    return version
+            number = 1 + max((version.number for version in of_model), default=0)
+            version = Version(
+                name=f"{model}-{number}",
+                model=model,
+                number=number,
+                digest=digest,
+                snapshot=snapshot,
+                code=code,
+                features=features,
+                metrics=metrics,
+                gates=list(gates),
+                ladder=ladder,
+                trained_from=trained_from,
+                trained_to=trained_to,
+                reason=reason,
+                at=self._time(at),
+            )
+            connection.execute(sql.insert(table), asdict(version))
+            return self.version(version.name)
+
+    def versions(self, model: str | None = None) -> list[Version]:
+        """All versions, of one model or of all, oldest first."""
+        table = tables.versions
+        query = sql.select(table).order_by(table.c.model, table.c.number)
+        return self._rows(Version, query if model is None else query.where(table.c.model == model))
+
+    def version(self, name: str) -> Version:
+        """The version of this name.
+
+        Raises:
+            RegistryError: `unknown_version`.
+        """
+        table = tables.versions
+        found = self._rows(Version, sql.select(table).where(table.c.name == name))
+        if found:
+            return found[0]
+        with self._reading() as connection:
+            names = connection.scalars(sql.select(table.c.name)).all()
+        raise RegistryError(
+            Fault("unknown_version", "no such version", got=f'"{name}"', hint=nearest(name, names))
+        )
+
+    # Aliases
+
+    def aliases(self, model: str) -> dict[str, Alias]:
+        """What serves now: "champion", "challenger", "shadow:1" or any other name -> its version."""
+        table = tables.changes
+        newest = (
+            sql.select(sql.func.max(table.c.position)).where(table.c.model == model).group_by(table.c.alias)
+        )
+        current = sql.select(table).where(table.c.position.in_(newest), table.c.action != "drop")
+        return {row.alias: _as_alias(row) for row in self._rows(Change, current.order_by(table.c.position))}
+
+    def history(self, model: str) -> list[Change]:
+        """Every change of an alias, oldest first."""
+        table = tables.changes
+        return self._rows(Change, sql.select(table).where(table.c.model == model).order_by(table.c.position))
+
+    def set_alias(
+        self,
+        model: str,
+        alias: str,
+        version: str,
+        *,
+        share: float = 1.0,
+        reason: str,
+        by: str,
+        evidence: Json | None = None,
+        override: str = "",
+        at: int | None = None,
+    ) -> Alias:
+        """Makes an alias stand for a version; nothing is written where it does already, with that share.
+
+        Args:
+            share: Share of the traffic, 0 to 1.
+            override: Why a version is taken although it failed gates; kept for ever.
+
+        Raises:
+            RegistryError: `unknown_version`; `wrong_model`; `bad_share`; `gate_failed`, one for each gate.
+        """
+        with self._writing():
+            checked = self.version(version)
+            faults = [*_misfits(model, checked, share), *([] if override else _failures(checked))]
+            if faults:
+                raise RegistryError(*faults)
+            current = self.aliases(model).get(alias)
+            same = current is not None and current.version == version
+            if current is not None and same and current.share == share:
+                return current
+            return self._append(
+                Change(
+                    model=model,
+                    alias=alias,
+                    action="set",
+                    version=version,
+                    share=share,
+                    salt=current.salt if current is not None and same else self._salt(model, version),
+                    reason=reason,
+                    by=by,
+                    evidence=evidence or {},
+                    override=override if checked.failed else "",
+                    at=self._time(at),
+                )
+            )
+
+    def drop_alias(
+        self,
+        model: str,
+        alias: str,
+        *,
+        reason: str,
+        by: str,
+        evidence: Json | None = None,
+        at: int | None = None,
+    ) -> None:
+        """Makes an alias stand for nothing.
+
+        Raises:
+            RegistryError: `unknown_alias`; `champion_stays`, since a champion is only ever replaced.
+        """
+        if alias == CHAMPION:
+            raise RegistryError(
+                Fault(
+                    "champion_stays",
+                    "a champion is replaced, not dropped",
+                    model,
+                    hint="promote or roll back",
+                )
+            )
+        with self._writing():
+            current = self._alias(model, alias)
+            self._append(
+                Change(
+                    model=model,
+                    alias=alias,
+                    action="drop",
+                    version=current.version,
+                    share=0.0,
+                    salt=current.salt,
+                    reason=reason,
+                    by=by,
+                    evidence=evidence or {},
+                    at=self._time(at),
+                )
+            )
+
+    def rollback(
+        self, model: str, *, reason: str, by: str, evidence: Json | None = None, at: int | None = None
+    ) -> Version:
+        """Makes the champion the version that was promoted before it, and gives that version.
+
+        A second roll-back goes one further back, never forward again.
+
+        Raises:
+            RegistryError: `unknown_alias`, there is no champion; `no_previous`, it was the first.
+        """
+        with self._writing():
+            self._alias(model, CHAMPION)
+            past = _promoted(self.history(model))
+            if len(past) < 2:
+                raise RegistryError(
+                    Fault(
+                        "no_previous", "no champion before this one", model, past[-1], hint="promote another"
+                    )
+                )
+            self._append(
+                Change(
+                    model=model,
+                    alias=CHAMPION,
+                    action="rollback",
+                    version=past[-2],
+                    share=1.0,
+                    salt=self._salt(model, past[-2]),
+                    reason=reason,
+                    by=by,
+                    evidence=evidence or {},
+                    at=self._time(at),
+                )
+            )
+            return self.version(past[-2])
+
+    # Decisions, alerts, runs
+
+    def record(self, what: Decision | Alert) -> bool:
+        """Keeps a decision or an alert; False if one with its id is kept already, which then stays as it is."""
+        table = tables.decisions if isinstance(what, Decision) else tables.alerts
+        with self._writing() as connection:
+            if connection.scalar(sql.select(table.c.id).where(table.c.id == what.id)) is not None:
+                return False
+            connection.execute(sql.insert(table), asdict(what))
+            return True
+
+    def decisions(self, model: str | None = None, since: int | None = None) -> list[Decision]:
+        """Decisions with `at >= since`, oldest first."""
+        return self._rows(Decision, _selected(tables.decisions, model, since))
+
+    def alerts(
+        self, model: str | None = None, since: int | None = None, *, open_only: bool = False
+    ) -> list[Alert]:
+        """Alerts with `at >= since`, oldest first."""
+        query = _selected(tables.alerts, model, since)
+        return self._rows(Alert, query.where(tables.alerts.c.resolved_at.is_(None)) if open_only else query)
+
+    def resolve(self, alert: str, *, resolution: str, at: int | None = None) -> None:
+        """Closes an alert; one that is closed stays as it is.
+
+        Raises:
+            RegistryError: `unknown_alert`.
+        """
+        table = tables.alerts
+        with self._writing() as connection:
+            if connection.scalar(sql.select(table.c.id).where(table.c.id == alert)) is None:
+                raise RegistryError(Fault("unknown_alert", "no such alert", got=alert))
+            still_open = sql.update(table).where(table.c.id == alert, table.c.resolved_at.is_(None))
+            connection.execute(still_open.values(resolved_at=self._time(at), resolution=resolution))
+
+    def start_run(self, kind: str, *, details: Json | None = None, at: int | None = None) -> str:
+        """The id of a new run, kept with the status `running`."""
+        now = self._time(at)
+        run = Run(
+            id=new_id(now),
+            kind=kind,
+            started_at=now,
+            finished_at=None,
+            status="running",
+            details=details or {},
+        )
+        with self._writing() as connection:
+            connection.execute(sql.insert(tables.runs), asdict(run))
+        return run.id
+
+    def finish_run(
+        self, run: str, status: str, *, details: Json | None = None, at: int | None = None
+    ) -> None:
+        """Ends a run; details given replace those it was started with.
+
+        Raises:
+            RegistryError: `unknown_run`, there is none of that id that still runs.
+        """
+        values: dict[str, Any] = {"finished_at": self._time(at), "status": status}
+        if details is not None:
+            values["details"] = details
+        table = tables.runs
+        running = sql.update(table).where(table.c.id == run, table.c.finished_at.is_(None))
+        with self._writing() as connection:
+            if connection.execute(running.values(values)).rowcount == 0:
+                raise RegistryError(Fault("unknown_run", "no such run is under way", got=run))
+
+    def runs(self, kind: str | None = None) -> list[Run]:
+        """All runs, of one kind or of all, oldest first."""
+        table = tables.runs
+        query = sql.select(table).order_by(table.c.started_at, table.c.id)
+        return self._rows(Run, query if kind is None else query.where(table.c.kind == kind))
+
+    # Transactions
+
+    @contextmanager
+    def _writing(self) -> Iterator[sql.Connection]:
+        outer: sql.Connection | None = getattr(self._local, "connection", None)
+        if outer is not None:
+            yield outer
+            return
+        with self._engine.begin() as connection:
+            # Comes first: it makes writers wait for each other before any of them has read.
+            connection.execute(sql.update(tables.state).values(revision=tables.state.c.revision + 1))
+            self._local.connection = connection
+            try:
+                yield connection
+            finally:
+                self._local.connection = None
+
+    @contextmanager
+    def _reading(self) -> Iterator[sql.Connection]:
+        outer: sql.Connection | None = getattr(self._local, "connection", None)
+        if outer is not None:
+            yield outer
+            return
+        with self._engine.connect() as connection:
+            yield connection
+
+    def _rows(self, kind: type[RowT], query: sql.Select[Any]) -> list[RowT]:
+        with self._reading() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [kind(**{name: row[name] for name in kind.__dataclass_fields__}) for row in rows]
+
+    def _append(self, change: Change) -> Alias:
+        with self._writing() as connection:
+            connection.execute(sql.insert(tables.changes), asdict(change))
+        return Alias(
+            version=change.version,
+            share=change.share,
+            since=change.at,
+            reason=change.reason,
+            salt=change.salt,
+        )
+
+    def _alias(self, model: str, alias: str) -> Alias:
+        aliases = self.aliases(model)
+        if alias not in aliases:
+            raise RegistryError(
+                Fault("unknown_alias", "no such alias", model, f'"{alias}"', hint=nearest(alias, aliases))
+            )
+        return aliases[alias]
+
+    def _salt(self, model: str, version: str) -> str:
+        """Follows from the history alone, so that a rehearsal splits traffic alike each time."""
+        return f"{version}/{len(self.history(model))}"
+
+    def _time(self, at: int | None) -> int:
+        return self._clock() if at is None else at
+
+
+def _selected(table: sql.Table, model: str | None, since: int | None) -> sql.Select[Any]:
+    query = sql.select(table).order_by(table.c.at, table.c.id)
+    if model is not None:
+        query = query.where(table.c.model == model)
+    return query if since is None else query.where(table.c.at >= since)
+
+
+def _as_alias(change: Change) -> Alias:
+    return Alias(
+        version=change.version, share=change.share, since=change.at, reason=change.reason, salt=change.salt
+    )
+
+
+def _promoted(history: Sequence[Change]) -> list[str]:
+    """The champions a roll-back can go through, the present one last."""
+    past: list[str] = []
+    for change in history:
+        if change.alias != CHAMPION:
+            continue
+        if change.action == "rollback":
+            past.pop()
+        elif not past or past[-1] != change.version:
+            past.append(change.version)
+    return past
+
+
+def _misfits(model: str, version: Version, share: float) -> Iterator[Fault]:
+    if version.model != model:
+        yield Fault("wrong_model", "a version of another model", version.name, version.model, model)
+    if not 0.0 <= share <= 1.0:
+        yield Fault("bad_share", "expected a share of the traffic", "share", f"{share:g}", "0 to 1")
+
+
+def _failures(version: Version) -> Iterator[Fault]:
+    for gate in version.failed:
+        yield Fault(
+            "gate_failed",
+            "a gate that was not passed",
+            f"{version.name}.{gate}",
+            hint="mend it and train again, or give an override with its reason",
+        )

@@ -1,0 +1,162 @@
+"""The registry's tables, and the one place that knows which database holds them."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sql
+from sqlalchemy.schema import CreateTable
+
+from icekeel.core.errors import Fault, StateError
+
+FORMAT = 1
+BUSY_TIMEOUT_S = 30.0
+
+
+class Document(sql.TypeDecorator[Any]):
+    """JSON kept as text, written the same way for every database."""
+
+    impl = sql.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sql.Dialect) -> str:
+        """Text of a value; NumPy scalars, which metrics are full of, become numbers."""
+        return msgspec.json.encode(value, enc_hook=_number, order="deterministic").decode()
+
+    def process_result_value(self, value: Any, dialect: sql.Dialect) -> Any:
+        """The value of a text."""
+        return msgspec.json.decode(value)
+
+
+def _number(value: Any) -> Any:
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"not a JSON value: {type(value).__name__}")
+
+
+def _text(name: str, *, key: bool = False) -> sql.Column[str]:
+    return sql.Column(name, sql.Text, primary_key=key, nullable=False)
+
+
+def _time(name: str, *, nullable: bool = False) -> sql.Column[int]:
+    return sql.Column(name, sql.BigInteger, nullable=nullable)
+
+
+def _document(name: str) -> sql.Column[Any]:
+    return sql.Column(name, Document, nullable=False)
+
+
+_metadata = sql.MetaData()
+
+state = sql.Table(
+    "registry",
+    _metadata,
+    sql.Column("format", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("revision", sql.BigInteger, nullable=False),
+)
+
+versions = sql.Table(
+    "versions",
+    _metadata,
+    _text("name", key=True),
+    _text("model"),
+    sql.Column("number", sql.Integer, nullable=False),
+    *map(_text, ("digest", "snapshot", "code", "features")),
+    *map(_document, ("metrics", "gates", "ladder")),
+    _time("trained_from"),
+    _time("trained_to"),
+    _text("reason"),
+    _time("at"),
+    sql.UniqueConstraint("model", "number"),
+    sql.UniqueConstraint("model", "digest"),
+)
+
+changes = sql.Table(
+    "alias_changes",
+    _metadata,
+    sql.Column("position", sql.Integer, primary_key=True),
+    *map(_text, ("model", "alias", "action")),
+    sql.Column("version", sql.Text, sql.ForeignKey("versions.name"), nullable=False),
+    sql.Column("share", sql.Double, nullable=False),
+    *map(_text, ("salt", "reason", "by")),
+    _document("evidence"),
+    _text("override"),
+    _time("at"),
+)
+
+decisions = sql.Table(
+    "decisions",
+    _metadata,
+    _text("id", key=True),
+    _time("at"),
+    *map(_text, ("model", "kind", "version", "reason")),
+    _document("evidence"),
+)
+
+alerts = sql.Table(
+    "alerts",
+    _metadata,
+    _text("id", key=True),
+    _time("at"),
+    *map(_text, ("model", "cause", "todo")),
+    sql.Column("cost", sql.Double),
+    _document("evidence"),
+    _time("resolved_at", nullable=True),
+    _text("resolution"),
+)
+
+runs = sql.Table(
+    "runs",
+    _metadata,
+    _text("id", key=True),
+    _text("kind"),
+    _time("started_at"),
+    _time("finished_at", nullable=True),
+    _text("status"),
+    _document("details"),
+)
+
+
+def connect(place: str | Path) -> sql.Engine:
+    """The database at a URL, or in the SQLite file at a path; tables are made where they are absent.
+
+    Raises:
+        StateError: the tables are of another format.
+    """
+    if isinstance(place, Path) or "://" not in place:
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        engine = sql.create_engine(f"sqlite:///{place}", connect_args={"timeout": BUSY_TIMEOUT_S})
+    else:
+        engine = sql.create_engine(place)
+    if engine.dialect.name == "sqlite":
+        sql.event.listen(engine, "connect", _write_ahead)
+    with engine.begin() as connection:
+        for table in _metadata.sorted_tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+        absent = ~sql.exists(sql.select(state.c.format))
+        first = sql.select(sql.literal(FORMAT), sql.literal(0)).where(absent)
+        connection.execute(sql.insert(state).from_select(["format", "revision"], first))
+        found = connection.scalar(sql.select(state.c.format))
+    if found != FORMAT:
+        raise StateError(
+            Fault("bad_format", "a registry of another format", str(place), str(found), str(FORMAT))
+        )
+    return engine
+
+
+def _write_ahead(raw: sqlite3.Connection, _: object) -> None:
+    """Lets readers go on while one process writes, as other databases do anyhow."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode = WAL").close()
+            return
+        except sqlite3.OperationalError:
+            # Of processes that make one file together, SQLite refuses some at once, whatever its timeout.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
