@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import duckdb
 import numpy as np
 
+from icekeel.compile.sql import literal, quote
 from icekeel.core.frames import NO_TIME, Array, Frame
 from icekeel.core.kinds import Column, Kind
 
@@ -18,20 +19,6 @@ SQL_TYPES = {
     Kind.CAT: "VARCHAR",
     Kind.TEXT: "VARCHAR",
 }
-
-
-def quote(name: str) -> str:
-    """An SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(value: float | str | bool | None) -> str:
-    """An SQL constant; numbers are DOUBLE, exactly."""
-    if value is None:
-        return "NULL"
-    if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
-    return f"CAST('{float(value)!r}' AS DOUBLE)"
 
 
 def parquet(files: Sequence[object]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from icekeel.compile.closure import compile_event
 from icekeel.core.errors import Fault, IcekeelError, nearest
 from icekeel.core.frames import Floats
 from icekeel.core.kinds import Kind
@@ -22,7 +23,7 @@ from icekeel.define.nodes import RequestField, walk
 from icekeel.define.tables import Events, EventTable
 
 from .aggregates import Function
-from .plan import Lookup, compile_event, make_plan
+from .plan import Lookup, make_plan
 from .windows import Questions, Versions, aggregate
 
 Value = float | str | int | None

@@ -12,23 +12,19 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
+from icekeel.compile.sql import quote, select
 from icekeel.core.errors import Fault, StateError
 from icekeel.core.frames import Array, Floats, Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FOREVER
-from icekeel.data.relations import SQL_TYPES, create_table, fetch, from_sql, parquet, quote
+from icekeel.data.history import AVAILABLE, DELETED, SEQUENCE
+from icekeel.data.relations import SQL_TYPES, create_table, fetch, from_sql, parquet
 from icekeel.define.nodes import AskedAt, EventField, Node, RequestField, Windowed
 from icekeel.define.tables import EventTable
 
 from .aggregates import Function
 from .plan import Lookup, Plan
-from .sql import select
 from .windows import Questions, Versions, aggregate
-
-DELETED = "_deleted"
-"""Column of a stored event row: this version deletes the event."""
-SEQUENCE = "_sequence"
-"""Column of a stored event row: the order in which versions of equal availability were taken in."""
 
 
 class EventStore:
@@ -36,7 +32,7 @@ class EventStore:
 
     Args:
         tables: Definitions by name.
-        files: Parquet files of each table, holding its fields, `DELETED` and `SEQUENCE`.
+        files: Parquet files of each table, as `data.history` keeps them.
         threads: Threads of DuckDB.
     """
 
@@ -58,11 +54,10 @@ class EventStore:
         if name not in self._loaded:
             table = self._tables[name]
             fields = ", ".join(quote(field) for field in table.fields)
-            available = quote(table.available)
             self.connection.execute(
                 f"CREATE TEMP TABLE {relation} AS SELECT {fields}, {DELETED}, {quote(table.time)} AS _time, "
-                f"{available} AS _start, coalesce(lead({available}) OVER (PARTITION BY {quote(table.id)} "
-                f"ORDER BY {available}, {SEQUENCE}), {FOREVER}) AS _end FROM {self._source(table)}"
+                f"{AVAILABLE} AS _start, coalesce(lead({AVAILABLE}) OVER (PARTITION BY {quote(table.id)} "
+                f"ORDER BY {AVAILABLE}, {SEQUENCE}), {FOREVER}) AS _end FROM {self._source(table)}"
             )
             self._loaded.add(name)
         return relation
@@ -74,7 +69,7 @@ class EventStore:
         fields = [
             f"CAST(NULL AS {SQL_TYPES[field.kind]}) AS {quote(name)}" for name, field in table.fields.items()
         ]
-        return f"(SELECT {', '.join(fields)}, false AS {DELETED}, 0 AS {SEQUENCE} WHERE false)"
+        return f"(SELECT {', '.join(fields)}, 0::BIGINT AS {AVAILABLE}, false AS {DELETED}, 0::BIGINT AS {SEQUENCE} WHERE false)"
 
     def versions(
         self, name: str, values: Sequence[Node], keys: Sequence[str], codes: str

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from icekeel.compile.closure import Row, compile_row
 from icekeel.core.frames import Column
 from icekeel.core.ids import digest
 from icekeel.core.kinds import Kind
 from icekeel.define.features import Feature
 from icekeel.define.fields import Field
-from icekeel.define.nodes import AskedAt, EventField, Keyed, Node, RequestField, Windowed, walk
+from icekeel.define.nodes import AskedAt, Keyed, Node, RequestField, Windowed, walk
 
 from .aggregates import Aggregate, Function, Span, View
-from .closure import Row, compile_row
 
 _NEVER_NULL = (Function.COUNT, Function.SUM, Function.DISTINCT)
 
@@ -119,14 +119,3 @@ def _lookup(keyed: Keyed, windows: Sequence[Windowed]) -> Lookup:
     names = tuple(f"c{at}" for at in range(len(values)))
     view = View(name, keyed.table, columns, names, aggregates, back, ahead)
     return Lookup(view, tuple(field.name for _, field in keyed.keys), values)
-
-
-def compile_event(fields: Sequence[Field], values: Sequence[Node]) -> Row:
-    """`row(r)`: expressions over one event whose column values `r` holds in field order."""
-    places = {field.name: at for at, field in enumerate(fields)}
-
-    def leaf(node: Node) -> tuple[str, bool] | None:
-        # Nullable throughout: a contract that turns lax must not change what a stored window holds.
-        return (f"r[{places[node.name]}]", True) if isinstance(node, EventField) else None
-
-    return compile_row(list(values), leaf, "r")

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from icekeel.core.kinds import Kind
-from icekeel.define.nodes import Call, Literal, Node, Op
+from icekeel.define.fields import Field
+from icekeel.define.nodes import Call, EventField, Literal, Node, Op
 
 from .calendar import part
 
@@ -66,6 +67,17 @@ def compile_row(nodes: Sequence[Node], leaf: Leaf, arguments: str) -> Row:
     exec(compile(f"def row({arguments}):\n    {body}\n", "<icekeel row>", "exec"), namespace)
     function: Row = namespace["row"]
     return function
+
+
+def compile_event(fields: Sequence[Field], values: Sequence[Node]) -> Row:
+    """`row(r)`: expressions over one event whose column values `r` holds in field order."""
+    places = {field.name: at for at, field in enumerate(fields)}
+
+    def leaf(node: Node) -> tuple[str, bool] | None:
+        # Nullable throughout: a contract that turns lax must not change what a stored window holds.
+        return (f"r[{places[node.name]}]", True) if isinstance(node, EventField) else None
+
+    return compile_row(list(values), leaf, "r")
 
 
 class _Writer:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Sequence
 
 from icekeel.core.kinds import Kind
-from icekeel.data.relations import literal
 from icekeel.define.nodes import Call, Literal, Node, Op
 
 from .calendar import part_sql
@@ -19,6 +18,20 @@ Leaf = Callable[[Node], str | None]
 """SQL of a leaf node, or None for nodes that are not leaves."""
 
 _TURN = f"CAST('{2 * math.pi!r}' AS DOUBLE)"
+
+
+def quote(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: float | str | bool | None) -> str:
+    """An SQL constant; numbers are DOUBLE, exactly."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return f"CAST('{float(value)!r}' AS DOUBLE)"
 
 
 def select(nodes: Sequence[Node], leaf: Leaf, source: str) -> tuple[str, list[str]]:

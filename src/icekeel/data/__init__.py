@@ -1,0 +1,24 @@
+"""1, the data pipeline: what comes in is checked, kept for ever or set aside with the reason.
+
+Contracts for single records, ingestion of files, quarantine, and the history of immutable Parquet files. Knows
+definitions and files; not features, models or servers.
+"""
+
+from .contracts import EventContract, RecordParser
+from .history import AVAILABLE, DELETED, SEQUENCE, History, Manifest, StoredFile, snapshot_digest
+from .ingest import Ingested, find_sources, ingest
+
+__all__ = [
+    "AVAILABLE",
+    "DELETED",
+    "SEQUENCE",
+    "EventContract",
+    "History",
+    "Ingested",
+    "Manifest",
+    "RecordParser",
+    "StoredFile",
+    "find_sources",
+    "ingest",
+    "snapshot_digest",
+]

@@ -1,0 +1,167 @@
+"""What comes from outside, checked against its declaration: one record at a time, every fault named.
+
+Requests and pushed events pass through here; `ingest` does the same to whole files in SQL.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from icekeel.compile import compile_event
+from icekeel.core.errors import Fault, IcekeelError, nearest, shorten
+from icekeel.core.kinds import Kind
+from icekeel.core.time import parse_time
+from icekeel.define.fields import Field
+from icekeel.define.tables import EventTable
+
+Value = float | int | str | None
+"""A checked value: float for numbers and flags, `int` microseconds for times, `str`, or None."""
+
+LONGEST_TEXT = 10_000
+
+
+class RecordParser:
+    """Reads records of declared fields from decoded JSON.
+
+    Numbers are JSON numbers, finite and within limits; flags `true` or `false`; times ISO 8601 texts or whole
+    microseconds since 1970 UTC; texts JSON strings of at most 10,000 characters. A field that is missing is null, which only an
+    optional field may be. A field that is not declared is a fault.
+    """
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.fields = tuple(fields)
+        self.names = tuple(field.name for field in fields)
+        self._known = frozenset(self.names)
+        self._steps = tuple((field.name, field, _READERS[field.kind]) for field in fields)
+
+    def parse(self, record: Any, where: str = "") -> tuple[list[Value], list[Fault]]:
+        """The values in field order, and every fault; the values mean nothing if there is a fault."""
+        if not isinstance(record, Mapping):
+            return [], [Fault("not_an_object", "expected an object", where, shorten(record))]
+        faults: list[Fault] = []
+        values: list[Value] = []
+        for name, field, read in self._steps:
+            raw = record.get(name)
+            if raw is None:
+                if not field.limits.optional:
+                    hint = nearest(name, record) if name not in record else ""
+                    faults.append(Fault("missing_field", f'"{name}" is missing', _at(where, name), hint=hint))
+                values.append(None)
+                continue
+            try:
+                values.append(read(raw, field))
+            except IcekeelError as error:
+                fault = error.faults[0]
+                faults.append(
+                    Fault(fault.code, fault.what, _at(where, name), fault.got, fault.allowed, fault.hint)
+                )
+                values.append(None)
+        if len(record) > len(self.names) or not self._known.issuperset(record):
+            for name in record:
+                if name not in self._known:
+                    hint = nearest(str(name), self.names)
+                    what = f"unknown field {shorten(name)}"
+                    faults.append(Fault("unknown_field", what, where, "", ", ".join(self.names), hint))
+        return values, faults
+
+
+class EventContract:
+    """Reads rows of an event table and checks its rules.
+
+    Args:
+        table: The definition.
+        stamped: True where rows are pushed and Icekeel stamps their availability: the column is then not
+            accepted from the caller, and null in the result.
+    """
+
+    def __init__(self, table: EventTable, *, stamped: bool) -> None:
+        self.table = table
+        self.fields = tuple(table.fields.values())
+        self._stamped = stamped and table.available != table.time
+        given = [field for field in self.fields if not (self._stamped and field.name == table.available)]
+        self._parser = RecordParser(given)
+        self._place = [field.name for field in self.fields].index(table.available)
+        self._sentences = [rule.sentence for rule in table.rules]
+        self._rules = compile_event(self.fields, [rule.condition for rule in table.rules])
+
+    def parse(self, row: Any, where: str = "") -> tuple[list[Value], list[Fault]]:
+        """The values in field order, and every fault."""
+        values, faults = self._parser.parse(row, where)
+        if self._stamped and not faults:
+            values.insert(self._place, None)
+        if self._sentences and not faults:
+            for sentence, holds in zip(self._sentences, self._rules(values), strict=True):
+                if holds == 0.0:
+                    faults.append(Fault("breaks_rule", f"breaks the rule: {sentence}", where))
+        return values, faults
+
+
+def _at(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _number(raw: Any, field: Field) -> float:
+    if type(raw) is not float and type(raw) is not int:
+        raise _wrong(raw, "a number")
+    try:
+        value = float(raw)
+    except OverflowError as error:
+        raise _wrong(raw, "a finite number") from error
+    if not math.isfinite(value):
+        raise _wrong(raw, "a finite number")
+    limits = field.limits
+    if (limits.low is not None and value < limits.low) or (limits.high is not None and value > limits.high):
+        raise IcekeelError(Fault("out_of_range", "out of range", got=shorten(raw), allowed=range_text(field)))
+    return value
+
+
+def range_text(field: Field) -> str:
+    """The limits of a number as words: `1 to 12`, `0 or more`."""
+    low, high = field.limits.low, field.limits.high
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}"
+    return f"{low:g} or more" if low is not None else f"{high:g} or less"
+
+
+def _flag(raw: Any, field: Field) -> float:
+    del field
+    if raw is True or raw is False:
+        return 1.0 if raw else 0.0
+    raise _wrong(raw, "true or false")
+
+
+def _text(raw: Any, field: Field) -> str:
+    if type(raw) is not str:
+        raise _wrong(raw, "a text")
+    if len(raw) > LONGEST_TEXT:
+        raise _wrong(raw, f"at most {LONGEST_TEXT:,} characters")
+    allowed = field.limits.allowed
+    if allowed is not None and raw not in allowed:
+        fault = Fault(
+            "not_allowed", "not an allowed value", "", shorten(raw), ", ".join(allowed), nearest(raw, allowed)
+        )
+        raise IcekeelError(fault)
+    return raw
+
+
+def _time(raw: Any, field: Field) -> int:
+    del field
+    if type(raw) is not str and type(raw) is not int:
+        raise _wrong(raw, "an ISO 8601 time or microseconds since 1970 UTC")
+    return parse_time(raw)
+
+
+def _wrong(raw: Any, allowed: str) -> IcekeelError:
+    return IcekeelError(Fault("wrong_type", "wrong type", got=shorten(raw), allowed=allowed))
+
+
+_READERS: dict[Kind, Callable[[Any, Field], Value]] = {
+    Kind.NUM: _number,
+    Kind.FLAG: _flag,
+    Kind.TIME: _time,
+    Kind.ID: _text,
+    Kind.CAT: _text,
+    Kind.TEXT: _text,
+}

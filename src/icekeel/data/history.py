@@ -1,0 +1,134 @@
+"""What is kept for ever: immutable, content-addressed Parquet files and the manifest that lists them.
+
+    history/manifest.json           which files make up each table, and how far the journal is compacted
+    history/<table>/<sha256>.parquet
+
+A manifest is replaced as a whole, so a reader sees either all of a change or none of it. A *snapshot* is a
+manifest's list of files under its own digest; since files never change, naming them is keeping them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from icekeel.core.errors import Fault, StateError
+from icekeel.core.ids import digest, file_digest
+
+AVAILABLE = "_available"
+"""Column of a stored event version: from when it was known, microseconds UTC."""
+DELETED = "_deleted"
+"""Column of a stored event version: it deletes the event."""
+SEQUENCE = "_sequence"
+"""Column of a stored event version: the order in which versions of equal availability were taken in."""
+
+FORMAT = 1
+
+
+class StoredFile(msgspec.Struct, frozen=True):
+    """One file of a table.
+
+    Attributes:
+        name: File name, which is its SHA-256.
+        rows: Number of rows.
+        source: Digest of the outside file it was made from; empty for rows from the journal.
+    """
+
+    name: str
+    rows: int
+    source: str = ""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The files of each table, in the order in which they came."""
+
+    tables: dict[str, list[StoredFile]] = {}
+    journal: dict[str, int] = {}
+    format: int = FORMAT
+
+    def rows(self, table: str) -> int:
+        """Rows of a table."""
+        return sum(file.rows for file in self.tables.get(table, ()))
+
+
+class History:
+    """The files of one project. Several processes may add; one at a time does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def manifest(self) -> Manifest:
+        """What there is now.
+
+        Raises:
+            StateError: the manifest is damaged or of another format.
+        """
+        path = self.folder / "manifest.json"
+        if not path.exists():
+            return Manifest()
+        try:
+            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        except msgspec.DecodeError as error:
+            raise StateError(Fault("bad_manifest", f"the manifest is damaged: {error}", str(path))) from error
+        if manifest.format != FORMAT:
+            raise StateError(
+                Fault("bad_format", "unknown format", str(path), str(manifest.format), str(FORMAT))
+            )
+        return manifest
+
+    def files(self, table: str) -> list[Path]:
+        """The Parquet files of a table."""
+        return self.paths(self.manifest(), table)
+
+    def paths(self, manifest: Manifest, table: str) -> list[Path]:
+        """The Parquet files of a table in some manifest."""
+        return [self.folder / table / file.name for file in manifest.tables.get(table, ())]
+
+    def adopt(self, table: str, written: Path, rows: int, source: str = "") -> StoredFile:
+        """Move a finished Parquet file to its place, named by its content. It counts once it is listed."""
+        name = f"{file_digest(written)}.parquet"
+        target = self.folder / table / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(written, target)
+        return StoredFile(name, rows, source)
+
+    @contextmanager
+    def adding(self) -> Iterator[Manifest]:
+        """Hold the right to replace the manifest; gives the present one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield self.manifest()
+
+    def replace(
+        self,
+        manifest: Manifest,
+        added: Mapping[str, Sequence[StoredFile]],
+        *,
+        journal: Mapping[str, int] | None = None,
+    ) -> Manifest:
+        """List more files (and how far the journal is compacted), all at once; call inside `adding`."""
+        tables = {name: list(files) for name, files in manifest.tables.items()}
+        for name, files in added.items():
+            listed = {file.name for file in tables.get(name, ())}
+            tables.setdefault(name, []).extend(file for file in files if file.name not in listed)
+        after = Manifest(tables, dict(manifest.journal if journal is None else journal))
+        path = self.folder / "manifest.json"
+        draft = path.with_suffix(".new")
+        with draft.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(after, order="sorted"), indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+        return after
+
+
+def snapshot_digest(manifest: Manifest, tables: Sequence[str]) -> str:
+    """The name of the state of some tables: SHA-256 over their sorted file names."""
+    listed = {name: sorted(file.name for file in manifest.tables.get(name, ())) for name in sorted(tables)}
+    return digest(msgspec.json.encode(listed))

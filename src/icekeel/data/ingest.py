@@ -1,0 +1,268 @@
+"""Bulk data into history: files are read, checked against their contract and stored, good rows and bad.
+
+One statement checks all rows. Good rows become a Parquet file of the table's history; bad ones go to
+quarantine with every rule they break and their values as they came. A file that was taken in before is
+recognised by its content and skipped.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from icekeel.compile import literal, quote, select
+from icekeel.core.errors import Fault, SourceError, nearest
+from icekeel.core.ids import file_digest
+from icekeel.core.kinds import Kind
+from icekeel.core.time import FIRST_TIME, LAST_TIME
+from icekeel.define.fields import Field
+from icekeel.define.nodes import EventField, Node
+from icekeel.define.tables import EventTable
+
+from .contracts import range_text
+from .history import AVAILABLE, DELETED, SEQUENCE, History, StoredFile
+
+QUARANTINE = "quarantine"
+_READERS = {
+    ".parquet": "read_parquet",
+    ".csv": "read_csv",
+    ".json": "read_json",
+    ".jsonl": "read_json",
+    ".ndjson": "read_json",
+}
+_NUMERIC = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "FLOAT",
+    "DOUBLE",
+    "HUGEINT",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What became of one source file.
+
+    Attributes:
+        file: The stored file; None when the content was known already.
+        reasons: Rule -> rows that broke it; a row may break several.
+    """
+
+    table: str
+    source: Path
+    file: StoredFile | None
+    kept: int
+    quarantined: int
+    reasons: Mapping[str, int]
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the content had been taken in before."""
+        return self.file is None
+
+
+def find_sources(folder: Path, pattern: str) -> list[Path]:
+    """The files that a `source=` names, sorted.
+
+    Raises:
+        SourceError: there are none.
+    """
+    found = sorted(Path(path) for path in glob.glob(str(folder / pattern)))
+    if not found:
+        raise SourceError(
+            Fault(
+                "no_source", "no such file", str(folder / pattern), hint="is source= relative to the project?"
+            )
+        )
+    return found
+
+
+def ingest(history: History, table: EventTable, sources: Sequence[Path]) -> list[Ingested]:
+    """Take files into a table's history.
+
+    Raises:
+        SourceError: a file that cannot be read, or whose columns are not the table's. Nothing of that file
+            is kept; files before it are.
+    """
+    results = []
+    for source in sources:
+        with history.adding() as manifest:
+            content = file_digest(source)
+            known = [file for files in manifest.tables.values() for file in files if file.source == content]
+            if known or content in {
+                file.source for file in manifest.tables.get(f"{QUARANTINE}/{table.name}", ())
+            }:
+                results.append(Ingested(table.name, source, None, 0, 0, {}))
+                continue
+            sequence = sum(len(files) for files in manifest.tables.values()) << 32
+            loaded, added = _take(history, table, source, content, sequence)
+            history.replace(manifest, added)
+            results.append(loaded)
+    return results
+
+
+def _take(
+    history: History, table: EventTable, source: Path, content: str, sequence: int
+) -> tuple[Ingested, dict[str, list[StoredFile]]]:
+    draft = history.folder / f"{table.name}.draft"
+    connection = duckdb.connect(config={"threads": 2, "preserve_insertion_order": True})
+    try:
+        relation = read_source(connection, source)
+        _check_columns(table, source, _columns(connection, relation))
+        connection.execute(f"CREATE TEMP TABLE checked AS {_checked(connection, table, relation, sequence)}")
+        reasons = dict(
+            connection.execute(
+                "SELECT fault, count(*) FROM (SELECT unnest(_faults) AS fault FROM checked) GROUP BY 1 ORDER BY 2 DESC, 1"
+            ).fetchall()
+        )
+        fields = ", ".join(quote(name) for name in table.fields)
+        columns = f"{fields}, {AVAILABLE}, {DELETED}, {SEQUENCE}"
+        good = _copy(connection, f"SELECT {columns} FROM checked WHERE len(_faults) = 0", draft)
+        added = {table.name: [history.adopt(table.name, draft, good, content)]}
+        bad = _copy(
+            connection, "SELECT _raw AS row, _faults AS faults FROM checked WHERE len(_faults) > 0", draft
+        )
+        if bad:
+            name = f"{QUARANTINE}/{table.name}"
+            added[name] = [history.adopt(name, draft, bad, content)]
+    except duckdb.Error as error:
+        raise SourceError(Fault("unreadable", str(error).splitlines()[0], str(source))) from error
+    finally:
+        connection.close()
+        draft.unlink(missing_ok=True)
+    return Ingested(table.name, source, added[table.name][0], good, bad, reasons), added
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, statement: str, target: Path) -> int:
+    connection.execute(f"COPY ({statement}) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd)")
+    count = connection.execute(f"SELECT count(*) FROM ({statement})").fetchone()
+    return int(count[0]) if count else 0
+
+
+def read_source(connection: duckdb.DuckDBPyConnection, source: Path) -> str:
+    """The relation that reads a file, by its ending.
+
+    Raises:
+        SourceError: an ending that is not read, or a file DuckDB cannot make sense of.
+    """
+    reader = _READERS.get(source.suffix.lower())
+    if reader is None:
+        raise SourceError(
+            Fault("unknown_format", "unknown kind of file", str(source), source.suffix, ", ".join(_READERS))
+        )
+    relation = f"{reader}({literal(str(source))})"
+    try:
+        connection.execute(f"DESCRIBE SELECT * FROM {relation}")
+    except duckdb.Error as error:
+        raise SourceError(Fault("unreadable", str(error).splitlines()[0], str(source))) from error
+    return relation
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
+    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
+
+
+def _check_columns(table: EventTable, source: Path, columns: Mapping[str, str]) -> None:
+    faults = [
+        Fault(
+            "missing_column",
+            f'no column "{field.name}"',
+            str(source),
+            "",
+            ", ".join(columns),
+            nearest(field.name, columns),
+        )
+        for field in table.fields.values()
+        if field.name not in columns and not field.limits.optional
+    ]
+    for name, field in table.fields.items():
+        kind = columns.get(name, "")
+        if kind and not _fits(kind, field.kind):
+            what = f'column "{name}" cannot be read as a {field.kind}'
+            faults.append(Fault("wrong_type", what, str(source), kind, _ACCEPTED[field.kind]))
+    if faults:
+        raise SourceError(*faults)
+
+
+_ACCEPTED = {
+    Kind.NUM: "whole or floating numbers (cast a DECIMAL to DOUBLE)",
+    Kind.FLAG: "BOOLEAN",
+    Kind.TIME: "BIGINT microseconds UTC, TIMESTAMP (UTC), TIMESTAMPTZ",
+    Kind.ID: "VARCHAR or whole numbers",
+    Kind.CAT: "VARCHAR",
+    Kind.TEXT: "VARCHAR",
+}
+
+
+def _fits(sql_type: str, kind: Kind) -> bool:
+    if kind is Kind.NUM:
+        return sql_type in _NUMERIC
+    if kind is Kind.FLAG:
+        return sql_type == "BOOLEAN"
+    if kind is Kind.TIME:
+        return sql_type in ("BIGINT", "TIMESTAMP WITH TIME ZONE") or sql_type.startswith("TIMESTAMP")
+    whole = sql_type in _NUMERIC and sql_type not in ("FLOAT", "DOUBLE")
+    return sql_type == "VARCHAR" or (kind is Kind.ID and whole) or sql_type == '"NULL"'
+
+
+def _checked(connection: duckdb.DuckDBPyConnection, table: EventTable, relation: str, sequence: int) -> str:
+    """A statement: the fields in stored form, their raw values as JSON, and the list of faults of each row."""
+    columns = _columns(connection, relation)
+    stored = [f"{_stored(field, columns)} AS {quote(field.name)}" for field in table.fields.values()]
+    raw = ", ".join(f"{quote(name)} := {quote(name)}" for name in columns)
+    source = (
+        f"(SELECT *, {quote(table.available)} AS {AVAILABLE}, false AS {DELETED}, _at + {sequence} AS {SEQUENCE} FROM "
+        f"(SELECT {', '.join(stored)}, to_json(struct_pack({raw})) AS _raw, row_number() OVER () AS _at FROM {relation}))"
+    )
+    statement, rules = select([rule.condition for rule in table.rules], _leaf, source)
+    cases = [case for field in table.fields.values() for case in _field_faults(field)]
+    for rule, name in zip(table.rules, rules, strict=True):
+        cases.append(f"CASE WHEN {name} = 0 THEN {literal('rule: ' + rule.sentence)} END")
+    listed = ", ".join(cases)
+    return f"SELECT *, list_filter([{listed}], lambda fault: fault IS NOT NULL) AS _faults FROM ({statement})"
+
+
+def _leaf(node: Node) -> str | None:
+    return quote(node.name) if isinstance(node, EventField) else None
+
+
+def _stored(field: Field, columns: Mapping[str, str]) -> str:
+    name, sql_type = quote(field.name), columns.get(field.name)
+    if field.kind is Kind.TIME:
+        timed = sql_type is not None and sql_type.startswith("TIMESTAMP")
+        return f"epoch_us({name})" if timed else f"CAST({name if sql_type else 'NULL'} AS BIGINT)"
+    target = {Kind.NUM: "DOUBLE", Kind.FLAG: "DOUBLE"}.get(field.kind, "VARCHAR")
+    return f"CAST({name if sql_type else 'NULL'} AS {target})"
+
+
+def _field_faults(field: Field) -> list[str]:
+    name, limits = quote(field.name), field.limits
+    checks = []
+    if not limits.optional:
+        checks.append((f"{name} IS NULL", f"{field.name}: missing"))
+    if field.kind is Kind.NUM:
+        checks.append((f"NOT isfinite({name})", f"{field.name}: not a finite number"))
+        bounds = [f"{name} < {literal(limits.low)}"] if limits.low is not None else []
+        bounds += [f"{name} > {literal(limits.high)}"] if limits.high is not None else []
+        if bounds:
+            checks.append(
+                (f"isfinite({name}) AND ({' OR '.join(bounds)})", f"{field.name}: not {range_text(field)}")
+            )
+    if field.kind is Kind.TIME:
+        checks.append(
+            (f"{name} NOT BETWEEN {FIRST_TIME} AND {LAST_TIME}", f"{field.name}: outside the calendar")
+        )
+    if limits.allowed is not None:
+        allowed = ", ".join(literal(value) for value in limits.allowed)
+        checks.append((f"{name} NOT IN ({allowed})", f"{field.name}: not an allowed value"))
+    return [f"CASE WHEN {condition} THEN {literal(text)} END" for condition, text in checks]
