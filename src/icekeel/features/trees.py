@@ -205,16 +205,14 @@ def _fold_runs(fold: Fold, nodes: Ints, partials: Floats) -> tuple[Ints, Floats]
     """Each different node once, with all its partials merged pair by pair (so rounding stays small)."""
     order = np.argsort(nodes, kind="stable")
     nodes, partials = nodes[order], partials[order]
-    while True:
-        place = np.arange(len(nodes))
-        fresh = np.diff(nodes, prepend=-1) != 0
-        in_run = place - np.maximum.accumulate(np.where(fresh, place, 0))
-        right = np.flatnonzero(in_run & 1)
-        if not len(right):
-            return nodes, partials
+    fresh = np.diff(nodes, prepend=-1) != 0
+    place = np.arange(len(nodes))
+    place -= np.maximum.accumulate(np.where(fresh, place, 0))  # within the run of its node
+    while len(right := np.flatnonzero(place & 1)):
         partials[right - 1] = fold.merge(partials[right - 1], partials[right])
-        stay = (in_run & 1) == 0
-        nodes, partials = nodes[stay], partials[stay]
+        left = np.flatnonzero((place & 1) == 0)
+        partials, place = partials[left], place[left] >> 1
+    return nodes[fresh], partials
 
 
 def count_distinct(codes: Ints, first: Ints, last: Ints, size: int) -> Floats:
