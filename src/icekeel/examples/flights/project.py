@@ -49,11 +49,11 @@ class Arrivals(ik.Events, time="landed_at", id="flight_id", source="arrivals.par
         return ik.minutes_between(row.departed_at, row.landed_at) > 0
 
 
-class Weather(ik.Events, time="observed_at", available="published_at", id="observation", source="weather.parquet"):
+class Weather(ik.Events, time="observed_at", available="published_at", id="weather_id", source="weather.parquet"):
     """An hour's weather at an airport, published an hour later."""
 
-    observation: ik.Id
-    origin: ik.Cat
+    weather_id: ik.Id
+    station: ik.Cat
     temp: ik.Num = ik.optional()
     wind_speed: ik.Num = ik.between(0, 200, optional=True)
     precip: ik.Num = ik.at_least(0, optional=True)
@@ -77,7 +77,7 @@ route = Arrivals.where(carrier=Flight.carrier, origin=Flight.origin, dest=Flight
 bound_there = Arrivals.where(dest=Flight.dest)
 plane_left = Schedule.where(tail=Flight.tail, departed=True)
 plane_landed = Arrivals.where(tail=Flight.tail)
-sky = Weather.where(origin=Flight.origin).last("6h")
+sky = Weather.where(station=Flight.origin).last("6h")
 plane = Planes.of(tail=Flight.tail)
 
 
