@@ -171,7 +171,7 @@ def historical_features(plan: Plan, requests: Frame, asked_at: Ints, store: Even
 def window_values(lookup: Lookup, asked_at: Ints, store: EventStore) -> list[Array]:
     """Every aggregate of one view for each row of the table `_requests`; texts decoded."""
     view = lookup.view
-    codes = _key_codes(lookup, store.connection)
+    codes = key_codes(lookup, store.connection)
     versions, texts = store.versions(view.table, lookup.values, view.keys, "_keys")
     results: list[Array] = []
     for one, values in zip(
@@ -187,7 +187,7 @@ def window_values(lookup: Lookup, asked_at: Ints, store: EventStore) -> list[Arr
     return results
 
 
-def _key_codes(lookup: Lookup, connection: duckdb.DuckDBPyConnection) -> Ints:
+def key_codes(lookup: Lookup, connection: duckdb.DuckDBPyConnection) -> Ints:
     """Make the table `_keys` of the different keys asked about; give each request's code, -1 for a null key."""
     if not lookup.view.keys:
         connection.execute("CREATE OR REPLACE TEMP TABLE _keys AS SELECT 0 AS _code")

@@ -115,7 +115,7 @@ def _lookup(keyed: Keyed, windows: Sequence[Windowed]) -> Lookup:
     back = max(0, *(window.high for window in windows))
     ahead = max(0, *(-window.low for window in windows))
     columns = tuple(column for column, _ in keyed.keys)
-    name = digest(repr((keyed.table, columns, values, back, ahead)).encode())[:16]
+    name = digest(repr((keyed.table, columns, values, aggregates)).encode())[:16]
     names = tuple(f"c{at}" for at in range(len(values)))
     view = View(name, keyed.table, columns, names, aggregates, back, ahead)
     return Lookup(view, tuple(field.name for _, field in keyed.keys), values)
