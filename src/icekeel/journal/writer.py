@@ -1,0 +1,240 @@
+"""Appends records to segments of its own process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from icekeel.core.errors import Fault, JournalError, shorten
+from icekeel.core.time import Clock
+
+from .records import Record, encode
+from .segments import LARGEST, MAGIC, frame, segment_name, segment_sizes, started_at
+
+
+class Writer:
+    """The one writer of a process; its methods may be called from any thread.
+
+    Each writer begins a segment of its own and none is ever appended to by another process. A record is
+    handed to the operating system before `append` returns, so it survives any end of the process; another
+    thread syncs it to disk within `sync_every_s`, so at most that is lost with the power. Make the writer
+    in the process that uses it, after any fork.
+
+    Args:
+        folder: Where the segments are; made if missing.
+        process: Name of the process for people: letters, digits, `_`, `.`, `-`.
+        clock: Names the segments; where it steps back, names still sort in order of opening.
+        sync_every_s: Longest time in seconds between a write and its sync.
+        roll_bytes: A segment that has reached this size is followed by a new one.
+
+    Raises:
+        JournalError: `folder` cannot be written, or `process` is no such name.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        process: str,
+        *,
+        clock: Clock,
+        sync_every_s: float = 0.1,
+        roll_bytes: int = 64 << 20,
+    ) -> None:
+        if not re.fullmatch(r"[\w.-]+", process):
+            allowed = "letters, digits, _, . and -"
+            raise JournalError(
+                Fault("bad_process", "expected the name of a process", got=shorten(process), allowed=allowed)
+            )
+        self._folder, self._process, self._clock = folder, process, clock
+        self._sync_every_s, self._roll_bytes = sync_every_s, roll_bytes
+        self._lock = threading.Lock()
+        self._fd, self._path, self._size = -1, folder, 0
+        self._failure: OSError | None = None
+        self._told = folder  # the last segment whose failure was raised: nothing more is said of it
+        self._dirty, self._stop = threading.Event(), threading.Event()
+        self._syncer = threading.Thread(target=self._sync_until_closed, name="journal-sync", daemon=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        self._open_segment()
+        self._syncer.start()
+
+    def append(self, record: Record) -> None:
+        """Write one record; it is in the journal when this returns.
+
+        Raises:
+            JournalError: it cannot be encoded or written, an earlier sync failed, or the writer is closed.
+                The record is then not in the journal.
+        """
+        self._write([_framed(record)])
+
+    def append_many(self, records: Iterable[Record]) -> None:
+        """Write records in order, with one system call.
+
+        Raises:
+            JournalError: as `append`. Where the disk fills up midway, the records that were whole by then
+                stay, since a reader may have seen them, and the error says how many.
+        """
+        frames = [_framed(record) for record in records]
+        if frames:
+            self._write(frames)
+
+    def close(self) -> None:
+        """Sync what was written and end the segment. A second call does nothing.
+
+        Raises:
+            JournalError: what was written last could not be synced.
+        """
+        with self._lock:
+            if self._fd < 0:
+                return
+            self._note(self._path, _sync(self._fd))
+            self._fd = -1
+        self._stop.set()
+        self._dirty.set()
+        self._syncer.join()
+        if self._failure is not None:
+            raise _unwritable(self._path, self._failure) from self._failure
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self, frames: list[bytes]) -> None:
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        with self._lock:
+            self._ready()
+            written = 0
+            try:
+                while written < len(data):  # a second turn only where the disk is full: it says why
+                    written += os.write(self._fd, data[written:] if written else data)
+            except OSError as error:
+                raise self._cut(frames, written, error) from error
+            self._size += written
+            if not self._dirty.is_set():
+                self._dirty.set()
+
+    def _ready(self) -> None:
+        if self._fd < 0:
+            raise JournalError(Fault("journal_closed", "the journal is closed", where=str(self._path)))
+        if self._failure is not None:
+            failure, self._failure, self._told = self._failure, None, self._path
+            self._size = self._roll_bytes  # what a failed sync left of this segment on disk is unknown
+            raise _unwritable(self._path, failure, "records of the last sync may be lost") from failure
+        if self._size >= self._roll_bytes:
+            fd, path = self._fd, self._path
+            self._open_segment()
+            self._note(path, _sync(fd))
+
+    def _cut(self, frames: list[bytes], written: int, error: OSError) -> JournalError:
+        """Take back a torn frame, and no whole one; gives the error to raise."""
+        whole = kept = 0
+        while whole + len(frames[kept]) <= written:
+            whole += len(frames[kept])
+            kept += 1
+        self._size += whole
+        try:
+            os.ftruncate(self._fd, self._size)
+        except OSError:
+            self._size = self._roll_bytes  # the torn frame stays the last of its segment
+        if kept:
+            self._dirty.set()
+        return _unwritable(self._path, error, f"{kept} of {len(frames)} records were written")
+
+    def _open_segment(self) -> None:
+        """Begin a segment whose name sorts behind all there are. The former stays in use if that fails."""
+        path = self._folder
+        try:
+            newest = max((started_at(name) for name in segment_sizes(self._folder)), default=-1)
+            start = max(self._clock(), newest + 1)
+            path = self._folder / segment_name(start, self._process, os.getpid())
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+            try:
+                if os.write(fd, MAGIC) < len(MAGIC):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(fd)
+                _sync_folder(self._folder)
+            except OSError:
+                os.close(fd)
+                path.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        self._fd, self._path, self._size = fd, path, len(MAGIC)
+
+    def _note(self, path: Path, error: OSError | None) -> None:
+        if error is not None and path != self._told:
+            self._failure = error
+
+    def _sync_until_closed(self) -> None:
+        while not self._stop.is_set():
+            self._dirty.wait()
+            self._stop.wait(self._sync_every_s)
+            error: OSError | None
+            try:
+                with self._lock:
+                    if self._fd < 0:
+                        return
+                    self._dirty.clear()
+                    path = self._path
+                    fd = os.dup(self._fd)  # the segment may end while it is synced without the lock
+                error = _sync(fd)
+            except OSError as failure:  # too many open files
+                error = failure
+            with self._lock:
+                self._note(path, error)
+
+
+def _sync(fd: int) -> OSError | None:
+    """Make what was written durable and close; gives what went wrong."""
+    try:
+        os.fdatasync(fd)
+        if not os.fstat(fd).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "the segment was deleted while in use")
+    except OSError as error:
+        return error
+    finally:
+        os.close(fd)
+    return None
+
+
+def _framed(record: Record) -> bytes:
+    try:
+        payload = encode(record)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        kind = type(record).__name__
+        raise JournalError(
+            Fault("not_encodable", "a record holds a value that cannot be stored", kind, got=str(error))
+        ) from error
+    if len(payload) > LARGEST:
+        what, allowed = "a record is too large", f"{LARGEST} bytes"
+        raise JournalError(
+            Fault("too_large", what, type(record).__name__, got=f"{len(payload)} bytes", allowed=allowed)
+        )
+    return frame(payload)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names of new files durable too."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _unwritable(path: Path, error: OSError, hint: str = "") -> JournalError:
+    got = error.strerror or str(error)
+    return JournalError(
+        Fault("journal_unwritable", "the journal cannot be written", str(path), got, hint=hint)
+    )
