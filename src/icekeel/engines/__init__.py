@@ -1,0 +1,13 @@
+"""Encode and predict: turns feature values into a number, for one row or for many.
+
+An engine is loaded from the files of a bundle and is read-only, deterministic and safe to call from several
+threads. The room must not know how a model was fitted, nor requests, time or storage, and must never import a
+training library: LightGBM is reached through its shared library, which loads in milliseconds.
+"""
+
+from .encoder import Encoder, rows_of
+from .golden import GOLDEN_FILE, Golden, check_golden
+from .interval import Interval
+from .loading import Engine, load_engine
+
+__all__ = ["GOLDEN_FILE", "Encoder", "Engine", "Golden", "Interval", "check_golden", "load_engine", "rows_of"]

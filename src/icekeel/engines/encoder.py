@@ -1,0 +1,102 @@
+"""From feature values to the vector of float64 that a tree model reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from icekeel.core.errors import BundleError, Fault
+from icekeel.core.frames import Column, Floats, Frame, Kind
+
+NAN = math.nan
+READABLE = (Kind.NUM, Kind.FLAG, Kind.CAT)
+"""Kinds that a model can read; identifiers, times and texts become features first."""
+
+Value = float | str | None
+"""One feature value of one row; None is null, a flag may be a `bool`."""
+
+
+class Encoder:
+    """Columns in a fixed order, with the codes of their categories.
+
+    Numbers and flags pass unchanged. A category becomes its position in the vocabulary, NaN where it is null
+    or unknown. A null number becomes NaN, or its column's fill.
+
+    Args:
+        columns: What the vector holds, in order.
+        categories: Category column -> its known values in the order of their codes.
+        fills: Number or flag column -> what its null is read as. A tree that never saw a null would read
+            it as 0, so training names a usual value for the columns without nulls.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        categories: Mapping[str, Sequence[str]],
+        fills: Mapping[str, float],
+    ) -> None:
+        self.columns = readable(columns)
+        texts = {column.name for column in self.columns if column.kind is Kind.CAT}
+        if set(categories) != texts or not set(fills) <= {c.name for c in self.columns} - texts:
+            raise BundleError(
+                Fault("bad_engine", "categories or fills do not match the columns", "engine.json")
+            )
+        self._codes = tuple(
+            (i, {value: float(code) for code, value in enumerate(categories[column.name])})
+            for i, column in enumerate(self.columns)
+            if column.name in texts
+        )
+        self._fills = tuple(fills.get(column.name, NAN) for column in self.columns)
+
+    def encode_one(self, values: Sequence[Value]) -> list[float]:
+        """The vector of one row, values in column order."""
+        # Texts stay until they are coded below; only NaN differs from itself.
+        vector: list[float] = [
+            fill if value is None or value != value else value  # type: ignore[misc]  # noqa: PLR0124
+            for value, fill in zip(values, self._fills, strict=True)
+        ]
+        for i, codes in self._codes:
+            vector[i] = codes.get(values[i], NAN)  # type: ignore[arg-type]  # None and numbers have no code
+        return vector
+
+    def encode_many(self, frame: Frame) -> Floats:
+        """The vectors of all rows, shape `(n_rows, n_columns)`, row-major."""
+        matrix = np.empty((len(frame), len(self.columns)))
+        for i, column in enumerate(self.columns):
+            if column.kind is not Kind.CAT:
+                values = np.asarray(frame[column.name], dtype=np.float64)
+                matrix[:, i] = np.where(np.isnan(values), self._fills[i], values)
+        for i, codes in self._codes:
+            matrix[:, i] = [codes.get(value, NAN) for value in frame[self.columns[i].name]]
+        return matrix
+
+
+def readable(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """The columns, once it is certain that a model can read every one of them.
+
+    Raises:
+        BundleError: a kind that no engine reads, or a name given twice.
+    """
+    names = [column.name for column in columns]
+    faults = [
+        Fault("bad_column", "no engine reads this kind", column.name, column.kind, ", ".join(READABLE))
+        for column in columns
+        if column.kind not in READABLE
+    ]
+    faults += [
+        Fault("bad_column", "named twice", name) for name in sorted({n for n in names if names.count(n) > 1})
+    ]
+    if faults:
+        raise BundleError(*faults)
+    return tuple(columns)
+
+
+def rows_of(columns: Sequence[Column], frame: Frame) -> list[tuple[Value, ...]]:
+    """The rows of a frame as `predict_one` takes them: None for null, values in column order."""
+    lists = [frame[column.name].astype(object) for column in columns]
+    for column, values in zip(columns, lists, strict=True):
+        if not column.kind.is_text:
+            values[np.isnan(frame[column.name])] = None
+    return list(zip(*(values.tolist() for values in lists), strict=True)) if lists else [()] * len(frame)

@@ -1,0 +1,32 @@
+"""From the scale that a model adds on to the scale of the target."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from icekeel.core.frames import Floats
+
+Link = Literal["identity", "logit", "exp"]
+
+FURTHEST = 700.0
+"""`exp` of more overflows a float64."""
+
+
+def from_link(link: Link, score: float) -> float:
+    """One score on the target's scale: itself, a probability, or `exp` of it."""
+    if link == "identity":
+        return score
+    bounded = min(max(score, -FURTHEST), FURTHEST)
+    return math.exp(bounded) if link == "exp" else 1.0 / (1.0 + math.exp(-bounded))
+
+
+def from_link_many(link: Link, scores: Floats) -> Floats:
+    """The same for an array of scores, any shape."""
+    if link == "identity":
+        return scores
+    bounded = np.clip(scores, -FURTHEST, FURTHEST)
+    result: Floats = np.exp(bounded) if link == "exp" else 1.0 / (1.0 + np.exp(-bounded))
+    return result

@@ -1,0 +1,50 @@
+"""What an engine is, and how one is made from the files of a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from icekeel.core.errors import BundleError, Fault
+from icekeel.core.frames import Column, Floats, Frame
+
+from .encoder import Value
+from .group import GroupSpec
+from .lightgbm import LightGBMSpec
+from .linear import LinearSpec
+
+ENGINE_FILE = "engine.json"
+
+
+class Engine(Protocol):
+    """Predicts from feature values; deterministic, read-only, safe to call from several threads."""
+
+    columns: tuple[Column, ...]
+    """The features it reads, in order."""
+
+    def predict_one(self, values: Sequence[Value]) -> float:
+        """The prediction for one row: values in column order, None for null, flags may be `bool`."""
+        ...
+
+    def predict_many(self, frame: Frame) -> Floats:
+        """The predictions for all rows, shape `(n_rows,)`; columns are found by name."""
+        ...
+
+
+def load_engine(files: Mapping[str, bytes]) -> Engine:
+    """The engine that `engine.json` and the files beside it describe.
+
+    Raises:
+        BundleError: a file is missing, damaged, inconsistent or of another format.
+    """
+    if ENGINE_FILE not in files:
+        raise BundleError(Fault("missing_file", "no engine in this bundle", ENGINE_FILE))
+    try:
+        spec: GroupSpec | LinearSpec | LightGBMSpec = msgspec.json.decode(
+            files[ENGINE_FILE], type=GroupSpec | LinearSpec | LightGBMSpec
+        )
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BundleError(Fault("bad_engine", str(error), ENGINE_FILE)) from error
+    return spec.engine(files)

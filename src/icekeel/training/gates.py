@@ -1,0 +1,106 @@
+"""Checks that a candidate must pass before it may serve. A failed gate is a reason, in a sentence."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from icekeel.core.errors import BundleError
+from icekeel.core.frames import Floats, Frame
+from icekeel.engines import Engine, check_golden
+
+from .backtest import Stopwatch
+from .ladder import Ladder, predict_us
+from .problem import Problem
+from .rungs import Fitted
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One check and what it found.
+
+    Attributes:
+        measured: What was found, in the unit that `why` names; finite.
+        required: The most that was allowed.
+        why: The finding in a sentence.
+    """
+
+    name: str
+    passed: bool
+    measured: float
+    required: float
+    why: str
+
+
+def better_than_simplest(ladder: Ladder, rung: str) -> Gate:
+    """The backtest error lies below the simplest rung's, unless it is the simplest."""
+    measured, simplest = ladder.step(rung).error, ladder.steps[0]
+    passed = rung == simplest.rung or measured < simplest.error
+    against = (
+        "is the simplest" if rung == simplest.rung else f"against {simplest.error:.4g} of {simplest.rung}"
+    )
+    return Gate(
+        "better_than_simplest",
+        passed,
+        measured,
+        simplest.error,
+        f"{ladder.error} {measured:.4g} of {rung} {against}",
+    )
+
+
+def no_worse_than(
+    problem: Problem, truth: Floats, candidate: Floats, champion: Floats, *, margin: float
+) -> Gate:
+    """The candidate's error on the same rows exceeds the champion's by at most `margin` (error's unit)."""
+    measured, standing = problem.error_of(truth, candidate), problem.error_of(truth, champion)
+    why = (
+        f"{problem.error} {measured:.4g} against the champion's {standing:.4g} "
+        f"on the same {len(truth)} rows, margin {margin:.4g}"
+    )
+    return Gate("no_worse_than_champion", measured <= standing + margin, measured, standing + margin, why)
+
+
+def parity(engine: Engine, golden: bytes) -> Gate:
+    """The serving engine, one row and many, agrees with the training library on every golden row.
+
+    Measured are the disagreements, of which at most five are counted; golden rows that cannot be read are one.
+    """
+    try:
+        worst = check_golden(engine, golden)
+    except BundleError as error:
+        return Gate("parity", False, float(len(error.faults)), 0.0, str(error.faults[0]))
+    return Gate("parity", True, 0.0, 0.0, f"largest disagreement on golden rows {worst:.1g}")
+
+
+def latency(
+    engine: Engine, frame: Frame, *, limit_us: float, stopwatch: Stopwatch = time.process_time
+) -> Gate:
+    """Median CPU microseconds of one prediction."""
+    measured = predict_us(engine, frame, stopwatch=stopwatch)
+    why = f"one prediction takes {measured:.0f} us of CPU, {limit_us:.0f} us allowed"
+    return Gate("latency", measured <= limit_us, measured, limit_us, why)
+
+
+def calibration(truth: Floats, prediction: Floats, *, limit: float = 0.05, bins: int = 10) -> Gate:
+    """How far probabilities lie from rates, on average over bins of equally many rows.
+
+    The expected calibration error (Naeini et al. 2015), which is at least `|mean prediction - rate|`. By chance
+    alone it is about `0.8 * sqrt(rate * (1 - rate) * bins / n_rows)`.
+    """
+    parts = [part for part in np.array_split(np.argsort(prediction, kind="stable"), bins) if len(part)]
+    gaps = [abs(prediction[part].mean() - truth[part].mean()) * len(part) for part in parts]
+    measured = float(sum(gaps) / len(truth))
+    why = (
+        f"probabilities lie {measured:.4f} from rates on average, {limit:.4f} allowed; "
+        f"mean {prediction.mean():.4f}, rate {truth.mean():.4f}"
+    )
+    return Gate("calibration", measured <= limit, measured, limit, why)
+
+
+def size(fitted: Fitted, *, limit_bytes: int) -> Gate:
+    """Bytes of the files that serving must load."""
+    measured = fitted.size_bytes
+    why = f"the files hold {measured:,} bytes, {limit_bytes:,} allowed"
+    return Gate("size", measured <= limit_bytes, float(measured), float(limit_bytes), why)

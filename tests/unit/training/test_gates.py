@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from icekeel.training import (
+    GroupTable,
+    Linear,
+    better_than_simplest,
+    build_golden,
+    calibration,
+    climb,
+    latency,
+    no_worse_than,
+    parity,
+    size,
+)
+
+from .cases import DELAY, LATE, training_set
+
+DATA = training_set(LATE)
+
+
+def test_better_than_the_simplest_rung() -> None:
+    ladder, _ = climb(LATE, DATA, [GroupTable(), Linear()], tolerance=0, rng=np.random.default_rng(0))
+    gate = better_than_simplest(ladder, "linear")
+    assert gate.passed
+    assert (gate.measured, gate.required) == (ladder.step("linear").error, ladder.step("group").error)
+    assert better_than_simplest(ladder, "group").passed
+    upside_down, _ = climb(LATE, DATA, [Linear(), GroupTable()], tolerance=0, rng=np.random.default_rng(0))
+    failed = better_than_simplest(upside_down, "group")
+    assert not failed.passed
+    assert "of group against" in failed.why
+
+
+def test_no_worse_than_the_champion_on_the_same_rows() -> None:
+    truth = np.zeros(10)
+    for error, passed in ((1.0, True), (1.2, True), (1.3, False)):
+        gate = no_worse_than(DELAY, truth, truth + error, truth + 1.0, margin=0.25)
+        assert gate.passed is passed
+        assert gate.required == 1.25
+    assert gate.why == "mae 1.3 against the champion's 1 on the same 10 rows, margin 0.25"
+
+
+def test_parity_holds_the_engine_against_the_training_library() -> None:
+    fitted = Linear().fit(LATE, DATA)
+    other = Linear(penalty=50.0).fit(LATE, DATA)
+    golden = build_golden(fitted, DATA.frame)
+    assert parity(fitted.engine, golden).passed
+    failed = parity(other.engine, golden)
+    assert not failed.passed
+    assert failed.measured == 5
+    assert "prediction differs" in failed.why
+
+
+def test_latency_and_size_are_measured_against_their_limits() -> None:
+    fitted = GroupTable().fit(LATE, DATA)
+    ticks = iter(range(10_000))
+    gate = latency(fitted.engine, DATA.frame, limit_us=2e5 - 1, stopwatch=lambda: float(next(ticks)))
+    assert not gate.passed
+    assert gate.measured == pytest.approx(2e5)
+    assert size(fitted, limit_bytes=fitted.size_bytes).passed
+    assert not size(fitted, limit_bytes=fitted.size_bytes - 1).passed
+
+
+def test_calibration_finds_bias_and_overconfidence() -> None:
+    rng = np.random.default_rng(6)
+    p = rng.uniform(0.05, 0.95, 20_000)
+    truth = (rng.random(20_000) < p).astype(float)
+    honest = calibration(truth, p, limit=0.02)
+    assert honest.passed
+    biased = calibration(truth, p * 0.8, limit=0.02)
+    assert not biased.passed
+    assert biased.measured == pytest.approx(0.1, abs=0.01)
+    overconfident = np.where(p > 0.5, 0.9, 0.1)
+    assert not calibration(truth, overconfident, limit=0.02).passed
