@@ -1,0 +1,131 @@
+"""Has the shape of a column changed? One look a day over many columns.
+
+A column is flagged when two things hold. Its change is *certain*: its p-value survives Benjamini-Hochberg
+over all columns of the day. And it *matters*: the distance is at least 0.03 above what the past's own days
+differ from each other, as far as counting noise does not explain that. Rows of one day are never independent, so the
+p-value alone would flag nearly every day of a large service.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from icekeel.core.frames import Bools, Floats, Ints
+
+from .profiles import Binning, Profile, Profiler, chi2_p_value, distance
+
+EFFECT = 0.03
+FALSE_DISCOVERY_RATE = 0.05
+MINIMUM_ROWS = 50
+"""Rows below which a day has no shape: the chi-squared approximation is void."""
+_SPREADS = 3.0
+_KOLMOGOROV = (0.8687, 0.2603)
+"""Mean and standard deviation of Kolmogorov's limit distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One column on one day.
+
+    Attributes:
+        column: Its name.
+        distance: Distance from the reference; see `profiles.distance`.
+        usual: Distance that the past's own days reach.
+        p_value: Of the chi-squared test, before correction.
+        flagged: Whether it is both certain and large.
+        sentence: What changed, in figures.
+    """
+
+    column: str
+    distance: float
+    usual: float
+    p_value: float
+    flagged: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What is normal: all reference days together, and how far single days lie from the others.
+
+    Attributes:
+        profiler: How columns are counted.
+        total: Sum of the reference days.
+        usual: Column -> distance of a reference day from all others, mean plus three standard deviations:
+            a quantile of forty days would be passed once in forty days.
+        excess: Column -> `usual` times the share of its square that counting noise does not explain.
+    """
+
+    profiler: Profiler
+    total: Profile
+    usual: Mapping[str, float]
+    excess: Mapping[str, float]
+
+    @classmethod
+    def of(cls, profiler: Profiler, days: Sequence[Profile]) -> Reference:
+        """The reference made of `days`, at least one; with a single day nothing is known of the usual."""
+        total, usual, excess = {}, {}, {}
+        for name, binning in profiler.binnings.items():
+            counts = np.array([day.counts[name] for day in days])
+            total[name] = counts.sum(axis=0)
+            distances = [distance(binning, day, total[name] - day) for day in counts]
+            usual[name] = float(np.mean(distances) + _SPREADS * np.std(distances))
+            noise = _noise(binning, total[name], float(np.median(counts.sum(axis=1))))
+            excess[name] = max(0.0, usual[name] - noise**2 / usual[name]) if usual[name] else 0.0
+        return cls(profiler, Profile(total), usual, excess)
+
+
+def examine(reference: Reference, today: Profile) -> list[Finding]:
+    """A finding for each watched column, flagged or not, in the profiler's order."""
+    names = list(reference.profiler.binnings)
+    p_values = np.array([chi2_p_value(reference.total.counts[name], today.counts[name]) for name in names])
+    certain = benjamini_hochberg(p_values)
+    enough = today.rows >= MINIMUM_ROWS
+    return [
+        _finding(reference, name, today.counts[name], float(p), enough and bool(sure))
+        for name, p, sure in zip(names, p_values, certain, strict=True)
+    ]
+
+
+def benjamini_hochberg(p_values: Floats, rate: float = FALSE_DISCOVERY_RATE) -> Bools:
+    """Which hypotheses are rejected, with false discovery rate `rate` (Benjamini and Hochberg 1995)."""
+    n = len(p_values)
+    order = np.argsort(p_values)
+    below = np.flatnonzero(p_values[order] <= rate * np.arange(1, n + 1) / n)
+    rejected = np.zeros(n, dtype=np.bool_)
+    if len(below):
+        rejected[order[: below[-1] + 1]] = True
+    return rejected
+
+
+def _noise(binning: Binning, counts: Ints, rows: float) -> float:
+    """The same mean plus three standard deviations if the `rows` of a day were independent.
+
+    Numbers: Kolmogorov's limit over sqrt(n). Categories: total variation has mean
+    `sum(sqrt(2 p (1 - p) / (pi n))) / 2` and a standard deviation of at most `1 / (2 sqrt(n))`, since one row
+    moves it by at most 1 / n (Efron and Stein 1981).
+    """
+    if not rows:
+        return 0.0
+    if binning.categories is None:
+        return (_KOLMOGOROV[0] + _SPREADS * _KOLMOGOROV[1]) / math.sqrt(rows)
+    p = counts / max(1, counts.sum())
+    mean = float(np.sqrt(2 * p * (1 - p) / (math.pi * rows)).sum()) / 2
+    return mean + _SPREADS / (2 * math.sqrt(rows))
+
+
+def _finding(reference: Reference, name: str, counts: Ints, p_value: float, certain: bool) -> Finding:
+    binning, before = reference.profiler.binnings[name], reference.total.counts[name]
+    moved, usual = distance(binning, before, counts), reference.usual[name]
+    now, then = counts / max(1, counts.sum()), before / max(1, before.sum())
+    cell = int(np.argmax(np.abs(now - then)))
+    sentence = (
+        f"{name}: {moved:.1%} of the rows moved (usual days: up to {usual:.1%}); "
+        f"most of all {binning.label(cell)}: {now[cell]:.1%}, was {then[cell]:.1%}"
+    )
+    flagged = certain and moved >= EFFECT + reference.excess[name]
+    return Finding(name, moved, usual, p_value, flagged, sentence)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from icekeel.core.errors import ProjectError
+from icekeel.experiments import (
+    Guardrail,
+    Moments,
+    PairedDays,
+    RolloutPlan,
+    RolloutState,
+    Split,
+    TwoSample,
+    decide,
+)
+
+PLAN = RolloutPlan(metric="cost", minimum_days=7, maximum_days=30, guardrails=(Guardrail("refusals", 0.1),))
+
+
+def split(rate_a: float, rate_b: float, n: int = 20_000) -> Split:
+    a, b = rate_a * n, rate_b * n
+    return Split({"1": TwoSample(Moments(n, a, a), Moments(n, b, b))})
+
+
+GOOD, SAME, BAD = split(0.2, 0.17), split(0.2, 0.2), split(0.2, 0.24)
+
+
+@pytest.mark.parametrize(
+    ("days", "primary", "guardrail", "log_mismatch", "kind", "words"),
+    [
+        (8, GOOD, SAME, 0.0, "promote", "better"),
+        (6, GOOD, SAME, 0.0, "continue", "at least 7 days"),
+        (8, GOOD, SAME, 7.0, "continue", "sizes do not fit"),
+        (8, GOOD, split(0.2, 0.2, 50), 0.0, "continue", "suffice for refusals"),
+        (8, GOOD, BAD, 0.0, "stop", "harm: refusals"),
+        (1, BAD, SAME, 7.0, "stop", "harm: cost"),
+        (8, SAME, SAME, 0.0, "continue", "suffice for cost"),
+        (30, SAME, SAME, 0.0, "stop", "Undecided"),
+        (8, Split(), SAME, 0.0, "continue", "no data"),
+    ],
+)
+def test_verdicts(
+    days: float, primary: Split, guardrail: Split, log_mismatch: float, kind: str, words: str
+) -> None:
+    verdict = decide(PLAN, RolloutState(days, primary, {"refusals": guardrail}, log_mismatch))
+    assert verdict.kind == kind
+    assert words in verdict.reason
+    assert set(verdict.evidence) == {"cost", "refusals"}
+
+
+def test_a_guardrail_without_data_holds_the_promotion() -> None:
+    verdict = decide(PLAN, RolloutState(8, GOOD))
+    assert verdict.kind == "continue"
+    assert "no data for refusals" in verdict.reason
+
+
+def test_the_reason_reads_as_a_sentence() -> None:
+    verdict = decide(RolloutPlan(metric="cost", minimum_days=3), RolloutState(12, GOOD))
+    assert verdict.reason == (
+        "After 12 days, cost of the challenger is 0.03 better (15.0%) than the champion's 0.2, within +0.0189 to "
+        "+0.0411 however often one looks, from 20,000 against 20,000 units. It is shown to be better; the "
+        "chance that this is an error is at most 5%."
+    )
+
+
+def test_a_retrained_version_in_shadow_need_only_be_no_worse() -> None:
+    rng = np.random.default_rng(1)
+    day = np.repeat(np.arange(40), 50)
+    cost = rng.random(2000)
+    challenger = cost + rng.normal(0, 0.02, 2000)
+    shadow = PairedDays.of(day, cost, challenger)
+    strict = RolloutPlan()
+    lenient = RolloutPlan(margin=0.02)
+    assert decide(strict, RolloutState(40, shadow)).kind == "continue"
+    verdict = decide(lenient, RolloutState(40, shadow))
+    assert verdict.kind == "promote"
+    assert "no worse than 2.0%" in verdict.reason
+
+
+def test_every_fault_of_a_plan_is_named_at_once() -> None:
+    with pytest.raises(ProjectError) as caught:
+        RolloutPlan(share=2, alpha=0, margin=-1, minimum_days=9, maximum_days=3, tuned_for=0)
+    assert [fault.code for fault in caught.value.faults] == [
+        "bad_share",
+        "bad_alpha",
+        "bad_margin",
+        "bad_maximum_days",
+        "bad_tuned_for",
+    ]
