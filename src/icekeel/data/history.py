@@ -23,7 +23,7 @@ from icekeel.core.ids import digest, file_digest
 AVAILABLE = "_available"
 """Column of a stored event version: from when it was known, microseconds UTC."""
 DELETED = "_deleted"
-"""Column of a stored event version: it deletes the event."""
+"""Column of a stored event version: 1.0 where it deletes the event."""
 SEQUENCE = "_sequence"
 """Column of a stored event version: the order in which versions of equal availability were taken in."""
 

@@ -221,7 +221,7 @@ def _checked(connection: duckdb.DuckDBPyConnection, table: EventTable, relation:
     stored = [f"{_stored(field, columns)} AS {quote(field.name)}" for field in table.fields.values()]
     raw = ", ".join(f"{quote(name)} := {quote(name)}" for name in columns)
     source = (
-        f"(SELECT *, {quote(table.available)} AS {AVAILABLE}, false AS {DELETED}, _at + {sequence} AS {SEQUENCE} FROM "
+        f"(SELECT *, {quote(table.available)} AS {AVAILABLE}, CAST(0 AS DOUBLE) AS {DELETED}, _at + {sequence} AS {SEQUENCE} FROM "
         f"(SELECT {', '.join(stored)}, to_json(struct_pack({raw})) AS _raw, row_number() OVER () AS _at FROM {relation}))"
     )
     statement, rules = select([rule.condition for rule in table.rules], _leaf, source)

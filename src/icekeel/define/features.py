@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from icekeel.core.errors import Fault, nearest
+from icekeel.core.ids import digest
 from icekeel.core.kinds import Column, Kind
 
 from .expressions import Expression, invalid
@@ -20,6 +21,11 @@ class Feature:
 
     name: str
     node: Node
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the definition: equal definitions, equal values."""
+        return digest(repr(self.node).encode())
 
     @property
     def column(self) -> Column:

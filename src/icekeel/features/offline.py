@@ -69,7 +69,7 @@ class EventStore:
         fields = [
             f"CAST(NULL AS {SQL_TYPES[field.kind]}) AS {quote(name)}" for name, field in table.fields.items()
         ]
-        return f"(SELECT {', '.join(fields)}, 0::BIGINT AS {AVAILABLE}, false AS {DELETED}, 0::BIGINT AS {SEQUENCE} WHERE false)"
+        return f"(SELECT {', '.join(fields)}, 0::BIGINT AS {AVAILABLE}, 0::DOUBLE AS {DELETED}, 0::BIGINT AS {SEQUENCE} WHERE false)"
 
     def versions(
         self, name: str, values: Sequence[Node], keys: Sequence[str], codes: str
@@ -86,7 +86,7 @@ class EventStore:
             The versions, texts as codes; and for each column of texts the text of each code.
         """
         relation = self.load(name)
-        statement, columns = select(values, _event_leaf, f"(SELECT * FROM {relation} WHERE NOT {DELETED})")
+        statement, columns = select(values, _event_leaf, f"(SELECT * FROM {relation} WHERE {DELETED} = 0)")
         on = " AND ".join(f"v.{quote(key)} = k.{quote(key)}" for key in keys) or "true"
         listed = "".join(f", v.{column} AS _value{at}" for at, column in enumerate(columns))
         rows = self.connection.execute(

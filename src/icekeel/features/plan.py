@@ -59,6 +59,16 @@ class Plan:
         """Names and kinds of the features, in order."""
         return tuple(feature.column for feature in self.features)
 
+    @property
+    def definitions(self) -> dict[str, str]:
+        """Feature -> digest of its definition, in order."""
+        return {feature.name: feature.digest for feature in self.features}
+
+    @property
+    def digest(self) -> str:
+        """Digest of all definitions together."""
+        return digest(repr(sorted(self.definitions.items())).encode())
+
     def compile(self) -> Row:
         """`row(r, t, w)`: features of one request.
 

@@ -71,6 +71,7 @@ class Predicted(Entry, frozen=True, tag="predicted"):
         degraded: What was missing or replaced.
         cpu_us: Processor time of the request in microseconds.
         served_at: The machine's time when it was answered, microseconds UTC; `at` may be a rehearsal's.
+        definitions: Digest of the definitions of `features`.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Predicted(Entry, frozen=True, tag="predicted"):
     degraded: list[str]
     cpu_us: int
     served_at: int
+    definitions: str = ""
 
 
 class Decided(Entry, frozen=True, tag="decided"):

@@ -5,15 +5,20 @@ files mean, and what metrics, gates and evidence say, is the business of those w
 """
 
 from .bundles import Bundle, read, write
+from .contents import GUARD_FILE, INTERVAL_FILE, PROFILE_FILE, Contents
 from .records import Alert, Alias, Change, Decision, Json, Run, Version
 from .store import CHAMPION, Registry
 
 __all__ = [
     "CHAMPION",
+    "GUARD_FILE",
+    "INTERVAL_FILE",
+    "PROFILE_FILE",
     "Alert",
     "Alias",
     "Bundle",
     "Change",
+    "Contents",
     "Decision",
     "Json",
     "Registry",

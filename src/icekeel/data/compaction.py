@@ -1,0 +1,157 @@
+"""From the journal into history: pushed events and given answers as Parquet, each exactly once.
+
+How far the journal was read stands in the same manifest as the files made from it, so a crash at any moment
+either keeps both or neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from icekeel.compile import literal
+from icekeel.core.frames import NO_TIME, Array, Frame
+from icekeel.core.kinds import Column, Kind
+from icekeel.define import EventTable
+from icekeel.journal import Positions, Predicted, Pushed, Quarantined, Record, Tail
+
+from .history import AVAILABLE, DELETED, SEQUENCE, History, Manifest, StoredFile
+from .relations import create_table
+
+ANSWERS = "answers"
+FEATURE = "feature."
+"""What the columns of logged features begin with, in a table of answers."""
+
+ANSWER_COLUMNS = (
+    Column("_id", Kind.ID),
+    Column("_asked_at", Kind.TIME),
+    Column("_version", Kind.CAT),
+    Column("_arm", Kind.CAT),
+    Column("_share", Kind.NUM),
+    Column("_unit", Kind.ID),
+    Column("_prediction", Kind.NUM),
+    Column("_answer", Kind.NUM),
+    Column("_action", Kind.CAT),
+    Column("_verdict", Kind.CAT),
+    Column("_position", Kind.TIME),
+    Column("_cpu_us", Kind.NUM),
+    Column("_served_at", Kind.TIME),
+    Column("_definitions", Kind.ID),
+)
+"""The columns of every table of answers; the request's fields and the logged features follow."""
+
+_STAMPS = (Column(AVAILABLE, Kind.TIME), Column(DELETED, Kind.FLAG), Column(SEQUENCE, Kind.TIME))
+
+
+def answer_columns(request: Sequence[Column], features: Sequence[Column]) -> tuple[Column, ...]:
+    """All columns of a model's table of answers."""
+    logged = [Column(FEATURE + column.name, column.kind) for column in features]
+    return (*ANSWER_COLUMNS, *request, *logged)
+
+
+def compact(
+    history: History,
+    journal: Path,
+    tables: Mapping[str, EventTable],
+    answers: Mapping[str, Sequence[Column]],
+) -> Manifest:
+    """Move what is new in the journal into history; gives the manifest afterwards.
+
+    Args:
+        history: Where to.
+        journal: Folder of the segments.
+        tables: Event tables by name.
+        answers: `answer_columns` of each model.
+    """
+    with history.adding() as manifest:
+        tail = Tail(journal, Positions(dict(manifest.journal)))
+        pending = _Pending(tables, answers)
+        while records := tail.read():
+            for record in records:
+                pending.add(record)
+        sequence = sum(len(files) for files in manifest.tables.values()) << 32
+        added = pending.write(history, sequence)
+        return history.replace(manifest, added, journal=tail.positions.offsets)
+
+
+class _Pending:
+    """Rows by the table they belong to, until they are written."""
+
+    def __init__(self, tables: Mapping[str, EventTable], answers: Mapping[str, Sequence[Column]]) -> None:
+        self._columns: dict[str, Sequence[Column]] = {
+            name: (*(Column(field.name, field.kind) for field in table.fields.values()), *_STAMPS)
+            for name, table in tables.items()
+        }
+        self._columns |= {f"{ANSWERS}/{model}": columns for model, columns in answers.items()}
+        self._times = {name: table.available for name, table in tables.items()}
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+
+    def add(self, record: Record) -> None:
+        if isinstance(record, Pushed) and record.table in self._columns:
+            for row in record.rows:
+                row.setdefault(AVAILABLE, record.at)
+                row.setdefault(DELETED, 0.0)
+            self._rows.setdefault(record.table, []).extend(record.rows)
+        elif isinstance(record, Predicted) and f"{ANSWERS}/{record.model}" in self._columns:
+            self._rows.setdefault(f"{ANSWERS}/{record.model}", []).append(_answer_row(record))
+        elif isinstance(record, Quarantined):
+            name = f"quarantine/{record.table}"
+            self._columns[name] = (Column("row", Kind.TEXT), Column("faults", Kind.TEXT))
+            rows = [{"row": str(kept.row), "faults": "; ".join(kept.faults)} for kept in record.rows]
+            self._rows.setdefault(name, []).extend(rows)
+
+    def write(self, history: History, sequence: int) -> dict[str, list[StoredFile]]:
+        added: dict[str, list[StoredFile]] = {}
+        connection = duckdb.connect(config={"threads": 1})
+        try:
+            for name, rows in self._rows.items():
+                columns = self._columns[name]
+                if any(column.name == SEQUENCE for column in columns):
+                    for at, row in enumerate(rows):
+                        row[SEQUENCE] = sequence + at
+                frame = Frame({column.name: _column(rows, column) for column in columns})
+                create_table(connection, "_new", columns, frame)
+                draft = history.folder / f"{name.replace('/', '-')}.draft"
+                connection.execute(
+                    f"COPY (SELECT * EXCLUDE (_row) FROM _new ORDER BY _row) TO {literal(str(draft))} "
+                    "(FORMAT parquet, COMPRESSION zstd)"
+                )
+                added[name] = [history.adopt(name, draft, len(rows))]
+        finally:
+            connection.close()
+        return added
+
+
+def _answer_row(record: Predicted) -> dict[str, Any]:
+    own = {
+        "_id": record.id,
+        "_asked_at": record.at,
+        "_version": record.version,
+        "_arm": record.arm,
+        "_share": record.share,
+        "_unit": record.unit,
+        "_prediction": record.prediction,
+        "_answer": record.answer,
+        "_action": record.action,
+        "_verdict": record.verdict,
+        "_position": record.position,
+        "_cpu_us": record.cpu_us,
+        "_served_at": record.served_at,
+        "_definitions": record.definitions,
+    }
+    return own | record.request | {FEATURE + name: value for name, value in record.features.items()}
+
+
+def _column(rows: Sequence[Mapping[str, Any]], column: Column) -> Array:
+    values = [row.get(column.name) for row in rows]
+    if column.kind.is_text:
+        result = np.empty(len(values), dtype=object)
+        result[:] = values
+        return result
+    if column.kind is Kind.TIME:
+        return np.array([NO_TIME if value is None else value for value in values], dtype=np.int64)
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -1,0 +1,24 @@
+"""4, the request path: from what a caller sent to the answer in the journal.
+
+Checks, assigns, reads features, guards, predicts, acts, journals. Knows definitions, features, engines, the guard,
+the registry and the journal; nothing of HTTP, and nothing that trains or decides.
+"""
+
+from .access import SCOPES, Access
+from .answers import Answer, Answerer
+from .intake import Accepted, Intake
+from .routing import Router, Routing
+from .versions import LoadedVersion, load_version
+
+__all__ = [
+    "SCOPES",
+    "Accepted",
+    "Access",
+    "Answer",
+    "Answerer",
+    "Intake",
+    "LoadedVersion",
+    "Router",
+    "Routing",
+    "load_version",
+]

@@ -1,0 +1,82 @@
+"""Who may do what: tokens with scopes, kept as hashes, compared in constant time."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from icekeel.core.errors import AuthError, Fault, StateError
+
+SCOPES = ("predict", "ingest", "outcome", "read", "admin")
+"""`admin` includes all others."""
+
+
+class _Token(msgspec.Struct, frozen=True):
+    name: str
+    sha256: str
+    scopes: list[str]
+
+
+class Access:
+    """The tokens of a project, in one file that only its owner can read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._tokens: list[_Token] = []
+        self._stamp = -1
+
+    def create(self, name: str, scopes: tuple[str, ...]) -> str:
+        """A new token; it is shown this once, only its hash is kept. A token of that name is replaced."""
+        unknown = [scope for scope in scopes if scope not in SCOPES]
+        if unknown:
+            raise AuthError(
+                Fault("unknown_scope", "unknown scope", got=unknown[0], allowed=", ".join(SCOPES))
+            )
+        token = "ik_" + secrets.token_urlsafe(32)
+        kept = [known for known in self._read() if known.name != name]
+        kept.append(_Token(name, hashlib.sha256(token.encode()).hexdigest(), list(scopes)))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._path.with_suffix(".new")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(kept))
+        os.replace(draft, self._path)
+        return token
+
+    def check(self, header: str | None, scope: str) -> None:
+        """Let a request pass, given its `Authorization` header.
+
+        Raises:
+            AuthError: `no_token` or `wrong_token` (401), `wrong_scope` (403).
+        """
+        if not header or not header.startswith("Bearer "):
+            hint = "send the header Authorization: Bearer TOKEN; icekeel token makes one"
+            raise AuthError(Fault("no_token", "a token is needed", hint=hint))
+        given = hashlib.sha256(header[7:].encode("utf-8", "surrogateescape")).hexdigest()
+        found = None
+        for token in self._read():
+            if hmac.compare_digest(token.sha256, given):
+                found = token
+        if found is None:
+            raise AuthError(Fault("wrong_token", "this token is not known"))
+        if scope not in found.scopes and "admin" not in found.scopes:
+            fault = Fault("wrong_scope", f"this token may not {scope}", "", ", ".join(found.scopes), scope)
+            raise AuthError(fault)
+
+    def _read(self) -> list[_Token]:
+        try:
+            stamp = self._path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return []
+        if stamp != self._stamp:
+            try:
+                self._tokens = msgspec.json.decode(self._path.read_bytes(), type=list[_Token])
+            except msgspec.MsgspecError as error:
+                raise StateError(Fault("bad_tokens", str(error), str(self._path))) from error
+            self._stamp = stamp
+        return self._tokens

@@ -1,0 +1,217 @@
+"""One request, one answer: the path every prediction takes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from icekeel.compile import compile_row
+from icekeel.core.errors import Fault, RequestError, StateError
+from icekeel.core.ids import new_id
+from icekeel.core.time import Clock
+from icekeel.data import RecordParser
+from icekeel.define import Floor, Model, Refuse, RoundTo
+from icekeel.define.nodes import Node, RequestField
+from icekeel.features.live import LiveFeatures
+from icekeel.features.plan import Plan
+from icekeel.guard import Verdict
+from icekeel.journal import Predicted, Writer
+from icekeel.registry import CHAMPION
+
+from .routing import Router
+from .versions import LoadedVersion
+
+Value = float | int | str | None
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
+    """What the caller gets.
+
+    Attributes:
+        prediction: The answer, after postprocessors.
+        interval: Lower and upper end, where the version has an interval.
+        action: What follows, where the project declares an action; `none` below its threshold.
+        verdict: `pass`, or the kind of the gravest finding of the guard.
+        codes: All findings, as codes that name only the caller's own fields.
+        features_age_s: Seconds since the newest event the features could see; null before any.
+        degraded: What was missing or replaced.
+    """
+
+    prediction: float
+    prediction_id: str
+    version: str
+    arm: str
+    interval: tuple[float, float] | None = None
+    action: str | None = None
+    verdict: str = "pass"
+    codes: list[str] = []
+    features_age_s: float | None = None
+    degraded: list[str] = []
+
+
+class Answerer:
+    """Answers requests for one model.
+
+    Args:
+        model: Its definition.
+        plan: All features any of its versions may read.
+        features: Where they are read.
+        router: Which version answers.
+        journal: Every answer is in it before the caller has it.
+        clock: The time of the question.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        plan: Plan,
+        features: LiveFeatures,
+        router: Router,
+        *,
+        journal: Writer,
+        clock: Clock,
+    ) -> None:
+        self.model = model
+        self.router = router
+        self._features = features
+        self._journal = journal
+        self._clock = clock
+        self._parser = RecordParser(plan.fields)
+        self._names = tuple(feature.name for feature in plan.features)
+        self._definitions = plan.digest
+        fields = [field.name for field in plan.fields]
+        self._fields = fields
+        unit = model.rollout.unit.node if model.rollout is not None else model.outcome.keyed.keys[0][1]
+        self._unit = fields.index(unit.name)
+        self._key = [fields.index(field.name) for _, field in model.outcome.keyed.keys]
+        self._guarded = [fields.index(field.name) for field in plan.fields if field.kind in ("cat", "num")]
+        self._after = [_postprocessor(step, fields) for step in model.after]
+        self._threshold = model.action.threshold if model.action is not None else math.inf
+        self._refuses = model.guard is not None and isinstance(model.guard.otherwise, Refuse)
+
+    def answer(self, record: Any, *, asked_at: int | None = None) -> Answer:
+        """The answer to one request, journaled.
+
+        Args:
+            record: Decoded JSON.
+            asked_at: Time of the question in a rehearsal; otherwise the clock's.
+
+        Raises:
+            RequestError: the request is faulty, or the guard refuses it.
+            StateError: no version serves this model.
+        """
+        started = time.process_time_ns()
+        request, faults = self._parser.parse(record)
+        if faults:
+            raise RequestError(*faults)
+        routing = self.router.current
+        if routing.champion is None:
+            hint = f"icekeel train {self.model.name}, then icekeel promote"
+            raise StateError(Fault("no_champion", f'no version serves "{self.model.name}"', hint=hint))
+        at = self._clock() if asked_at is None else asked_at
+        unit = str(request[self._unit])
+        arm, share, version = CHAMPION, 1.0, routing.champion
+        if routing.arms is not None and routing.challenger is not None:
+            assigned = routing.arms.assign(unit)
+            arm, share = assigned.arm, assigned.probability
+            version = version if arm == CHAMPION else routing.challenger
+        read = self._features.read(request, at)
+        verdicts = version.guard.check([request[place] for place in self._guarded]) if version.guard else []
+        raw = version.engine.predict_one([read.values[place] for place in version.places])
+        answer = self._answer(raw, request, verdicts, version)
+        identifier = new_id(at)
+        age = None if not read.state.known_until else max(0.0, (at - read.state.known_until) / 1e6)
+        result = Answer(
+            prediction=answer,
+            prediction_id=identifier,
+            version=version.name,
+            arm=arm,
+            interval=version.interval.around(answer) if version.interval else None,
+            action=self._action(raw),
+            verdict=verdicts[0].kind if verdicts else "pass",
+            codes=[verdict.code for verdict in verdicts],
+            features_age_s=age,
+        )
+        self._journal.append(
+            Predicted(
+                at=at,
+                id=identifier,
+                model=self.model.name,
+                version=version.name,
+                arm=arm,
+                share=share,
+                unit=unit,
+                key="\x1f".join(str(request[place]) for place in self._key),
+                request=dict(zip(self._fields, request, strict=True)),
+                features=dict(zip(self._names, read.values, strict=True)),
+                prediction=raw,
+                answer=answer,
+                low=result.interval[0] if result.interval else None,
+                high=result.interval[1] if result.interval else None,
+                action=result.action or "",
+                verdict="refused" if self._refuses and verdicts else result.verdict,
+                reasons=[verdict.reason for verdict in verdicts],
+                position=read.state.serial,
+                degraded=result.degraded,
+                cpu_us=(time.process_time_ns() - started) // 1000,
+                served_at=time.time_ns() // 1000,
+                definitions=self._definitions,
+            )
+        )
+        if self._refuses and verdicts:
+            raise _refusal(identifier, verdicts)
+        return result
+
+    def _answer(
+        self, raw: float, request: Sequence[Value], verdicts: Sequence[Verdict], version: LoadedVersion
+    ) -> float:
+        if not math.isfinite(raw):
+            raise StateError(Fault("not_finite", f"{version.name} gave no finite prediction", got=repr(raw)))
+        answer = raw
+        for step in self._after:
+            answer = step(answer, request)
+        return answer
+
+    def _action(self, probability: float) -> str | None:
+        if self.model.action is None:
+            return None
+        return self.model.action.name if probability > self._threshold else "none"
+
+
+def _refusal(identifier: str, verdicts: Sequence[Verdict]) -> RequestError:
+    return RequestError(
+        *(
+            Fault(
+                "refused",
+                "unlike anything in the training data: a person should decide",
+                ", ".join(verdict.columns),
+                verdict.code,
+                hint=f"prediction_id {identifier}",
+            )
+            for verdict in verdicts
+        )
+    )
+
+
+def _postprocessor(step: Floor | RoundTo, fields: Sequence[str]) -> Any:
+    if isinstance(step, RoundTo):
+        size = step.step
+        return lambda answer, request: round(answer / size) * size
+    row = compile_row([step.node], _field_leaf(fields), "r")
+
+    def at_least(answer: float, request: Sequence[Value]) -> float:
+        low = row(request)[0]
+        return answer if low is None else max(answer, low)
+
+    return at_least
+
+
+def _field_leaf(fields: Sequence[str]) -> Any:
+    def leaf(node: Node) -> tuple[str, bool] | None:
+        return (f"r[{fields.index(node.name)}]", True) if isinstance(node, RequestField) else None
+
+    return leaf

@@ -1,0 +1,95 @@
+"""Pushed events: checked against their contract, stamped, journaled; bad rows to quarantine, good ones kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from icekeel.core.errors import Fault, RequestError, nearest, shorten
+from icekeel.core.time import Clock
+from icekeel.data import AVAILABLE, EventContract
+from icekeel.define import EventTable
+from icekeel.journal import Pushed, Quarantined, QuarantinedRow, Writer
+
+LARGEST_PUSH = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a push.
+
+    Attributes:
+        kept: Rows in the journal.
+        faults: The faults of each row that went to quarantine, by its place in the push.
+    """
+
+    kept: int
+    faults: Mapping[int, Sequence[Fault]]
+
+
+class Intake:
+    """Takes pushed rows of event tables.
+
+    Args:
+        tables: Definitions by name.
+        journal: Where rows go.
+        clock: Stamps what is pushed.
+        rehearsal: True where history is replayed: rows then say themselves when they became available.
+    """
+
+    def __init__(
+        self, tables: Mapping[str, EventTable], journal: Writer, clock: Clock, *, rehearsal: bool = False
+    ) -> None:
+        self._contracts = {
+            name: EventContract(table, stamped=not rehearsal) for name, table in tables.items()
+        }
+        self._journal = journal
+        self._clock = clock
+        self._rehearsal = rehearsal
+
+    def push(self, table: str, rows: Any) -> Accepted:
+        """Journal the good rows and set the bad ones aside.
+
+        Raises:
+            RequestError: an unknown table, or no list of rows; nothing is kept.
+        """
+        contract = self._contracts.get(table)
+        if contract is None:
+            hint = nearest(table, self._contracts)
+            raise RequestError(Fault("unknown_table", f'no event table "{shorten(table)}"', hint=hint))
+        if not isinstance(rows, list) or not rows:
+            raise RequestError(Fault("no_rows", "expected a list of rows", "rows", shorten(rows)))
+        if len(rows) > LARGEST_PUSH:
+            raise RequestError(
+                Fault("too_many_rows", "too many rows", "rows", str(len(rows)), f"{LARGEST_PUSH:,}")
+            )
+        now = self._clock()
+        names = [field.name for field in contract.fields]
+        available = contract.table.available
+        good: list[dict[str, Any]] = []
+        faults: dict[int, list[Fault]] = {}
+        for place, row in enumerate(rows):
+            values, found = contract.parse(row, f"rows[{place}]")
+            if found:
+                faults[place] = found
+                continue
+            stored = dict(zip(names, values, strict=True))
+            if self._rehearsal:
+                stored[AVAILABLE] = stored[available]
+            elif available != contract.table.time:
+                stored[available] = now
+            good.append(stored)
+        if good:
+            self._journal.append(Pushed(at=now, table=table, rows=good))
+        if faults:
+            kept = [
+                QuarantinedRow(_as_object(rows[at]), [str(fault) for fault in found])
+                for at, found in faults.items()
+            ]
+            self._journal.append(Quarantined(at=now, table=table, rows=kept))
+        return Accepted(len(good), faults)
+
+
+def _as_object(row: Any) -> dict[str, Any]:
+    return row if isinstance(row, dict) else {"value": row}

@@ -1,0 +1,88 @@
+"""Which version answers whom, now; replaced as a whole between two requests."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from icekeel.core.errors import BundleError, RegistryError
+from icekeel.experiments import Arm, Arms
+from icekeel.registry import CHAMPION, Alias, Registry
+
+from .versions import LoadedVersion, load_version
+
+CHALLENGER = "challenger"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """The versions that answer.
+
+    Attributes:
+        revision: State of the registry it was made from.
+        champion: Answers everybody the challenger does not.
+        challenger: Answers its share of the units; None without an experiment.
+        arms: How units are split; None without an experiment.
+        problems: Aliases that could not be followed, and why; what served before goes on.
+    """
+
+    revision: int
+    champion: LoadedVersion | None
+    challenger: LoadedVersion | None = None
+    arms: Arms | None = None
+    problems: Mapping[str, str] | None = None
+
+
+class Router:
+    """Keeps the routing of one model up to date with the registry.
+
+    Args:
+        model: Its name.
+        registry: Where aliases are set.
+        bundles: Folder of the bundles.
+        definitions: Feature -> digest of its definition, in the plan's order.
+    """
+
+    def __init__(self, model: str, registry: Registry, bundles: Path, definitions: Mapping[str, str]) -> None:
+        self.model = model
+        self._registry = registry
+        self._bundles = bundles
+        self._definitions = definitions
+        self._loaded: dict[str, LoadedVersion] = {}
+        self.current = Routing(-1, None)
+
+    def refresh(self) -> bool:
+        """Follow the registry; gives whether anything changed. A version that cannot be loaded is not served."""
+        revision = self._registry.changed()
+        if revision == self.current.revision:
+            return False
+        aliases = self._registry.aliases(self.model)
+        problems: dict[str, str] = {}
+        champion = self._load(aliases.get(CHAMPION), CHAMPION, problems) or self.current.champion
+        challenger = self._load(aliases.get(CHALLENGER), CHALLENGER, problems)
+        arms = None
+        if challenger is not None and champion is not None:
+            alias = aliases[CHALLENGER]
+            arms = Arms(alias.salt, (Arm(CHAMPION, 1 - alias.share), Arm(CHALLENGER, alias.share)))
+        before = self.current
+        self.current = Routing(revision, champion, challenger if arms else None, arms, problems or None)
+        return (before.champion, before.challenger, before.arms) != (champion, challenger, arms)
+
+    def _load(self, alias: Alias | None, name: str, problems: dict[str, str]) -> LoadedVersion | None:
+        if alias is None:
+            return None
+        if alias.version not in self._loaded:
+            try:
+                version = self._registry.version(alias.version)
+                self._loaded[alias.version] = load_version(version, self._bundles, self._definitions)
+            except (BundleError, RegistryError) as error:
+                problems[name] = str(error)
+                log.error(
+                    "version_refused",
+                    extra={"model": self.model, "version": alias.version, "why": str(error)},
+                )
+                return None
+        return self._loaded[alias.version]
