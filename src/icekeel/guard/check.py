@@ -1,0 +1,162 @@
+"""Checking one request: a lookup in the compiled tables, then words for what was found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from icekeel.core.frames import Column
+
+from .tables import (
+    MISSING,
+    ORDINARY,
+    UNSEEN_PAIR,
+    UNSEEN_TRIPLE,
+    Category,
+    Combinations,
+    Number,
+    Scale,
+    Tables,
+)
+from .verdicts import Verdict, VerdictKind
+
+MOST_COMBINATIONS = 5
+"""Verdicts on combinations given for one request: pairs first, then the most unusual."""
+
+Value = float | str | None
+_KINDS: dict[int, VerdictKind] = {
+    UNSEEN_PAIR: "unseen_pair",
+    UNSEEN_TRIPLE: "unseen_triple",
+    MISSING: "missing_combination",
+}
+
+
+class Guard:
+    """The compiled guard of one bundle. Immutable, so threads may share it.
+
+    Attributes:
+        columns: The columns that `check` expects, in order.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self.columns: tuple[Column, ...] = tables.columns
+        self._tables = tables
+        self._lookups = [(c.at, dict(zip(c.values, c.codes, strict=True))) for c in tables.categories]
+        cells = Combinations.of(tables.combinations, [len(c.counts) for c in tables.categories])
+        self._weights = cells.weights
+        self._flags = np.frombuffer(tables.flags, dtype=np.uint8)
+        self._all_ordinary = bytes([ORDINARY]) * len(tables.combinations)
+        self._pairs = cells.split(np.frombuffer(tables.pair_counts, dtype="<i4"))
+
+    @classmethod
+    def load(cls, data: bytes) -> Guard:
+        """The guard whose tables `data` holds.
+
+        Raises:
+            BundleError: `data` is damaged, cut short or of another format.
+        """
+        return cls(Tables.decode(data))
+
+    def check(self, values: Sequence[Value]) -> list[Verdict]:
+        """What is unlike the training data, an empty list for an ordinary request.
+
+        Args:
+            values: One value for each of `columns`, in order; None or NaN for null.
+        """
+        given = [value if value == value else None for value in values]  # noqa: PLR0124 (NaN)
+        codes = [lookup.get(given[at], 0) for at, lookup in self._lookups]
+        verdicts = self._unseen_values(given, codes) if 0 in codes else []
+        cells = self._weights.dot(np.array([*codes, 1.0])).astype(np.int64)
+        flags = self._flags.take(cells).tobytes()
+        if flags != self._all_ordinary:
+            verdicts += self._unseen_combinations(given, codes, flags)
+        for number in self._tables.numbers:
+            value = given[number.at]
+            code = codes[number.group] if number.group >= 0 else 0
+            if isinstance(value, int | float):
+                if not number.low[code] <= value <= number.high[code]:
+                    verdicts.append(self._out_of_range(number, value, code, given))
+            elif number.watched:
+                reason = f"{number.name} is missing, which it never was in {self._tables.rows:,} rows"
+                verdicts.append(_verdict("unseen_value", reason, (number.name,), 1.0))
+        return verdicts
+
+    def _unseen_values(self, values: Sequence[Value], codes: Sequence[int]) -> list[Verdict]:
+        return [
+            _verdict(
+                "unseen_value",
+                f"never seen in {self._tables.rows:,} rows: {_words(category, values)}",
+                (category.name,),
+                1.0,
+            )
+            for category, code in zip(self._tables.categories, codes, strict=True)
+            if not code and category.watched
+        ]
+
+    def _unseen_combinations(
+        self, values: Sequence[Value], codes: Sequence[int], flags: bytes
+    ) -> list[Verdict]:
+        found = []
+        for at in np.frombuffer(flags, dtype=np.uint8).nonzero()[0].tolist():
+            flag, members = flags[at], self._tables.combinations[at]
+            score = self._effect(members, codes) if flag == UNSEEN_TRIPLE else self._expected(members, codes)
+            found.append((flag, -score, members))
+        found.sort()
+        return [
+            self._unseen(flag, -score, members, values, codes)
+            for flag, score, members in found[:MOST_COMBINATIONS]
+        ]
+
+    def _unseen(
+        self, flag: int, score: float, members: tuple[int, ...], values: Sequence[Value], codes: Sequence[int]
+    ) -> Verdict:
+        categories = [self._tables.categories[member] for member in members]
+        clause = f"about {score:,.0f} such rows were to be expected"
+        if flag == UNSEEN_TRIPLE or score < 1:
+            clause = _moves(self._effect(members, codes), self._tables.target, self._tables.scale)
+        together = " + ".join([_words(category, values) for category in categories])
+        names = tuple([category.name for category in categories])
+        return _verdict(_KINDS[flag], f"never seen together: {together}; {clause}", names, score)
+
+    def _effect(self, members: tuple[int, ...], codes: Sequence[int]) -> float:
+        return min([self._tables.categories[member].effects[codes[member]] for member in members])
+
+    def _expected(self, members: tuple[int, ...], codes: Sequence[int]) -> float:
+        """The rows expected in a combination, as `icekeel.training.guarding` defines it."""
+        counts = [self._tables.categories[member].counts[codes[member]] for member in members]
+        if len(members) == 2:
+            return counts[0] * counts[1] / self._tables.rows
+        i, j, k = members
+        ij, ik, jk = (
+            int(self._pairs[pair][codes[pair[0]], codes[pair[1]]]) for pair in ((i, j), (i, k), (j, k))
+        )
+        return min(ij * ik / counts[0], ij * jk / counts[1], ik * jk / counts[2])
+
+    def _out_of_range(self, number: Number, value: float, code: int, values: Sequence[Value]) -> Verdict:
+        low, high = number.low[code], number.high[code]
+        where, names = "", [number.name]
+        if number.own[code] and code:
+            group = self._tables.categories[number.group]
+            where, names = f" where {_words(group, values)}", [number.name, group.name]
+        reason = f"{number.name}={value:,.6g} is outside {low:,.6g} to {high:,.6g}, its ordinary range{where}"
+        return _verdict("out_of_range", reason, tuple(names), number.distance(value, code))
+
+
+def _verdict(kind: VerdictKind, reason: str, columns: tuple[str, ...], score: float) -> Verdict:
+    return Verdict(kind, f"{kind}:{'+'.join(columns)}", reason, columns, score)
+
+
+def _words(category: Category, values: Sequence[Value]) -> str:
+    value = values[category.at]
+    if value is None:
+        return f"{category.name} missing"
+    return f"{category.name}={value:g}" if isinstance(value, int | float) else f"{category.name}={value}"
+
+
+def _moves(effect: float, target: str, scale: Scale) -> str:
+    if scale == "plain":
+        return f"each alone moves {target} by {effect:.3g} or more"
+    subject = f"the odds of {target}" if scale == "logit" else f"the {target}"
+    return f"each alone moves {subject} by {math.exp(effect):.2f}x or more"

@@ -1,0 +1,179 @@
+"""What the compiled guard catches, what it leaves alone, and what its report says."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from icekeel.core.errors import TrainingError
+from icekeel.core.frames import Column, Frame, Kind
+from icekeel.guard import KINDS, Guard, VerdictKind
+from icekeel.training.guarding import GuardReport, compile_guard
+from tests.unit.guard.quotes import COLUMNS, changed, quotes, rows_of
+
+Row = list[float | str | None]
+Compiled = tuple[Guard, GuardReport, list[Row]]
+
+
+@pytest.fixture(scope="module", params=[40_000, 8_000])
+def compiled(request: pytest.FixtureRequest) -> Compiled:
+    rng = np.random.default_rng(7)
+    frame, price = quotes(rng, request.param)
+    later, _ = quotes(rng, max(request.param // 6, 1_600))
+    data, report = compile_guard(
+        frame, COLUMNS, price, scale="log", later=later, budget=0.01, target_name="price"
+    )
+    test, _ = quotes(rng, 5_000)
+    return Guard.load(data), report, rows_of(test)
+
+
+def recall(guard: Guard, kind: VerdictKind, rows: list[Row]) -> float:
+    return float(np.mean([any(verdict.kind == kind for verdict in guard.check(row)) for row in rows]))
+
+
+def test_ordinary_traffic_stays_within_the_budget(compiled: Compiled) -> None:
+    guard, report, rows = compiled
+    assert report.flag_rate <= 0.01
+    assert np.mean([bool(guard.check(row)) for row in rows]) <= (0.01 if report.rows > 10_000 else 0.015)
+
+
+def test_every_kind_is_found(compiled: Compiled) -> None:
+    guard, _, rows = compiled
+    rows = rows[:1_000]
+    books = [row for row in rows if row[0] == "book"]
+    posters = [row for row in rows if row[0] == "poster"]
+    assert recall(guard, "unseen_value", changed(rows, finish="velvet")) == 1
+    assert recall(guard, "unseen_value", changed(rows, quantity=None)) == 1
+    assert recall(guard, "unseen_pair", changed(books, substrate="vinyl")) == 1
+    # The pair alone is named, not the triples around it.
+    assert [verdict.columns for verdict in guard.check(changed(books, substrate="vinyl")[0])] == [
+        ("product", "substrate")
+    ]
+    # Ten thousand is an everyday number of labels, but not of posters.
+    assert recall(guard, "out_of_range", changed(posters, quantity=10_000.0)) == 1
+    never = changed(rows, die_cut="custom", ink="metallic", turnaround="rush")
+    flagged = [{verdict.columns for verdict in guard.check(row)} for row in never]
+    assert all(("die_cut", "ink", "turnaround") in columns for columns in flagged)
+
+
+def test_small_data_leaves_blind_spots_and_says_so(compiled: Compiled) -> None:
+    _, report, _ = compiled
+    said = any(spot.startswith("triples never seen whose smallest effect") for spot in report.blind_spots)
+    assert said == (report.rows == 8_000)
+
+
+def test_the_report_has_every_kind_once(compiled: Compiled) -> None:
+    _, report, _ = compiled
+    assert tuple(kind.kind for kind in report.kinds) == KINDS
+    rates = [kind.rate for kind in report.kinds]
+    assert max(rates) <= report.flag_rate <= sum(rates) + 1e-12
+
+
+def drifting(n_rows: int, seed: int, *, new: float) -> tuple[Frame, np.ndarray]:
+    """Planes by tail number, most of them rare, a share `new` of rows with one not seen before."""
+    rng = np.random.default_rng(seed)
+    plane = rng.zipf(1.3, n_rows * 4)
+    plane = plane[plane < 3_000][:n_rows]
+    tail = np.array([f"N{number}" for number in plane], dtype=object)
+    tail[rng.random(n_rows) < new] = "NEW"
+    carrier = plane % 5
+    intl = np.where(rng.random(n_rows) < 0.1, np.nan, rng.integers(0, 2, n_rows))
+    late = (rng.random(n_rows) < 0.2 + 0.3 * (carrier == 3)).astype(float)
+    carriers = np.array([str(number) for number in carrier], dtype=object)
+    return Frame({"tail": tail, "carrier": carriers, "intl": intl}), late
+
+
+FLIGHTS = (Column("tail", Kind.CAT), Column("carrier", Kind.CAT), Column("intl", Kind.FLAG))
+
+
+def test_values_that_are_always_new_are_a_blind_spot_not_a_flood() -> None:
+    frame, late = drifting(20_000, 1, new=0)
+    later, _ = drifting(4_000, 2, new=0.03)
+    data, report = compile_guard(
+        frame, FLIGHTS, late, scale="logit", later=later, budget=0.01, max_values=32, target_name="late"
+    )
+    guard = Guard.load(data)
+    assert report.flag_rate <= 0.01
+    assert any(spot.startswith("new values of tail;") for spot in report.blind_spots)
+    assert any("rare values of tail" in spot for spot in report.blind_spots)
+    assert guard.check(["NEW", "3", 1.0]) == []
+    assert [verdict.code for verdict in guard.check(["N1", "9", 1.0])] == ["unseen_value:carrier"]
+    # Plane N1 flies for carrier 1 only; a null flag is a value like any other and was seen.
+    assert [v.code for v in guard.check(["N1", "3", float("nan")])] == ["unseen_pair:tail+carrier"]
+
+
+def test_a_numbers_range_follows_the_category_that_narrows_it_most() -> None:
+    rng = np.random.default_rng(3)
+    product = rng.integers(0, 3, 3_000)
+    frame = Frame(
+        {
+            "product": np.array(["a", "b", "c"], dtype=object)[product],
+            "noise": np.array(["x", "y"], dtype=object)[rng.integers(0, 2, 3_000)],
+            "size": 100.0 * product + rng.normal(0, 1, 3_000),
+        }
+    )
+    columns = (Column("noise", Kind.CAT), Column("product", Kind.CAT), Column("size", Kind.NUM))
+    data, _ = compile_guard(frame, columns, frame["size"], scale="plain", later=frame, budget=0.05)
+    guard = Guard.load(data)
+    assert guard.check(["x", "b", 100.0]) == []
+    (verdict,) = guard.check(["x", "b", 200.0])
+    assert verdict.columns == ("size", "product")
+    assert "where product=b" in verdict.reason
+    # An unseen product has no range of its own: that of all rows holds.
+    assert [v.kind for v in guard.check(["x", "d", 200.0])] == ["unseen_value"]
+    distances = [guard.check(["x", "b", 100.0 + far])[0].score for far in (20.0, 40.0, 80.0)]
+    assert all(near < far for near, far in pairwise(distances))
+
+
+def test_effects_are_those_of_the_data() -> None:
+    """Options that move the price by known factors, never all three together."""
+    rng = np.random.default_rng(5)
+    options = rng.random((20_000, 3)) < 0.1
+    options[options.all(axis=1)] = False
+    price = np.exp(np.log((3.0, 2.0, 1.5)) @ options.T + rng.normal(0, 0.1, len(options)))
+    frame = Frame({name: options[:, at].astype(float) for at, name in enumerate("abc")})
+    columns = [Column(name, Kind.FLAG) for name in "abc"]
+    for scale, target, words in (
+        ("log", price, "each alone moves the price by 1.4"),
+        ("plain", np.log(price), "each alone moves price by 0.3"),
+    ):
+        data, _ = compile_guard(
+            frame, columns, target, scale=scale, later=frame, budget=0.01, target_name="price"  # type: ignore[arg-type]
+        )  # fmt: skip
+        (verdict,) = Guard.load(data).check([1.0, 1.0, 1.0])
+        assert verdict.kind == "unseen_triple"
+        # Centred on the mean over rows, 0.9 ln 1.5 remains of ln 1.5.
+        assert verdict.score == pytest.approx(0.9 * np.log(1.5), abs=0.02)
+        assert words in verdict.reason
+
+
+def test_a_missing_combination_of_values_that_move_nothing_is_found_by_its_expected_rows() -> None:
+    rng = np.random.default_rng(6)
+    flags = rng.random((20_000, 3)) < 0.3
+    flags[flags.all(axis=1)] = False
+    frame = Frame({name: flags[:, at].astype(float) for at, name in enumerate("abc")})
+    columns = [Column(name, Kind.FLAG) for name in "abc"]
+    data, _ = compile_guard(frame, columns, np.ones(20_000), scale="log", later=frame, budget=0.01)
+    (verdict,) = Guard.load(data).check([1.0, 1.0, 1.0])
+    assert verdict.kind == "missing_combination"
+    assert "rows were to be expected" in verdict.reason
+
+
+def test_all_faults_are_reported_at_once() -> None:
+    frame = Frame({"id": np.array(["1"], dtype=object), "x": np.array([1.0])})
+    columns = [Column("id", Kind.ID), Column("x", Kind.NUM), Column("y", Kind.NUM)]
+    with pytest.raises(TrainingError) as error:
+        compile_guard(frame, columns, np.array([-1.0]), scale="log", later=frame, budget=2.0)
+    assert [(fault.code, fault.where) for fault in error.value.faults] == [
+        ("guard_column", "id"),
+        ("guard_column", "y"),
+        ("guard_column", "y"),
+        ("guard_budget", "budget"),
+        ("guard_target", "target"),
+    ]
+    with pytest.raises(TrainingError, match="expected rows"):
+        compile_guard(
+            frame.take(np.array([], dtype=int)), [], np.zeros(0), scale="plain", later=frame, budget=0.1
+        )
