@@ -55,6 +55,14 @@ def test_a_guardrail_without_data_holds_the_promotion() -> None:
     assert "no data for refusals" in verdict.reason
 
 
+def test_each_of_several_metrics_needs_more_evidence_of_harm() -> None:
+    worse = split(0.2, 0.2125)
+    alone = decide(RolloutPlan(), RolloutState(8, worse))
+    assert 20 < alone.evidence["cost"].e_worse < 40
+    assert alone.kind == "stop"
+    assert decide(PLAN, RolloutState(8, worse, {"refusals": SAME})).kind == "continue"
+
+
 def test_the_reason_reads_as_a_sentence() -> None:
     verdict = decide(RolloutPlan(metric="cost", minimum_days=3), RolloutState(12, GOOD))
     assert verdict.reason == (

@@ -43,9 +43,9 @@ def test_a_stale_feed_is_one_alert_named_after_it() -> None:
 
 def test_a_source_that_gave_a_signal_itself_explains_its_features_first() -> None:
     late = Signal("source", "Schedule", "nothing arrived for 3 h")
-    found = alerts(feature("load"), feature("overdue"), late)
-    assert [alert.cause for alert in found] == ["source Schedule"]
-    assert found[0].evidence[0] == "nothing arrived for 3 h"
+    found = alerts(feature("load"), feature("wind"), feature("gusts"), late)
+    assert [alert.cause for alert in found] == ["source Schedule", "source Weather"]
+    assert found[0].evidence == ("nothing arrived for 3 h", "load moved by 0.1")
     assert alerts(late)[0].title == "Schedule: nothing arrived for 3 h"
 
 
