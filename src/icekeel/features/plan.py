@@ -55,6 +55,11 @@ class Plan:
     text_slots: tuple[int, ...]
 
     @property
+    def inputs(self) -> tuple[Column, ...]:
+        """Names and kinds of the request's fields, in order."""
+        return tuple(Column(field.name, field.kind) for field in self.fields)
+
+    @property
     def columns(self) -> tuple[Column, ...]:
         """Names and kinds of the features, in order."""
         return tuple(feature.column for feature in self.features)

@@ -1,0 +1,114 @@
+"""Settings of one installation: flag before environment before `icekeel.toml` before default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from icekeel.core.errors import Fault, SettingsError, nearest
+
+SETTINGS_FILE = "icekeel.toml"
+_PREFIX = "ICEKEEL_"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that may differ between two installations of the same project.
+
+    Attributes:
+        host: Address the server listens on; loopback unless told.
+        port: Its port; 0 takes a free one.
+        workers: Serving processes.
+        threads: Threads of training and of DuckDB.
+        state: Folder of all that Icekeel keeps, relative to the project.
+        auth: Whether HTTP requests need a token.
+        largest_body: Bytes of a request's body that are read at the most.
+        rehearsal: Whether callers may set the clock: only for replaying history.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    threads: int = 2
+    state: str = ".icekeel"
+    auth: bool = True
+    largest_body: int = 1_000_000
+    rehearsal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting and where its value comes from: `flag`, `environment`, `icekeel.toml` or `default`."""
+
+    name: str
+    value: object
+    source: str
+
+
+def read_settings(
+    folder: Path, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+) -> list[Setting]:
+    """Every setting with its source.
+
+    Raises:
+        SettingsError: unknown names and values of the wrong type, all at once.
+    """
+    faults: list[Fault] = []
+    known = {field.name: type(field.default) for field in fields(Settings)}
+    layers = [
+        ("flag", {name: value for name, value in (flags or {}).items() if value is not None}),
+        ("environment", _from_environment(os.environ if environment is None else environment)),
+        (SETTINGS_FILE, _from_file(folder / SETTINGS_FILE)),
+    ]
+    found: dict[str, Setting] = {}
+    for source, values in layers:
+        for name, raw in values.items():
+            if name not in known:
+                hint = nearest(name, known)
+                faults.append(Fault("unknown_setting", f'unknown setting "{name}"', source, "", ", ".join(known), hint))
+                continue
+            value = _converted(raw, known[name])
+            if value is None:
+                allowed = f"a value of type {known[name].__name__}"
+                faults.append(Fault("bad_setting", f'"{name}" has the wrong type', source, repr(raw), allowed))
+                continue
+            found.setdefault(name, Setting(name, value, source))
+    if faults:
+        raise SettingsError(*faults)
+    return [found.get(field.name, Setting(field.name, field.default, "default")) for field in fields(Settings)]
+
+
+def load_settings(folder: Path, flags: Mapping[str, Any] | None = None) -> Settings:
+    """The settings in force for a project.
+
+    Raises:
+        SettingsError: as `read_settings`.
+    """
+    return Settings(**{setting.name: setting.value for setting in read_settings(folder, flags)})  # type: ignore[arg-type]
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    return {name[len(_PREFIX) :].lower(): value for name, value in environment.items() if name.startswith(_PREFIX)}
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(Fault("bad_toml", str(error), str(path))) from error
+
+
+def _converted(raw: object, kind: type) -> object:
+    if isinstance(raw, kind) and not (kind is int and isinstance(raw, bool)):
+        return raw
+    if isinstance(raw, str) and kind is bool:
+        return {"true": True, "1": True, "false": False, "0": False}.get(raw.lower())
+    if isinstance(raw, str) and kind is int and raw.lstrip("-").isdigit():
+        return int(raw)
+    return None

@@ -1,0 +1,209 @@
+"""From past questions to rows to learn from: features as they were, outcomes as they are known now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from icekeel.compile import quote
+from icekeel.core.errors import Fault, SourceError, TrainingError, nearest
+from icekeel.core.frames import Frame, Ints
+from icekeel.core.kinds import Column, Kind
+from icekeel.data import History, Manifest, find_sources
+from icekeel.data.compaction import ANSWERS, FEATURE
+from icekeel.data.ingest import read_source
+from icekeel.data.relations import fetch, parquet
+from icekeel.define import EventTable, Model
+from icekeel.features.offline import EventStore, historical_features
+from icekeel.features.outcomes import Outcomes, Status, historical_outcomes
+from icekeel.features.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Past requests, in the order in which they were asked.
+
+    Attributes:
+        requests: The request's fields.
+        asked_at: When each was asked.
+        logged: Features as they were served, NaN or None where a question was not served under the
+            present definitions.
+        served: Whether `logged` holds the row's features.
+    """
+
+    requests: Frame
+    asked_at: Ints
+    logged: Frame
+    served: np.typing.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.asked_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Learnable:
+    """Everything known of past questions.
+
+    Attributes:
+        requests, features: One row per question.
+        outcomes: Their targets; pending and absent ones are for the trainer to leave out.
+        served: Rows whose features were taken from the journal instead of being computed.
+    """
+
+    requests: Frame
+    asked_at: Ints
+    features: Frame
+    outcomes: Outcomes
+    served: int
+
+    def counts(self) -> dict[str, int]:
+        """Questions by status of their outcome."""
+        status = self.outcomes.status
+        return {
+            "questions": len(status),
+            "known": int((status == Status.KNOWN).sum()),
+            "absent": int((status == Status.ABSENT).sum()),
+            "pending": int((status == Status.PENDING).sum()),
+            "features_from_journal": self.served,
+        }
+
+
+def past_questions(model: Model, plan: Plan, folder: Path, history: History, *, now: int) -> Questions:
+    """The questions of the model's declared history and those it has answered since, up to `now`.
+
+    Raises:
+        SourceError: the declared history cannot be read, or its columns are not the request's.
+    """
+    fields = [Column(field.name, field.kind) for field in plan.fields]
+    declared = _declared(model, fields, folder, now)
+    answered = _answered(model, plan, fields, history, now)
+    parts = [part for part in (declared, answered) if part is not None and len(part)]
+    if not parts:
+        raise TrainingError(
+            Fault("no_history", "there are no past questions", f'Model "{model.name}"', model.history.source)
+        )
+    requests = Frame.stack([part.requests for part in parts])
+    asked_at = np.concatenate([part.asked_at for part in parts])
+    served = np.concatenate([part.served for part in parts])
+    logged = _stack_logged(plan, parts)
+    order = np.argsort(asked_at, kind="stable")
+    return Questions(requests.take(order), asked_at[order], logged.take(order), served[order])
+
+
+def _declared(model: Model, fields: list[Column], folder: Path, now: int) -> Questions:
+    sources = find_sources(folder, model.history.source)
+    connection = duckdb.connect(config={"threads": 2})
+    try:
+        relations = [f"(SELECT * FROM {read_source(connection, source)})" for source in sources]
+        relation = " UNION ALL BY NAME ".join(f"SELECT * FROM {one}" for one in relations)
+        described = connection.execute(f"DESCRIBE {relation}").fetchall()
+        columns = {row[0]: row[1] for row in described}
+        wanted = [*(column.name for column in fields), model.history.asked_at]
+        faults = [
+            Fault(
+                "missing_column",
+                f'no column "{name}"',
+                model.history.source,
+                "",
+                ", ".join(columns),
+                nearest(name, columns),
+            )
+            for name in wanted
+            if name not in columns
+        ]
+        if faults:
+            raise SourceError(*faults)
+        listed = ", ".join(_micros(name, columns[name]) for name in wanted)
+        asked = Column("_asked_at", Kind.TIME)
+        frame = fetch(
+            connection,
+            f"SELECT * FROM (SELECT {listed} FROM ({relation})) WHERE {quote(model.history.asked_at)} < {now}",
+            [*fields, asked],
+        )
+    except duckdb.Error as error:
+        raise SourceError(Fault("unreadable", str(error).splitlines()[0], model.history.source)) from error
+    finally:
+        connection.close()
+    n = len(frame)
+    return Questions(
+        frame.select([column.name for column in fields]),
+        frame["_asked_at"],
+        Frame({}),
+        np.zeros(n, dtype=np.bool_),
+    )
+
+
+def _micros(name: str, sql_type: str) -> str:
+    timed = sql_type.startswith("TIMESTAMP")
+    return f"epoch_us({quote(name)}) AS {quote(name)}" if timed else quote(name)
+
+
+def _answered(model: Model, plan: Plan, fields: list[Column], history: History, now: int) -> Questions | None:
+    manifest = history.manifest()
+    files = history.paths(manifest, f"{ANSWERS}/{model.name}")
+    if not files:
+        return None
+    logged = [Column(FEATURE + column.name, column.kind) for column in plan.columns]
+    own = [Column("_asked_at", Kind.TIME), Column("_definitions", Kind.ID)]
+    columns = [*fields, *own, *logged]
+    connection = duckdb.connect(config={"threads": 2})
+    try:
+        held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {_union(files)}").fetchall()}
+        listed = ", ".join(quote(c.name) if c.name in held else f"NULL AS {quote(c.name)}" for c in columns)
+        frame = fetch(connection, f"SELECT {listed} FROM {_union(files)} WHERE _asked_at < {now}", columns)
+    finally:
+        connection.close()
+    served = np.array(frame["_definitions"] == plan.digest, dtype=np.bool_)
+    values = Frame({column.name: frame[FEATURE + column.name] for column in plan.columns})
+    return Questions(frame.select([c.name for c in fields]), frame["_asked_at"], values, served)
+
+
+def _union(files: list[Path]) -> str:
+    return parquet(files)[:-1] + ", union_by_name = true)"
+
+
+def _stack_logged(plan: Plan, parts: list[Questions]) -> Frame:
+    stacked = {}
+    for column in plan.columns:
+        blank = None if column.kind.is_text else np.nan
+        pieces = [
+            part.logged[column.name]
+            if len(part.logged)
+            else np.full(len(part), blank, dtype=object if blank is None else np.float64)
+            for part in parts
+        ]
+        stacked[column.name] = np.concatenate(pieces)
+    return Frame(stacked)
+
+
+def learnable(model: Model, plan: Plan, questions: Questions, store: EventStore, *, now: int) -> Learnable:
+    """Features and outcomes of past questions.
+
+    Features that were served under the present definitions are taken as they were served; the skew audit
+    vouches that they equal recomputed ones. All others are computed from history.
+    """
+    missing = np.flatnonzero(~questions.served)
+    frame = questions.logged
+    if len(missing):
+        requests = questions.requests.take(missing)
+        computed = historical_features(plan, requests, questions.asked_at[missing], store)
+        columns = {name: frame[name].copy() for name in frame}
+        for name, values in columns.items():
+            values[missing] = computed[name]
+        frame = Frame(columns)
+    outcomes = historical_outcomes(
+        model.target, model.outcome, questions.requests, questions.asked_at, store, now=now
+    )
+    return Learnable(questions.requests, questions.asked_at, frame, outcomes, int(questions.served.sum()))
+
+
+def event_store(
+    tables: Mapping[str, EventTable], history: History, manifest: Manifest, *, threads: int = 2
+) -> EventStore:
+    """The events of a manifest."""
+    files = {name: history.paths(manifest, name) for name in tables}
+    return EventStore(tables, files, threads=threads)

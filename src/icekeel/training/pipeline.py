@@ -1,0 +1,231 @@
+"""The whole way from a model's definition to a registered version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from icekeel.core.errors import Fault, TrainingError
+from icekeel.core.frames import Frame
+from icekeel.core.kinds import Column, Kind
+from icekeel.core.time import format_time
+from icekeel.define import Model
+from icekeel.define.features import Feature
+from icekeel.engines import GOLDEN_FILE, Engine
+from icekeel.features.outcomes import Status
+from icekeel.guard.tables import Scale
+from icekeel.registry import GUARD_FILE, INTERVAL_FILE, Contents
+
+from .backtest import Backtest
+from .boosting import LightGBM
+from .conformal import conformal_interval
+from .dataset import Learnable
+from .gates import Gate, better_than_simplest, calibration, latency, no_worse_than, parity, size
+from .golden import build_golden
+from .group import GroupTable
+from .guarding import compile_guard
+from .importance import permutation_importance
+from .ladder import Ladder, climb
+from .linear import Linear
+from .problem import Problem, TrainingSet
+from .rungs import Fitted, Rung
+
+MOST_BYTES = 50_000_000
+SLOWEST_US = 1_000.0
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to train.
+
+    Attributes:
+        model: The definition.
+        feature_set: Name of the feature class.
+        features: The features to learn from.
+        rungs: Candidates from simple to complex.
+        rung: The one to take whatever the ladder says; empty for the ladder's winner.
+        folds: Of the backtest.
+        seed: Of whatever is random.
+    """
+
+    model: Model
+    feature_set: str
+    features: Sequence[Feature]
+    rungs: Sequence[Rung]
+    rung: str = ""
+    folds: int = 3
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A candidate: its bundle's files and meta, and all that was measured.
+
+    Attributes:
+        metrics: JSON values: counts, errors, importance, guard report.
+    """
+
+    files: Mapping[str, bytes]
+    contents: Contents
+    ladder: Ladder
+    gates: Sequence[Gate]
+    metrics: Mapping[str, Any]
+
+
+def full_ladder(threads: int = 2) -> tuple[Rung, ...]:
+    """Every rung, from simple to complex."""
+    return GroupTable(), Linear(), LightGBM(threads=threads)
+
+
+def rungs_up_to(name: str, threads: int = 2) -> tuple[Rung, ...]:
+    """The simplest rung and the one named: what a scheduled retrain fits."""
+    ladder = full_ladder(threads)
+    chosen = [rung for rung in ladder if rung.name == name]
+    if not chosen:
+        raise TrainingError(
+            Fault("unknown_rung", "no such rung", got=name, allowed=", ".join(r.name for r in ladder))
+        )
+    return (chosen[0],) if chosen[0].name == ladder[0].name else (ladder[0], chosen[0])
+
+
+def train(
+    recipe: Recipe,
+    data: Learnable,
+    *,
+    say: Say,
+    champion: Engine | None = None,
+    describe: Callable[[TrainingSet], Mapping[str, bytes]] | None = None,
+) -> Trained:
+    """Climb the ladder, refit the winner on all rows, and put it through every gate.
+
+    Args:
+        recipe: What to train.
+        data: Past questions; those with known outcomes are learnt from.
+        say: Told what is happening, in sentences.
+        champion: What serves now, to be compared with on the latest rows.
+        describe: Makes further files of the bundle from the rows learnt from.
+
+    Raises:
+        TrainingError: no model can be trained on these data.
+    """
+    known = np.flatnonzero(data.outcomes.status == Status.KNOWN)
+    columns = tuple(feature.column for feature in recipe.features)
+    rows = TrainingSet(
+        columns,
+        data.features.take(known),
+        data.outcomes.target[known],
+        data.asked_at[known],
+        data.outcomes.known_at[known],
+    )
+    problem = Problem(recipe.model.task, recipe.model.error, recipe.seed)  # type: ignore[arg-type]  # checked with the project
+    counts = data.counts()
+    say(
+        f"{counts['questions']:,} questions: {counts['known']:,} with outcome, {counts['absent']:,} without, {counts['pending']:,} pending"
+    )
+    problem.check(rows)
+    rng = np.random.default_rng(recipe.seed)
+    tolerance = recipe.model.choose.within.tolerance
+    ladder, trial = climb(problem, rows, recipe.rungs, tolerance=tolerance, rng=rng, folds=recipe.folds)
+    say(ladder.reason)
+    winner = recipe.rung or ladder.winner
+    rung = next(rung for rung in recipe.rungs if rung.name == winner)
+    fitted = rung.fit(problem, rows)
+    golden = build_golden(fitted, rows.frame)
+    files = {**fitted.files, GOLDEN_FILE: golden, **(describe(rows) if describe else {})}
+    metrics: dict[str, Any] = {"counts": counts, "ladder_winner": ladder.winner}
+    if recipe.model.guard is not None:
+        files[GUARD_FILE], metrics["guard"] = _guard(recipe.model, data, known)
+    if problem.task == "number":
+        last = trial.last_fold()
+        interval = conformal_interval(problem, trial.rows.target[last], trial.predictions[winner][last])
+        files[INTERVAL_FILE] = msgspec.json.encode(interval)
+    metrics |= _measured(trial, winner, rng)
+    gates = _gates(
+        problem, trial, ladder, winner=winner, fitted=fitted, golden=golden, rows=rows, champion=champion
+    )
+    for gate in gates:
+        say(f"gate {gate.name}: {'passed' if gate.passed else 'FAILED'}, {gate.why}")
+    contents = Contents(
+        model=recipe.model.name,
+        rung=winner,
+        task=problem.task,
+        feature_set=recipe.feature_set,
+        features=[column.name for column in fitted.engine.columns],
+        definitions={feature.name: feature.digest for feature in recipe.features},
+        trained_from=int(rows.asked_at[0]),
+        trained_to=int(rows.asked_at[-1]),
+        rows=len(rows),
+    )
+    return Trained(files, contents, ladder, gates, metrics)
+
+
+def _measured(trial: Backtest, winner: str, rng: np.random.Generator) -> dict[str, Any]:
+    last = trial.last_fold()
+    later = trial.rows.take(last)
+    shares = permutation_importance(trial.problem, trial.fitted[winner].engine, later, rng=rng)
+    return {
+        "errors": {name: trial.error(name) for name in trial.predictions},
+        "importance": [[name, share] for name, share in shares],
+        "tested_from": format_time(int(trial.rows.asked_at[0])),
+        "tested_rows": len(trial.rows),
+    }
+
+
+def _gates(
+    problem: Problem,
+    trial: Backtest,
+    ladder: Ladder,
+    *,
+    winner: str,
+    fitted: Fitted,
+    golden: bytes,
+    rows: TrainingSet,
+    champion: Engine | None,
+) -> list[Gate]:
+    last = trial.last_fold()
+    truth, prediction = trial.rows.target[last], trial.predictions[winner][last]
+    gates = [
+        better_than_simplest(ladder, winner),
+        parity(fitted.engine, golden),
+        latency(fitted.engine, rows.frame, limit_us=SLOWEST_US),
+        size(fitted, limit_bytes=MOST_BYTES),
+    ]
+    if problem.task == "probability":
+        gates.append(calibration(truth, prediction))
+    if champion is not None:
+        standing = champion.predict_many(trial.rows.frame.take(last))
+        margin = 0.02 * problem.error_of(truth, standing)
+        gates.append(no_worse_than(problem, truth, prediction, standing, margin=margin))
+    return gates
+
+
+def guarded_columns(model: Model) -> tuple[Column, ...]:
+    """The request fields that the guard checks: categories and numbers, never ids or times."""
+    fields = model.request.icekeel_fields.values()
+    return tuple(Column(field.name, field.kind) for field in fields if field.kind in (Kind.CAT, Kind.NUM))
+
+
+def _guard(model: Model, data: Learnable, known: np.typing.NDArray[np.int64]) -> tuple[bytes, dict[str, Any]]:
+    """The guard of the earlier rows, its thresholds set on the latest fifth."""
+    cut = max(1, len(known) * 4 // 5)
+    early, later = data.requests.take(known[:cut]), data.requests.take(known[cut:])
+    target = data.outcomes.target[known[:cut]]
+    scale: Scale = "logit" if model.task == "probability" else "log" if target.min() > 0 else "plain"
+    budget = model.guard.budget if model.guard else 0.01
+    columns = guarded_columns(model)
+    names = [column.name for column in columns]
+    data_bytes, report = compile_guard(
+        Frame({name: early[name] for name in names}),
+        columns,
+        target,
+        scale=scale,
+        later=Frame({name: later[name] for name in names}),
+        budget=budget,
+        target_name=model.name,
+    )
+    return data_bytes, asdict(report)
