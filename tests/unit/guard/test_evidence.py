@@ -39,6 +39,21 @@ def test_expected_rows_of_a_triple_follow_from_its_pairs() -> None:
     assert expected[2, 2, 2] == pytest.approx(1_000 / 3, rel=0.1)
 
 
+def test_expected_rows_of_a_triple_are_the_smallest_of_three_estimates() -> None:
+    smallest = set()
+    for seed in range(30):
+        rows = np.random.default_rng(seed).choice([1, 2], (10, 3), p=[0.6, 0.4])
+        found = {members: table for members, _, table in counted(*rows.T.tolist()).unseen()}[0, 1, 2]
+        for cell in np.ndindex(2, 2, 2):
+            hit = rows == np.array(cell) + 1
+            ij, ik, jk = ((hit[:, a] & hit[:, b]).sum() for a, b in ((0, 1), (0, 2), (1, 2)))
+            estimates = np.array([ij * ik, ij * jk, ik * jk]) / np.maximum(hit.sum(axis=0), 1)
+            smallest.add(int(estimates.argmin()))
+            expected = 0 if hit.all(axis=1).any() else estimates.min()
+            assert found[cell[0] + 1, cell[1] + 1, cell[2] + 1] == pytest.approx(expected)
+    assert smallest == {0, 1, 2}
+
+
 def test_tables_that_are_too_large_are_skipped_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "MAX_CELLS", 40)
     found = counted([1, 2], [1, 2], [1, 2])

@@ -9,7 +9,7 @@ import pytest
 
 from icekeel.core.errors import TrainingError
 from icekeel.core.frames import Column, Frame, Kind
-from icekeel.guard import KINDS, Guard, VerdictKind
+from icekeel.guard import KINDS, Guard, Tables, VerdictKind
 from icekeel.training.guarding import GuardReport, compile_guard
 from tests.unit.guard.quotes import COLUMNS, changed, quotes, rows_of
 
@@ -159,6 +159,29 @@ def test_a_missing_combination_of_values_that_move_nothing_is_found_by_its_expec
     (verdict,) = Guard.load(data).check([1.0, 1.0, 1.0])
     assert verdict.kind == "missing_combination"
     assert "rows were to be expected" in verdict.reason
+
+
+def test_the_row_that_sets_a_threshold_is_not_flagged() -> None:
+    rng = np.random.default_rng(8)
+    for _ in range(60):
+        frame = Frame({"x": np.exp(rng.normal(0, 1, 30))})
+        later = Frame({"x": np.exp(rng.normal(0, 3, 30))})
+        data, report = compile_guard(
+            frame, [Column("x", Kind.NUM)], frame["x"], scale="plain", later=later, budget=0.01
+        )
+        assert report.flag_rate == 0
+        assert not any(Guard.load(data).check([x]) for x in later["x"].tolist())
+
+
+def test_values_that_move_nothing_have_no_effect_however_rare() -> None:
+    rng = np.random.default_rng(9)
+    values = np.array([str(value) for value in rng.zipf(1.5, 5_000) % 300], dtype=object)
+    frame = Frame({"value": values})
+    data, _ = compile_guard(
+        frame, [Column("value", Kind.CAT)], rng.normal(size=5_000), scale="plain", later=frame, budget=0.01
+    )
+    (category,) = Tables.decode(data).categories
+    assert np.mean(np.array(category.effects) > 0) < 0.1
 
 
 def test_all_faults_are_reported_at_once() -> None:
