@@ -1,0 +1,156 @@
+"""Laws that every online store must keep, and the slow, obvious recomputation they are checked against."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from icekeel.core.time import DAY, HOUR, MINUTE
+from icekeel.features.aggregates import Aggregate, Function, Span, View
+from icekeel.features.online import Applied, EventVersion, OnlineStore
+
+TABLE = "things"
+_SPANS = (Span(1, HOUR), Span(1, 2 * DAY), Span(1 - HOUR, 0), Span(HOUR, 6 * HOUR))
+_READING = tuple(function for function in Function if function not in (Function.COUNT, Function.SINCE))
+
+Txn = TypeVar("Txn")
+
+
+def _view(name: str, keys: tuple[str, ...]) -> View:
+    aggregates = [
+        Aggregate(function, span, -1 if function not in _READING else 0, where, k=3)
+        for span in _SPANS
+        for where in (-1, 1)
+        for function in Function
+    ]
+    return View(name, TABLE, keys, ("amount", "counts"), tuple(aggregates), back=2 * DAY, ahead=HOUR)
+
+
+VIEWS = (_view("by_key", ("key",)), _view("over_all", ()))
+"""Views that a store under test is made for: every function, over past, future and distant spans."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[Txn]):
+    """An empty store made for `VIEWS`, and how to begin a transaction that commits when it is left."""
+
+    store: OnlineStore[Txn]
+    begin: Callable[[], AbstractContextManager[Txn]]
+
+
+def expected(view: View, versions: Iterable[EventVersion], key: bytes | None, at: int) -> list[float]:
+    """What a store must answer after `versions` were applied in this order.
+
+    Of the versions of an event the newest available counts; of two with the same start the one applied later.
+    """
+    place = VIEWS.index(view)
+    newest: dict[str, EventVersion] = {}
+    for version in versions:
+        known = newest.get(version.id)
+        if version.start <= at and (known is None or version.start >= known.start):
+            newest[version.id] = version
+    rows = [v for v in newest.values() if not v.deleted and key is not None and v.keys[place] == key]
+    rows.sort(key=lambda version: (version.time, version.id))
+    return [_aggregate(aggregate, rows, place, at) for aggregate in view.aggregates]
+
+
+def _aggregate(aggregate: Aggregate, rows: Sequence[EventVersion], place: int, at: int) -> float:
+    inside = [row for row in rows if aggregate.span.low <= at - row.time <= aggregate.span.high]
+    if aggregate.where >= 0:
+        inside = [row for row in inside if row.values[place][aggregate.where] == 1.0]
+    if aggregate.function is Function.COUNT:
+        return len(inside)
+    if aggregate.function is Function.SINCE:
+        return at - inside[-1].time if inside else math.nan
+    values = [row.values[place][aggregate.column] for row in inside]
+    return _reduce(aggregate.function, [value for value in values if not math.isnan(value)], aggregate.k)
+
+
+def _reduce(function: Function, values: list[float], k: int) -> float:
+    compute: dict[Function, tuple[int, Callable[[], float]]] = {
+        Function.SUM: (0, lambda: math.fsum(values)),
+        Function.MEAN: (1, lambda: statistics.fmean(values)),
+        Function.MIN: (1, lambda: min(values)),
+        Function.MAX: (1, lambda: max(values)),
+        Function.STD: (2, lambda: statistics.stdev(values)),
+        Function.FIRST: (1, lambda: values[0]),
+        Function.LAST: (1, lambda: values[-1]),
+        Function.DISTINCT: (0, lambda: len(set(values))),
+        Function.LAST_MEAN: (1, lambda: statistics.fmean(values[-k:])),
+        Function.LAST_CHANGE: (k + 1, lambda: values[-1] - values[-1 - k]),
+    }
+    needed, answer = compute[function]
+    return answer() if len(values) >= needed else math.nan
+
+
+def agree(got: Sequence[float], wanted: Sequence[float], scale: float = 1e3) -> bool:
+    """Whether answers are equal: NaN with NaN, others within rounding of sums of values below `scale`."""
+    return len(got) == len(wanted) and all(
+        math.isnan(a) == math.isnan(b)
+        and (math.isnan(b) or math.isclose(a, b, rel_tol=1e-11, abs_tol=1e-9 * scale))
+        for a, b in zip(got, wanted, strict=True)
+    )
+
+
+def random_versions(
+    rng: np.random.Generator, n: int, *, days: float = 4.0, keys: int = 3
+) -> list[EventVersion]:
+    """`n` versions in the order they arrive: late, corrected, deleted, repeated, tied, changing their key."""
+    out: list[EventVersion] = []
+    for _ in range(n):
+        start = int(rng.integers(0, int(days * DAY)))
+        kind = rng.random()
+        if out and kind < 0.05:
+            out.append(out[int(rng.integers(len(out)))])
+            continue
+        name = f"e{rng.integers(len(out) + 1)}" if kind < 0.3 else f"e{len(out)}"
+        key = None if rng.random() < 0.05 else b"k%d" % rng.integers(keys)
+        amount = math.nan if rng.random() < 0.1 else float(rng.integers(-50, 50)) * 0.37
+        values = (amount, float(rng.choice((0.0, 1.0, math.nan))))
+        time = (start + int(rng.integers(-6 * HOUR, HOUR))) // MINUTE * MINUTE
+        out.append(EventVersion(name, time, start, bool(rng.random() < 0.05), (key, b""), (values, values)))
+    return out
+
+
+def check_online_store(opened: Opened[Txn], rng: np.random.Generator, *, n: int = 400) -> None:
+    """Runs an empty store through all laws.
+
+    Raises:
+        AssertionError: The store breaks one.
+    """
+    versions = random_versions(rng, n)
+    newest = 0
+    for begin in range(0, n, 50):
+        with opened.begin() as txn:
+            opened.store.apply(txn, TABLE, versions[begin : begin + 50])
+        newest = max(newest, *(version.start for version in versions[begin : begin + 50]))
+        _check_answers(opened, versions[: begin + 50], newest - DAY + rng.integers(1, DAY + 2 * HOUR, 2))
+    last = replace(versions[-1], id="new", start=newest, time=newest, deleted=False, keys=(b"k0", b""))
+    with opened.begin() as txn:
+        opened.store.prune(txn, newest)
+        applied = [opened.store.apply(txn, TABLE, [last]) for _ in range(2)]
+        unknown = opened.store.apply(txn, "no such table", versions[:1])
+    _require(applied == [Applied(new=1), Applied(duplicates=1)], f"a repeat is ignored: {applied}")
+    _require(unknown == Applied(), "a table without views is left aside")
+    _check_answers(opened, [*versions, last], newest + np.array([0, 1, HOUR]))
+
+
+def _check_answers(opened: Opened[Txn], versions: Sequence[EventVersion], times: Iterable[int]) -> None:
+    for at in map(int, times):
+        for view, keys in zip(VIEWS, ((b"k0", b"k1", b"unknown", None), (b"",)), strict=True):
+            for key in keys:
+                with opened.begin() as txn:
+                    got = opened.store.read(txn, view, key, at)
+                wanted = expected(view, versions, key, at)
+                _require(agree(got, wanted), f"{view.name} {key!r} at {at}: {got} is not {wanted}")
+
+
+def _require(holds: bool, law: str) -> None:
+    if not holds:
+        raise AssertionError(law)
