@@ -32,6 +32,8 @@ def test_a_group_is_its_rate_or_median_drawn_towards_all() -> None:
     assert engine.predict_one(["c"]) == overall  # a single row is no group
     median = GroupTable(prior_rows=0)._table(DELAY, data, data.columns).engine({})
     assert [median.predict_one([route]) for route in "abz"] == [1.0, 0.0, 1.0]
+    halves = replace(data, target=np.where(times < 35, 1.0, 0.0))  # 5 of the 10 rows of b
+    assert GroupTable(prior_rows=0)._table(DELAY, halves, data.columns).engine({}).predict_one(["b"]) == 0.5
 
 
 def test_without_categories_there_is_one_group() -> None:
