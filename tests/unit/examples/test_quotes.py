@@ -111,6 +111,9 @@ def test_backlog_is_known_before_every_quote_and_moves_prices(folder: Path, trut
         ORDER BY sent_at, quote_id""",
     )
     assert len(rows) == N
+    assert ask(folder, "SELECT count(*) - count(DISTINCT reading_id), max(plant) FROM capacity") == [
+        (0, "P1")
+    ]
     listed = [truth.true_price(dict(zip(JOB, values, strict=True))) for _, *values in rows[-2_000:]]
     circumstances = np.log(truth.expected[-2_000:] / np.array(listed))
     backlog = np.log([row[0] for row in rows[-2_000:]])

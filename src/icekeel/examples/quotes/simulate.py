@@ -141,7 +141,7 @@ def simulate(
             "decided_at, quote_id",
         ),
         "orders": (_order_columns(orders, names, zero), "booked_at, order_id"),
-        "capacity": ({"measured_at": measured_at, "backlog_hours": backlog_hours}, "measured_at"),
+        "capacity": (_capacity_columns(measured_at, backlog_hours), "measured_at"),
     }
     folder.mkdir(parents=True, exist_ok=True)
     rows = {
@@ -247,6 +247,15 @@ def _order_columns(orders: Orders, names: Texts, zero: int) -> Columns:
         "margin": np.round(orders.margin, 4),
         "ordered_at": _moments(zero, orders.ordered),
         "booked_at": _moments(zero, orders.booked),
+    }
+
+
+def _capacity_columns(measured_at: Ints, backlog_hours: Floats) -> Columns:
+    return {
+        "reading_id": np.array([f"R{number:05}" for number in range(len(measured_at))], dtype=object),
+        "plant": np.full(len(measured_at), "P1", dtype=object),
+        "measured_at": measured_at,
+        "backlog_hours": backlog_hours,
     }
 
 
