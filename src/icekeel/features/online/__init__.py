@@ -21,7 +21,10 @@ class OnlineStore(Protocol[Txn_contra]):
     """Windows by key. The transaction is the caller's, so that other state commits together with it."""
 
     def apply(self, txn: Txn_contra, table: str, batch: Sequence[EventVersion]) -> Applied:
-        """What the batch did; versions may be late, corrected, deleted, repeated or out of order."""
+        """What the batch did; versions may be late, corrected, deleted, repeated or out of order.
+
+        The newest `start` moves the time from which questions are exact: one in the future must not get here.
+        """
 
     def read(self, txn: Txn_contra, view: View, key: bytes | None, at: int) -> list[float]:
         """One number per aggregate of the view, NaN for null, as known at time `at`.

@@ -109,8 +109,8 @@ class LmdbWindows:
         if table not in self._tables or not batch:
             return Applied()
         number, views = self._tables[table]
-        horizon = self._advance(txn, table, max(event.start for event in batch)) - GRACE
         try:
+            horizon = self._advance(txn, table, max(event.start for event in batch)) - GRACE
             histories, applied = self._admit(txn, number, batch)
             changes = distribute(histories.items(), [layout for _, layout in views], horizon)
             for (view, layout), change in zip(views, changes, strict=True):

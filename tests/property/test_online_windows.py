@@ -1,0 +1,99 @@
+"""Whatever arrives in whatever order, the online store answers as a recomputation from all versions does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from icekeel.core.time import DAY, HOUR
+from icekeel.features.online import LmdbWindows, chunks, open_environment
+from icekeel.testing.online_store import (
+    TABLE,
+    VIEWS,
+    Opened,
+    agree,
+    check_online_store,
+    expected,
+    random_versions,
+)
+
+
+@pytest.fixture(params=[(8, 4), (2048, 512)], ids=["small chunks", "real chunks"])
+def _sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "ROWS", request.param[0])
+    monkeypatch.setattr(chunks, "SUMMED", request.param[1])
+
+
+@contextmanager
+def opened(*, buffers: bool = True) -> Iterator[Opened[Any]]:
+    with TemporaryDirectory() as folder, open_environment(Path(folder), map_size=1 << 28) as environment:
+        store = LmdbWindows(environment, VIEWS)
+        yield Opened(
+            store,
+            lambda: environment.begin(write=True, buffers=True) if buffers else environment.begin(write=True),
+        )
+
+
+@pytest.mark.usefixtures("_sizes")
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("buffers", [True, False])
+def test_the_contract(seed: int, buffers: bool) -> None:
+    with opened(buffers=buffers) as at_hand:
+        check_online_store(at_hand, np.random.default_rng(seed), n=250)
+
+
+@pytest.mark.usefixtures("_sizes")
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32), size=st.integers(1, 90), days=st.sampled_from([0.05, 0.5, 3.0]))
+def test_answers_equal_a_recomputation(seed: int, size: int, days: float) -> None:
+    rng = np.random.default_rng(seed)
+    versions = random_versions(rng, 120, days=days, keys=2)
+    newest = max(version.start for version in versions)
+    with opened() as at_hand:
+        for begin in range(0, len(versions), size):
+            with at_hand.begin() as txn:
+                at_hand.store.apply(txn, TABLE, versions[begin : begin + size])
+        for at in map(int, newest - DAY + rng.integers(1, DAY + 3 * HOUR, 4)):
+            for view, key in zip(VIEWS, (b"k1", b""), strict=True):
+                with at_hand.begin() as txn:
+                    got = at_hand.store.read(txn, view, key, at)
+                assert agree(got, expected(view, versions, key, at))
+
+
+def test_a_hot_key_over_several_chunks() -> None:
+    rng = np.random.default_rng(7)
+    versions = random_versions(rng, 9_000, days=1.2, keys=1)
+    newest = max(version.start for version in versions)
+    with opened() as at_hand:
+        for begin in range(0, len(versions), 2_500):
+            with at_hand.begin() as txn:
+                at_hand.store.apply(txn, TABLE, versions[begin : begin + 2_500])
+        for at in (newest, newest - DAY // 3):
+            with at_hand.begin() as txn:
+                got = at_hand.store.read(txn, VIEWS[1], b"", at)
+            assert agree(got, expected(VIEWS[1], versions, b"", at))
+            assert max(got) > 3 * chunks.ROWS
+
+
+def test_batches_do_not_matter() -> None:
+    versions = random_versions(np.random.default_rng(3), 300)
+    newest = max(version.start for version in versions)
+    answers = []
+    for size in (1, 37, 300):
+        with opened() as at_hand:
+            for begin in range(0, 300, size):
+                with at_hand.begin() as txn:
+                    at_hand.store.apply(txn, TABLE, versions[begin : begin + size])
+            with at_hand.begin() as txn:
+                answers.append(
+                    [at_hand.store.read(txn, view, key, newest) for view in VIEWS for key in (b"k0", b"")]
+                )
+    assert all(agree(*pair) for other in answers[1:] for pair in zip(other, answers[0], strict=True))
