@@ -132,9 +132,7 @@ class Moment:
         values = [float(one[0]) for one in aggregate(versions, asked, lookup.view.aggregates)]
         return [
             texts.get(value)
-            if texts
-            and one.function in (Function.FIRST, Function.LAST)
-            and lookup.values[one.column].kind.is_text
+            if one.function in (Function.FIRST, Function.LAST) and lookup.values[one.column].kind.is_text
             else value
             for one, value in zip(lookup.view.aggregates, values, strict=True)
         ]

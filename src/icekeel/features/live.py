@@ -32,12 +32,14 @@ class State(msgspec.Struct, frozen=True, array_like=True):
         positions: How far the journal was read, see `journal.Positions`.
         known_until: Availability of the newest event projected, microseconds UTC.
         now: The keeper's clock at that commit, microseconds UTC.
+        pushed: Pushed rows projected since ever.
     """
 
     serial: int = 0
     positions: bytes = b""
     known_until: int = 0
     now: int = 0
+    pushed: int = 0
 
 
 class StateCell:

@@ -63,13 +63,14 @@ class EventStore:
         return relation
 
     def _source(self, table: EventTable) -> str:
-        files = self._files.get(table.name, ())
-        if files:
-            return parquet(files)
+        """All files; a column that came into the definition after a file was stored is null there."""
         fields = [
             f"CAST(NULL AS {SQL_TYPES[field.kind]}) AS {quote(name)}" for name, field in table.fields.items()
         ]
-        return f"(SELECT {', '.join(fields)}, 0::BIGINT AS {AVAILABLE}, 0::DOUBLE AS {DELETED}, 0::BIGINT AS {SEQUENCE} WHERE false)"
+        fields += [f"0::BIGINT AS {AVAILABLE}", f"0::DOUBLE AS {DELETED}", f"0::BIGINT AS {SEQUENCE}"]
+        none = f"SELECT {', '.join(fields)} WHERE false"
+        files = self._files.get(table.name, ())
+        return f"({none} UNION ALL BY NAME FROM {parquet(files, union=True)})" if files else f"({none})"
 
     def versions(
         self, name: str, values: Sequence[Node], keys: Sequence[str], codes: str

@@ -69,12 +69,14 @@ def historical_outcomes(
         store: The events.
         now: What became available later is not seen.
     """
-    fields = [Column(field.name, field.kind) for _, field in outcome.keyed.keys]
+    fields = list(dict.fromkeys(Column(field.name, field.kind) for _, field in outcome.keyed.keys))
     create_table(store.connection, "_requests", fields, requests)
     values = tuple(node for node in (outcome.value, outcome.keyed.where) if node is not None)
     keys = tuple(column for column, _ in outcome.keyed.keys)
     view = View("", outcome.keyed.table, keys, (), (), 0, outcome.within)
-    codes = key_codes(Lookup(view, tuple(field.name for field in fields), values), store.connection)
+    codes = key_codes(
+        Lookup(view, tuple(field.name for _, field in outcome.keyed.keys), values), store.connection
+    )
     versions, _ = store.versions(view.table, values, keys, "_keys")
     seen = (versions.start <= now) & (now < versions.end)
     # From here on only event times matter: each version stands as it is known now.
@@ -109,10 +111,12 @@ def _settle(
         missing = np.zeros(len(missing), dtype=bool)
     over = now >= closes
     status = np.where(early | (over & ~missing), Status.KNOWN, np.where(over, Status.ABSENT, Status.PENDING))
-    known_at = np.where(early, np.nan_to_num(latest, nan=0.0), closes).astype(np.int64)
+    arrived = np.nan_to_num(latest, nan=0.0).astype(np.int64)
+    known_at = np.where(early, arrived, np.maximum(arrived, closes))
     compute = target_function(target)
     known = status == Status.KNOWN
     result = np.full(len(asked_at), np.nan)
     values = [compute(float(value)) for value in found[known]]
     result[known] = [np.nan if value is None else value for value in values]
+    status[known & np.isnan(result)] = Status.ABSENT  # the target has no value for this outcome
     return Outcomes(result, status.astype(np.int64), known_at)

@@ -85,6 +85,17 @@ class Writer:
         if frames:
             self._write(frames)
 
+    def check(self) -> None:
+        """Raise what the next `append` would raise: the last write or sync failed, or the segment is gone.
+
+        Raises:
+            JournalError: the journal cannot be written.
+        """
+        if self._failure is not None:
+            raise _unwritable(self._path, self._failure)
+        if self._stop.is_set():
+            raise JournalError(Fault("journal_closed", "the journal is closed", str(self._path)))
+
     def close(self) -> None:
         """Sync what was written and end the segment. A second call does nothing.
 

@@ -16,7 +16,7 @@ from icekeel.core.time import Clock
 from icekeel.data import RecordParser
 from icekeel.define import Floor, Model, Refuse, RoundTo
 from icekeel.define.nodes import Node, RequestField
-from icekeel.features.live import LiveFeatures
+from icekeel.features.live import LiveFeatures, State
 from icekeel.features.plan import Plan
 from icekeel.guard import Verdict
 from icekeel.journal import Predicted, Writer
@@ -92,6 +92,10 @@ class Answerer:
         self._after = [_postprocessor(step, fields) for step in model.after]
         self._threshold = model.action.threshold if model.action is not None else math.inf
         self._refuses = model.guard is not None and isinstance(model.guard.otherwise, Refuse)
+
+    def state(self) -> State:
+        """How far the keeper is."""
+        return self._features.state()
 
     def answer(self, record: Any, *, asked_at: int | None = None) -> Answer:
         """The answer to one request, journaled.

@@ -1,0 +1,215 @@
+"""The only wiring: a project folder and settings in, working objects out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lmdb
+
+from icekeel.core.errors import Fault, ProjectError, nearest
+from icekeel.core.time import Clock, wall_clock
+from icekeel.data import History, Ingested, find_sources, ingest
+from icekeel.data.compaction import answer_columns
+from icekeel.define import Model, Project, load_project
+from icekeel.features.live import LiveFeatures, all_views
+from icekeel.features.online.lmdb import open_environment
+from icekeel.features.plan import Lookup, Plan, make_plan
+from icekeel.journal import Ingested as IngestedRecord
+from icekeel.journal import Writer
+from icekeel.operations.keeper import Keeper
+from icekeel.operations.loop import Loop, train_in_child
+from icekeel.operations.workshop import Workshop
+from icekeel.registry import Registry
+from icekeel.serving import Access, Answerer, Intake, Router
+
+from .settings import Settings, load_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a project keeps what."""
+
+    state: Path
+
+    @property
+    def journal(self) -> Path:
+        """Segments of the journal."""
+        return self.state / "journal"
+
+    @property
+    def history(self) -> Path:
+        """Parquet files and their manifest."""
+        return self.state / "history"
+
+    @property
+    def online(self) -> Path:
+        """The LMDB environment of all projections."""
+        return self.state / "online"
+
+    @property
+    def bundles(self) -> Path:
+        """One folder per bundle."""
+        return self.state / "bundles"
+
+    @property
+    def registry(self) -> Path:
+        """The registry's SQLite file."""
+        return self.state / "registry.db"
+
+    @property
+    def tokens(self) -> Path:
+        """Hashes of the access tokens."""
+        return self.state / "tokens.json"
+
+
+class App:
+    """A project, opened.
+
+    Args:
+        folder: Where `project.py` lies.
+        settings: Read from the folder where not given.
+        clock: The time; a rehearsal gives its own.
+    """
+
+    def __init__(self, folder: Path, settings: Settings | None = None, *, clock: Clock = wall_clock) -> None:
+        self.folder = folder
+        self.settings = settings or load_settings(folder)
+        self.project: Project = load_project(folder)
+        self.clock = clock
+        self.places = Places((folder / self.settings.state).resolve())
+        self.plans: Mapping[str, Plan] = {name: _plan(model) for name, model in self.project.models.items()}
+
+    def model(self, name: str) -> Model:
+        """A model by name.
+
+        Raises:
+            ProjectError: there is none of that name.
+        """
+        if name not in self.project.models:
+            hint = nearest(name, self.project.models)
+            known = ", ".join(self.project.models)
+            raise ProjectError(Fault("unknown_model", f'no model "{name}"', "", "", known, hint))
+        return self.project.models[name]
+
+    @property
+    def lookups(self) -> list[Lookup]:
+        """Every view that the keeper keeps."""
+        return all_views(list(self.plans.values()))
+
+    def history(self) -> History:
+        """The Parquet files."""
+        return History(self.places.history)
+
+    def ingest(self, names: Sequence[str]) -> list[Ingested]:
+        """Take the declared files of some tables (all by default) into history, and say so in the journal.
+
+        Raises:
+            ProjectError: there is no such table.
+            SourceError: a file that cannot be read; files before it are kept.
+        """
+        tables = self.project.tables
+        unknown = [name for name in names if name not in tables]
+        if unknown:
+            hint = nearest(unknown[0], tables)
+            raise ProjectError(
+                Fault("unknown_table", f'no event table "{unknown[0]}"', "", "", ", ".join(tables), hint)
+            )
+        results: list[Ingested] = []
+        with self.journal("ingest") as journal:
+            for table in (tables[name] for name in names or tables):
+                if not table.source:
+                    continue
+                for one in ingest(self.history(), table, find_sources(self.folder, table.source)):
+                    results.append(one)
+                    if one.file is not None:
+                        name = one.file.name
+                        journal.append(
+                            IngestedRecord(
+                                at=self.clock(),
+                                table=table.name,
+                                file=name,
+                                sha256=name.split(".")[0],
+                                rows=one.kept,
+                            )
+                        )
+        return results
+
+    def registry(self) -> Registry:
+        """Versions, aliases, decisions, alerts."""
+        self.places.state.mkdir(parents=True, exist_ok=True)
+        return Registry(self.places.registry, clock=self.clock)
+
+    def journal(self, process: str) -> Writer:
+        """This process's writer."""
+        return Writer(self.places.journal, process, clock=self.clock)
+
+    def access(self) -> Access:
+        """The tokens."""
+        return Access(self.places.tokens)
+
+    def online(self, *, readonly: bool) -> lmdb.Environment:
+        """The environment of the projections."""
+        return open_environment(self.places.online, readonly=readonly)
+
+    def answerers(self, registry: Registry, journal: Writer, online: lmdb.Environment) -> dict[str, Answerer]:
+        """What answers requests, by model."""
+        views = [lookup.view for lookup in self.lookups]
+        found = {}
+        for name, model in self.project.models.items():
+            plan = self.plans[name]
+            router = Router(name, registry, self.places.bundles, plan.definitions)
+            router.refresh()
+            features = LiveFeatures(online, plan, views)
+            found[name] = Answerer(model, plan, features, router, journal=journal, clock=self.clock)
+        return found
+
+    def intake(self, journal: Writer) -> Intake:
+        """What takes pushed events."""
+        return Intake(self.project.tables, journal, self.clock, rehearsal=self.settings.rehearsal)
+
+    def workshop(self, registry: Registry) -> Workshop:
+        """What trains and admits versions."""
+        return Workshop(
+            self.project,
+            self.plans,
+            history=self.history(),
+            journal=self.places.journal,
+            bundles=self.places.bundles,
+            registry=registry,
+            answers={name: answer_columns(plan.inputs, plan.columns) for name, plan in self.plans.items()},
+            threads=self.settings.threads,
+        )
+
+    def keeper(self, registry: Registry, journal: Writer) -> Keeper:
+        """What makes every projection."""
+        return Keeper(
+            self.project,
+            self.plans,
+            self.lookups,
+            journal=self.places.journal,
+            history=self.history(),
+            online=self.online(readonly=False),
+            registry=registry,
+            bundles=self.places.bundles,
+            loop=Loop(
+                self.project,
+                self.plans,
+                registry=registry,
+                bundles=self.places.bundles,
+                journal=journal,
+                train=train_in_child(self.folder),
+            ),
+            clock=self.clock,
+            rehearsal=self.settings.rehearsal,
+        )
+
+
+def _plan(model: Model) -> Plan:
+    """All features of a model, those of its baseline included."""
+    features = {feature.name: feature for feature in model.features.icekeel_features}
+    if model.baseline is not None:
+        for feature in model.baseline.icekeel_features:
+            features.setdefault(feature.name, feature)
+    return make_plan(tuple(model.request.icekeel_fields.values()), tuple(features.values()))

@@ -1,0 +1,219 @@
+"""Training and admission: from past questions to a version that serves, is tried, or is blocked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from icekeel.core.ids import digest
+from icekeel.core.kinds import Column
+from icekeel.core.time import DAY
+from icekeel.data import History, snapshot_digest
+from icekeel.data.compaction import ANSWERS, compact
+from icekeel.define import Model, Project
+from icekeel.engines import Engine
+from icekeel.features.plan import Plan
+from icekeel.journal import Decided, Writer
+from icekeel.monitoring import Profiler
+from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version, write
+from icekeel.serving import load_version
+from icekeel.serving.routing import CHALLENGER
+from icekeel.training.dataset import Learnable, event_store, learnable, past_questions
+from icekeel.training.pipeline import Recipe, Trained, full_ladder, rungs_up_to, train
+from icekeel.training.problem import TrainingSet
+
+SHADOW = "shadow"
+PROFILE_DAYS = 60
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to train.
+
+    Attributes:
+        model: Name of the model.
+        baseline: The baseline's features instead of the model's.
+        rung: Fit this rung only; empty climbs the whole ladder.
+        now: Time up to which anything is known, microseconds UTC.
+        reason: Why, for the record.
+    """
+
+    model: str
+    now: int
+    baseline: bool = False
+    rung: str = ""
+    reason: str = "asked for"
+
+
+class Workshop:
+    """Trains models of a project and registers what comes out.
+
+    Args:
+        project, plans: The definitions.
+        history, journal: Where data come from.
+        bundles, registry: Where versions go.
+        answers: Columns of each model's table of answers.
+        threads: Of training.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        plans: Mapping[str, Plan],
+        *,
+        history: History,
+        journal: Path,
+        bundles: Path,
+        registry: Registry,
+        answers: Mapping[str, Sequence[Column]],
+        threads: int,
+    ) -> None:
+        self._project = project
+        self._plans = plans
+        self._history = history
+        self._journal = journal
+        self._bundles = bundles
+        self._registry = registry
+        self._answers = answers
+        self._threads = threads
+        self._prepared: dict[tuple[str, int], tuple[str, Learnable]] = {}
+
+    def prepare(self, name: str, now: int, say: Say) -> tuple[str, Learnable]:
+        """Digest of the snapshot and everything known of a model's past questions at `now`; kept while this lives."""
+        if (name, now) not in self._prepared:
+            model, plan = self._project.models[name], self._plans[name]
+            manifest = compact(self._history, self._journal, self._project.tables, self._answers)
+            snapshot = snapshot_digest(manifest, [*self._project.tables, f"{ANSWERS}/{name}"])
+            questions = past_questions(model, plan, self._project.folder, self._history, now=now)
+            say(
+                f"computing {len(plan.features)} features for {int((~questions.served).sum()):,} past questions"
+            )
+            store = event_store(self._project.tables, self._history, manifest, threads=self._threads)
+            try:
+                self._prepared[name, now] = (snapshot, learnable(model, plan, questions, store, now=now))
+            finally:
+                store.close()
+        return self._prepared[name, now]
+
+    def train(self, order: Order, say: Say) -> tuple[Version, Trained]:
+        """Train, gate, write the bundle and register it.
+
+        Raises:
+            TrainingError: no model can be trained on these data; nothing is registered.
+        """
+        model = self._project.models[order.model]
+        features = model.baseline if order.baseline and model.baseline is not None else model.features
+        snapshot, data = self.prepare(order.model, order.now, say)
+        rungs = rungs_up_to(order.rung, self._threads) if order.rung else full_ladder(self._threads)
+        recipe = Recipe(
+            model,
+            features.__name__,
+            features.icekeel_features,
+            rungs,
+            order.rung,
+            folds=1 if order.rung else 3,
+        )
+        champion = self._champion(model)
+        trained = train(recipe, data, say=say, champion=champion, describe=_profile)
+        bundle = write(self._bundles, trained.files, msgspec.to_builtins(trained.contents))
+        version = self._registry.register(
+            order.model,
+            bundle.digest,
+            snapshot=snapshot,
+            code=self._plans[order.model].digest,
+            features=features.__name__,
+            metrics=trained.metrics,
+            gates=[asdict(gate) for gate in trained.gates],
+            ladder=asdict(trained.ladder),
+            trained_from=trained.contents.trained_from,
+            trained_to=trained.contents.trained_to,
+            reason=order.reason,
+            at=order.now,
+        )
+        say(
+            f"registered {version.name}: {trained.contents.rung} on {trained.contents.rows:,} rows, {features.__name__}"
+        )
+        return version, trained
+
+    def _champion(self, model: Model) -> Engine | None:
+        alias = self._registry.aliases(model.name).get(CHAMPION)
+        if alias is None:
+            return None
+        definitions = self._plans[model.name].definitions
+        return load_version(self._registry.version(alias.version), self._bundles, definitions).engine
+
+
+def _profile(rows: TrainingSet) -> dict[str, bytes]:
+    """How the training data looked, in all and day by day, for monitoring."""
+    profiler = Profiler.fit(rows.columns, rows.frame)
+    day = rows.asked_at // DAY
+    days = [profiler.profile(rows.frame.take(day == one)).to_dict() for one in np.unique(day)[-PROFILE_DAYS:]]
+    return {PROFILE_FILE: msgspec.json.encode({"profiler": profiler.to_dict(), "days": days}, order="sorted")}
+
+
+def admit(
+    registry: Registry, journal: Writer, model: Model, version: Version, *, at: int, by: str
+) -> Decision:
+    """Decide what becomes of a new version, and do it.
+
+    A failed gate blocks it. The first version becomes champion. Where a rollout is declared and the features
+    are others than the champion's, it becomes challenger with the declared share; otherwise it answers in
+    shadow until paired answers show that it is no worse; without `retrain=` its gates alone promote it.
+    """
+    champion = registry.aliases(model.name).get(CHAMPION)
+    standing = registry.version(champion.version) if champion is not None else None
+    if version.failed:
+        kind, reason = "block", f"{version.name} failed its gates: {', '.join(version.failed)}"
+    elif standing is None:
+        kind, reason = "promote", f"{version.name} is the first version and passed every gate"
+        registry.set_alias(model.name, CHAMPION, version.name, reason=reason, by=by, at=at)
+    elif standing.name == version.name:
+        kind, reason = "unchanged", f"{version.name} serves already"
+    elif model.rollout is not None and standing.features != version.features:
+        share = model.rollout.share
+        kind = "start_experiment"
+        reason = f"{version.name} ({version.features}) answers {share:.0%} of units against {standing.name} ({standing.features})"
+        registry.set_alias(model.name, CHALLENGER, version.name, share=share, reason=reason, by=by, at=at)
+    elif model.retrain is not None:
+        kind, reason = "start_shadow", f"{version.name} answers in shadow, paired with {standing.name}"
+        registry.set_alias(model.name, SHADOW, version.name, share=0.0, reason=reason, by=by, at=at)
+    else:
+        kind, reason = "promote", f"{version.name} passed every gate"
+        registry.set_alias(model.name, CHAMPION, version.name, reason=reason, by=by, at=at)
+    return decide(registry, journal, model.name, kind, version.name, reason=reason, at=at)
+
+
+def decide(
+    registry: Registry,
+    journal: Writer,
+    model: str,
+    kind: str,
+    version: str,
+    *,
+    reason: str,
+    at: int,
+    evidence: Mapping[str, object] | None = None,
+) -> Decision:
+    """Record a decision, once, in the registry and in the journal."""
+    identifier = digest(f"{model}/{kind}/{version}/{at}".encode())[:16]
+    decision = Decision(
+        id=identifier, at=at, model=model, kind=kind, version=version, reason=reason, evidence=evidence or {}
+    )
+    if registry.record(decision):
+        journal.append(
+            Decided(
+                at=at,
+                id=identifier,
+                model=model,
+                kind=kind,
+                version=version,
+                reason=reason,
+                evidence=dict(evidence or {}),
+            )
+        )
+    return decision
