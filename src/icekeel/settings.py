@@ -23,7 +23,7 @@ class Settings:
         host: Address the server listens on; loopback unless told.
         port: Its port; 0 takes a free one.
         workers: Serving processes.
-        threads: Threads of training and of DuckDB.
+        threads: Threads of training; more than one pays only on a machine with nothing else to do.
         state: Folder of all that Icekeel keeps, relative to the project.
         auth: Whether HTTP requests need a token.
         largest_body: Bytes of a request's body that are read at the most.
@@ -33,7 +33,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
-    threads: int = 2
+    threads: int = 1
     state: str = ".icekeel"
     auth: bool = True
     largest_body: int = 1_000_000

@@ -16,6 +16,8 @@ from icekeel.core.time import DAY, HOUR, MINUTE, SECOND, to_datetime
 
 _FIRST_YEAR, _LAST_YEAR = 1900, 2100
 _EPOCH = datetime(1970, 1, 1)
+_CYCLE_DAYS = 146_097
+"""After 400 years the calendar repeats; `datetime` knows only the years 1 to 9999, local times go beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,9 @@ def zone(name: str) -> Zone:
     starts, offsets = [first], [offset(first)]
     step = 7 * DAY
     for week in range(first, last, step):
-        if offset(week + step) != offsets[-1]:
-            low, high = week, week + step
+        high = week
+        while offset(week + step) != offsets[-1]:
+            low, high = high, week + step
             while high - low > SECOND:
                 middle = low + (high - low) // (2 * SECOND) * SECOND
                 low, high = (low, middle) if offset(middle) != offsets[-1] else (middle, high)
@@ -70,7 +73,7 @@ def part(time: int, name: str, tz: str) -> float:
         return float(local // MINUTE % 1440)
     if name == "weekday":
         return float((local // DAY + 3) % 7)
-    date = _EPOCH + timedelta(days=local // DAY)
+    date = _EPOCH + timedelta(days=local // DAY % _CYCLE_DAYS)
     return float(date.day if name == "day" else date.month)
 
 

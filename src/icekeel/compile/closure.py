@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from icekeel.core.kinds import Kind
 from icekeel.define.fields import Field
 from icekeel.define.nodes import Call, EventField, Literal, Node, Op
 
@@ -31,7 +30,7 @@ def round_half_away(x: float) -> float:
     whole = math.trunc(x)
     if abs(x - whole) >= 0.5:
         whole += 1 if x > 0 else -1
-    return float(whole)
+    return math.copysign(whole, x)
 
 
 def power(x: float, y: float) -> float | None:
@@ -102,7 +101,7 @@ class _Writer:
         if found is not None:
             source, nullable = found
             self.lines.append(f"{name} = {source}")
-            if nullable and node.kind in (Kind.NUM, Kind.FLAG):
+            if nullable:  # windows give NaN for null, whatever their kind
                 self.lines.append(f"if {name} != {name}: {name} = None")
             return name, nullable
         if not isinstance(node, Call):
@@ -167,7 +166,7 @@ _STRICT: dict[Op, Callable[[list[str], Call], tuple[str, bool]]] = {
     Op.EXP: lambda a, n: (f"(None if {a[0]} > 709.782712893384 else math.exp({a[0]}))", False),
     Op.LN: lambda a, n: (f"(None if {a[0]} <= 0.0 else math.log({a[0]}))", False),
     Op.ROUND: lambda a, n: (f"round_half_away({a[0]})", False),
-    Op.FLOOR: lambda a, n: (f"float(math.floor({a[0]}))", False),
+    Op.FLOOR: lambda a, n: (f"math.copysign(math.floor({a[0]}), {a[0]})", False),
     Op.LEAST: lambda a, n: (f"min({', '.join(a)})", False),
     Op.GREATEST: lambda a, n: (f"max({', '.join(a)})", False),
     Op.LT: lambda a, n: (f"(1.0 if {a[0]} < {a[1]} else 0.0)", False),

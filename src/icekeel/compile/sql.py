@@ -55,7 +55,7 @@ def select(nodes: Sequence[Node], leaf: Leaf, source: str) -> tuple[str, list[st
             return depth[node]
         below = [place(argument) for argument in node.args] if isinstance(node, Call) else []
         layer = max(below, default=0)
-        names[node] = f"n{len(names)}"
+        names[node] = f"_n{len(names)}"  # no field begins with an underscore
         found = leaf(node)
         if isinstance(node, Literal):
             found = literal(node.value)

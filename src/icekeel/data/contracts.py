@@ -46,7 +46,7 @@ class RecordParser:
             raw = record.get(name)
             if raw is None:
                 if not field.limits.optional:
-                    hint = nearest(name, record) if name not in record else ""
+                    hint = nearest(name, map(str, record)) if name not in record else ""
                     faults.append(Fault("missing_field", f'"{name}" is missing', _at(where, name), hint=hint))
                 values.append(None)
                 continue
@@ -132,11 +132,21 @@ def _flag(raw: Any, field: Field) -> float:
     raise _wrong(raw, "true or false")
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell and nothing can store
+        return False
+    return True
+
+
 def _text(raw: Any, field: Field) -> str:
     if type(raw) is not str:
         raise _wrong(raw, "a text")
     if len(raw) > LONGEST_TEXT:
         raise _wrong(raw, f"at most {LONGEST_TEXT:,} characters")
+    if not raw.isascii() and not _is_unicode(raw):
+        raise _wrong(raw, "Unicode text")
     allowed = field.limits.allowed
     if allowed is not None and raw not in allowed:
         fault = Fault(

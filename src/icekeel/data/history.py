@@ -115,8 +115,8 @@ class History:
         """List more files (and how far the journal is compacted), all at once; call inside `adding`."""
         tables = {name: list(files) for name, files in manifest.tables.items()}
         for name, files in added.items():
-            listed = {file.name for file in tables.get(name, ())}
-            tables.setdefault(name, []).extend(file for file in files if file.name not in listed)
+            listed = tables.setdefault(name, [])
+            listed += [file for file in files if file not in listed]
         after = Manifest(tables, dict(manifest.journal if journal is None else journal))
         path = self.folder / "manifest.json"
         draft = path.with_suffix(".new")

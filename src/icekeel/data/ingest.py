@@ -8,7 +8,7 @@ recognised by its content and skipped.
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from icekeel.define.fields import Field
 from icekeel.define.nodes import EventField, Node
 from icekeel.define.tables import EventTable
 
-from .contracts import range_text
+from .contracts import LONGEST_TEXT, range_text
 from .history import AVAILABLE, DELETED, SEQUENCE, History, StoredFile
 
 QUARANTINE = "quarantine"
@@ -98,10 +98,7 @@ def ingest(history: History, table: EventTable, sources: Sequence[Path]) -> list
     for source in sources:
         with history.adding() as manifest:
             content = file_digest(source)
-            known = [file for files in manifest.tables.values() for file in files if file.source == content]
-            if known or content in {
-                file.source for file in manifest.tables.get(f"{QUARANTINE}/{table.name}", ())
-            }:
+            if any(file.source == content for file in manifest.tables.get(table.name, ())):
                 results.append(Ingested(table.name, source, None, 0, 0, {}))
                 continue
             sequence = sum(len(files) for files in manifest.tables.values()) << 32
@@ -117,7 +114,8 @@ def _take(
     draft = history.folder / f"{table.name}.draft"
     connection = duckdb.connect(config={"threads": 2, "preserve_insertion_order": True})
     try:
-        relation = read_source(connection, source)
+        texts = [field.name for field in table.fields.values() if field.kind.is_text]
+        relation = read_source(connection, source, texts)
         _check_columns(table, source, _columns(connection, relation))
         connection.execute(f"CREATE TEMP TABLE checked AS {_checked(connection, table, relation, sequence)}")
         reasons = dict(
@@ -149,8 +147,10 @@ def _copy(connection: duckdb.DuckDBPyConnection, statement: str, target: Path) -
     return int(count[0]) if count else 0
 
 
-def read_source(connection: duckdb.DuckDBPyConnection, source: Path) -> str:
+def read_source(connection: duckdb.DuckDBPyConnection, source: Path, texts: Collection[str] = ()) -> str:
     """The relation that reads a file, by its ending.
+
+    Columns named in `texts` are read as they are written, not as what they look like: "007" is no number.
 
     Raises:
         SourceError: an ending that is not read, or a file DuckDB cannot make sense of.
@@ -162,10 +162,15 @@ def read_source(connection: duckdb.DuckDBPyConnection, source: Path) -> str:
         )
     relation = f"{reader}({literal(str(source))})"
     try:
-        connection.execute(f"DESCRIBE SELECT * FROM {relation}")
+        columns = _columns(connection, relation)
     except duckdb.Error as error:
         raise SourceError(Fault("unreadable", str(error).splitlines()[0], str(source))) from error
-    return relation
+    if reader == "read_parquet" or not columns.keys() & set(texts):
+        return relation
+    typed = {name: "VARCHAR" if name in texts else kind for name, kind in columns.items()}
+    listed = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in typed.items())
+    option = "types" if reader == "read_csv" else "columns"
+    return f"{reader}({literal(str(source))}, {option} = {{{listed}}})"
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
@@ -262,6 +267,8 @@ def _field_faults(field: Field) -> list[str]:
         checks.append(
             (f"{name} NOT BETWEEN {FIRST_TIME} AND {LAST_TIME}", f"{field.name}: outside the calendar")
         )
+    if field.kind.is_text:
+        checks.append((f"length({name}) > {LONGEST_TEXT}", f"{field.name}: over {LONGEST_TEXT:,} characters"))
     if limits.allowed is not None:
         allowed = ", ".join(literal(value) for value in limits.allowed)
         checks.append((f"{name} NOT IN ({allowed})", f"{field.name}: not an allowed value"))

@@ -21,9 +21,10 @@ SQL_TYPES = {
 }
 
 
-def parquet(files: Sequence[object]) -> str:
-    """A relation over Parquet files."""
-    return f"read_parquet([{', '.join(literal(str(file)) for file in files)}])"
+def parquet(files: Sequence[object], *, union: bool = False) -> str:
+    """A relation over Parquet files of the same columns; with `union`, a column that a file lacks is null there."""
+    listed = ", ".join(literal(str(file)) for file in files)
+    return f"read_parquet([{listed}]{', union_by_name = true' if union else ''})"
 
 
 def create_table(
@@ -47,7 +48,10 @@ def create_table(
 
 def _incoming(column: Column) -> str:
     value = f"CAST({quote(column.name)} AS {SQL_TYPES[column.kind]})"
-    return f"nullif({value}, {NO_TIME})" if column.kind is Kind.TIME else value
+    if column.kind.is_text:
+        return value
+    null = str(NO_TIME) if column.kind is Kind.TIME else "CAST('NaN' AS DOUBLE)"
+    return f"nullif({value}, {null})"
 
 
 def fetch(connection: duckdb.DuckDBPyConnection, statement: str, columns: Sequence[Column]) -> Frame:
@@ -61,7 +65,10 @@ def fetch(connection: duckdb.DuckDBPyConnection, statement: str, columns: Sequen
 def from_sql(array: Array, kind: Kind) -> Array:
     """A fetched column in the representation of `core.frames`."""
     if kind.is_text:
-        return np.asarray(np.ma.filled(np.ma.asarray(array, dtype=object), None), dtype=object)
+        # `filled(None)` would mean the default filling, which is "?".
+        texts = np.array(np.ma.getdata(array), dtype=object)
+        texts[np.ma.getmaskarray(array)] = None
+        return texts
     if kind is Kind.TIME:
         return np.asarray(np.ma.filled(np.ma.asarray(array, dtype=np.int64), NO_TIME), dtype=np.int64)
     return np.asarray(np.ma.filled(np.ma.asarray(array, dtype=np.float64), np.nan), dtype=np.float64)

@@ -15,10 +15,13 @@ from icekeel.core.errors import Fault, nearest
 from icekeel.core.kinds import Kind
 from icekeel.core.time import DAY, HOUR, MINUTE
 
-from .nodes import AskedAt, Call, Invalid, Literal, Node, Op, Scalar
+from .nodes import AskedAt, Call, Invalid, Literal, Node, Op, Scalar, shallow
 
 PARTS = {"minute": 1440, "hour": 24, "weekday": 7, "day": 31, "month": 12}
 """Calendar parts and their period: minute of the day, hour, weekday (Monday 0), day of month, month (1-12)."""
+
+LARGEST = 250
+"""Parts of an expression at most: `x = x * x` in a loop doubles them, and each is hashed and walked."""
 
 
 class Expression:
@@ -139,7 +142,7 @@ class Cat(Expression):
 
     def fill(self, value: str) -> Cat:
         """This value, or `value` where it is null."""
-        return Cat(call(Op.FILL, Kind.CAT, self, value))
+        return Cat(call(Op.FILL, Kind.CAT, self, value, of=Kind.CAT))
 
 
 class Id(Expression):
@@ -194,7 +197,7 @@ def lift(value: object) -> Node:
     if isinstance(value, bool):
         return Literal(float(value), Kind.FLAG)
     if isinstance(value, int | float) and math.isfinite(value):
-        return Literal(float(value), Kind.NUM)
+        return Literal(float(value) + 0.0, Kind.NUM)  # -0.0 equals 0.0 and would share its node
     if isinstance(value, str):
         return Literal(value, Kind.CAT)
     return Invalid(
@@ -203,6 +206,7 @@ def lift(value: object) -> Node:
 
 
 _NUMERIC = (Kind.NUM, Kind.FLAG)
+_FITTING = {Kind.NUM: _NUMERIC, Kind.CAT: (Kind.CAT, Kind.ID, Kind.TEXT)}
 
 
 def call(op: Op, kind: Kind, *args: object, of: Kind | None = None, params: tuple[Scalar, ...] = ()) -> Node:
@@ -210,13 +214,16 @@ def call(op: Op, kind: Kind, *args: object, of: Kind | None = None, params: tupl
     nodes = tuple(lift(arg) for arg in args)
     faults: list[Fault] = [fault for node in nodes if isinstance(node, Invalid) for fault in node.faults]
     for node in nodes:
-        fits = of is None or node.kind is of or (of is Kind.NUM and node.kind in _NUMERIC)
+        fits = of is None or node.kind is of or node.kind in _FITTING.get(of, ())
         if not fits and not isinstance(node, Invalid):
             faults.append(
                 Fault(
                     "wrong_kind", f"{op} needs a {of}", got=f"a {node.kind}", hint=_HINTS.get(node.kind, "")
                 )
             )
+    if not faults and sum(1 for node in nodes for _ in shallow(node)) >= LARGEST:
+        what = f"an expression has at most {LARGEST} parts, those used again counted again"
+        faults.append(Fault("too_large", what, hint="make it two features"))
     return Invalid(tuple(faults), kind) if faults else Call(op, nodes, kind, params)
 
 
@@ -279,6 +286,9 @@ def greatest(*xs: Num | float) -> Num:
 
 def when(condition: Flag, then: Any, otherwise: Any) -> Any:
     """`then` where the condition holds, else `otherwise`, also where the condition is null."""
+    if isinstance(condition, Expression) and not isinstance(condition, Flag):
+        fault = Fault("wrong_kind", "ik.when needs a flag", got=f"a {condition.node.kind}")
+        return invalid(lift(then).kind, fault)
     kind = lift(then).kind
     second = lift(otherwise).kind
     if kind is not second and {kind, second} != {Kind.NUM, Kind.FLAG}:
@@ -290,9 +300,12 @@ def when(condition: Flag, then: Any, otherwise: Any) -> Any:
     return CLASSES[kind](call(Op.WHEN, kind, condition, then, otherwise))
 
 
-def table(key: Cat | Id, values: Mapping[str, float], *, default: float) -> Num:
+def table(key: Cat | Id, values: Mapping[str, float], *, default: float | None = None) -> Num:
     """The number that `values` gives for a category; `default` for any other and for null."""
     where = "ik.table"
+    if default is None:
+        missing = Fault("missing_default", "a table needs default=, for texts it does not hold", where)
+        return Num(Invalid((missing,)))
     bad = [name for name, value in values.items() if not (isinstance(name, str) and _is_number(value))]
     if bad or not _is_number(default):
         got = repr(bad[0] if bad else default)[:60]
@@ -301,7 +314,7 @@ def table(key: Cat | Id, values: Mapping[str, float], *, default: float) -> Num:
     pairs: list[Scalar] = [float(default)]
     for name in sorted(values):
         pairs += [name, float(values[name])]
-    return Num(call(Op.TABLE, Kind.NUM, key, params=tuple(pairs)))
+    return Num(call(Op.TABLE, Kind.NUM, key, of=Kind.CAT, params=tuple(pairs)))
 
 
 def _is_number(value: object) -> bool:
@@ -310,7 +323,7 @@ def _is_number(value: object) -> bool:
 
 def cross(left: Cat, right: Cat) -> Cat:
     """The interaction of two categories as one: `custom x metallic`; null stands as `?`."""
-    return Cat(call(Op.CROSS, Kind.CAT, left, right))
+    return Cat(call(Op.CROSS, Kind.CAT, left, right, of=Kind.CAT))
 
 
 def minutes_between(start: Time, end: Time) -> Num:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, Literal
 
 from icekeel.core.errors import Fault, IcekeelError, nearest
@@ -13,7 +14,7 @@ from icekeel.core.time import DAY, parse_duration
 from . import nodes
 from .expressions import Id, Num, lift
 from .features import FeaturesMeta
-from .nodes import EventField, Invalid, Node, Outcome, RequestField, shallow, walk
+from .nodes import AskedAt, EventField, Invalid, Node, Outcome, RequestField, Windowed, shallow, walk
 from .tables import RequestMeta
 
 Error = Literal["log_loss", "mape", "mae", "rmse"]
@@ -215,7 +216,7 @@ class Model:
         guard, rollout, retrain, watch: See their classes.
     """
 
-    def __init__(  # noqa: PLR0913  (keyword-only beyond the third)
+    def __init__(
         self,
         name: str,
         request: Any,
@@ -271,6 +272,8 @@ class Model:
                     "bad_request", "the second argument is a Request class", where, repr(self.request)[:60]
                 ),
             ]
+        if found := found + self._type_faults(where):
+            return found
         for given in (self.features, self.baseline):
             if given is not None and not isinstance(given, FeaturesMeta):
                 found.append(Fault("bad_features", "features= is a Features class", where, repr(given)[:60]))
@@ -280,6 +283,26 @@ class Model:
         found += self._error_faults(where)
         found += self._policy_faults(where)
         return found
+
+    def _type_faults(self, where: str) -> list[Fault]:
+        """Arguments of the wrong type; the other checks rely on there being none."""
+        expected: list[tuple[str, object, tuple[type, ...], str]] = [
+            ("history", self.history, (History,), "ik.table_of(...)"),
+            ("choose", self.choose, (Simplest,), "ik.Simplest(within=ik.usd_per_year(...))"),
+            ("action", self.action, (Act, NoneType), "ik.Act(...)"),
+            ("guard", self.guard, (Guard, NoneType), "ik.Guard(...)"),
+            ("rollout", self.rollout, (Rollout, NoneType), "ik.Rollout(...)"),
+            ("retrain", self.retrain, (Retrain, NoneType), "ik.Retrain(...)"),
+            ("watch", self.watch, (Watch,), "ik.Watch(...)"),
+            *(("after", step, (Floor, RoundTo), "ik.floor(...), ik.round_to(...)") for step in self.after),
+        ]
+        if isinstance(self.choose, Simplest):
+            expected.append(("within", self.choose.within, (Money,), "ik.usd_per_year(...)"))
+        return [
+            Fault("wrong_type", f"{name}= is of the wrong type", where, repr(value)[:60], allowed)
+            for name, value, types, allowed in expected
+            if not isinstance(value, types)
+        ]
 
     def _features_fit(self, where: str, features: FeaturesMeta) -> list[Fault]:
         if not features.icekeel_features:
@@ -306,7 +329,12 @@ class Model:
         return found
 
     def _target_faults(self, where: str) -> list[Fault]:
-        found = [fault for node in walk(self.target) if isinstance(node, Invalid) for fault in node.faults]
+        found = [
+            Fault(fault.code, fault.what, f"{where}, {fault.where}", fault.got, fault.allowed, fault.hint)
+            for node in walk(self.target)
+            if isinstance(node, Invalid)
+            for fault in node.faults
+        ]
         outcomes = {node for node in shallow(self.target) if isinstance(node, Outcome)}
         if not found and len(outcomes) != 1:
             hint = 'Results.where(id=Request.id).within("30d").price.latest(absent=ik.UNKNOWN)'
@@ -319,6 +347,10 @@ class Model:
                     hint=hint,
                 )
             )
+        if any(
+            isinstance(node, RequestField | AskedAt | Windowed | EventField) for node in shallow(self.target)
+        ):
+            found.append(Fault("bad_target", "target= is made of its outcome and constants alone", where))
         for outcome in outcomes:
             if not outcome.keyed.keys:
                 found.append(Fault("bad_target", "an outcome is found by a key of the request", where))
@@ -362,11 +394,19 @@ class Model:
         for step in self.after:
             if isinstance(step, RoundTo) and not step.step > 0:
                 found.append(Fault("bad_step", "round_to= needs a step above 0", where, repr(step.step)))
-            if isinstance(step, Floor) and any(
-                not isinstance(n, RequestField | nodes.Literal) for n in walk(step.node)
-            ):
-                found.append(Fault("bad_floor", "floor= is a field of the request or a number", where))
+            if isinstance(step, Floor):
+                found += self._floor_faults(where, step.node)
         return found
+
+    def _floor_faults(self, where: str, node: Node) -> list[Fault]:
+        if isinstance(node, Invalid):
+            return [
+                Fault(f.code, f.what, f"{where}, {f.where}", f.got, f.allowed, f.hint) for f in node.faults
+            ]
+        own = isinstance(node, RequestField) and node.request == self.request.__name__
+        if node.kind is Kind.NUM and (own or isinstance(node, nodes.Literal)):
+            return []
+        return [Fault("bad_floor", "floor= is an ik.Num of the request or a number", where)]
 
     def _rollout_faults(self, where: str, rollout: Rollout) -> list[Fault]:
         found = []

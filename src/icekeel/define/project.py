@@ -82,7 +82,7 @@ def read_project(module: ModuleType, folder: Path, lines: Mapping[str, int] | No
     requests = [
         value for value in values if isinstance(value, RequestMeta) and "icekeel_fields" in vars(value)
     ]
-    features = [value for value in values if isinstance(value, FeaturesMeta) and value.icekeel_features]
+    features = [value for value in values if isinstance(value, FeaturesMeta)]
     models = [value for value in values if isinstance(value, Model)]
     faults: list[Fault] = []
     owners: list[RequestMeta | EventsMeta | FeaturesMeta] = [*requests, *events, *features]

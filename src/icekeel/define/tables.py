@@ -58,16 +58,26 @@ def rule(sentence: str) -> Callable[[_RowCheck], _RowCheck]:
 def _read_fields(owner: type, namespace: Mapping[str, Any]) -> tuple[dict[str, Field], list[Fault]]:
     fields: dict[str, Field] = {}
     faults: list[Fault] = []
+    inherited: dict[str, Field] = {}
+    for base in owner.__mro__[:0:-1]:
+        inherited |= (
+            base.icekeel_fields if isinstance(base, RequestMeta) and "icekeel_fields" in vars(base) else {}
+        )
+        inherited |= (
+            base.icekeel_table.fields
+            if isinstance(base, EventsMeta) and "icekeel_table" in vars(base)
+            else {}
+        )
     try:
         hints = get_type_hints(owner)
-    except NameError as error:
+    except (NameError, AttributeError) as error:
         return {}, [Fault("unknown_type", str(error), owner.__name__)]
     for name, annotation in hints.items():
         if name.startswith("_") or annotation is ClassVar:
             continue
         where = f"{owner.__name__}.{name}"
         kind = KINDS.get(annotation)
-        limits = namespace.get(name, Limits())
+        limits = namespace.get(name, inherited[name].limits if name in inherited else Limits())
         if kind is None:
             allowed = ", ".join(f"ik.{cls.__name__}" for cls in KINDS)
             faults.append(Fault("unknown_type", "not a field type", where, str(annotation), allowed))
@@ -78,6 +88,8 @@ def _read_fields(owner: type, namespace: Mapping[str, Any]) -> tuple[dict[str, F
             faults.append(Fault("reserved_name", "this name has a meaning in Icekeel", where, name))
         else:
             faults += _limits_fit(where, kind, limits)
+            if any(name != other and name.lower() == other.lower() for other in fields):
+                faults.append(Fault("twice", "two fields differ only in upper and lower case", where, name))
             fields[name] = Field(name, kind, limits)
     return fields, faults
 
@@ -230,6 +242,8 @@ def _check_options(name: str, options: Mapping[str, Any], fields: Mapping[str, F
                     f"a {field.kind}",
                 )
             )
+        if field is not None and field.limits.optional:
+            faults.append(Fault("bad_limits", f"the column of {option}= cannot be optional", f"class {name}"))
     id_column = options.get("id")
     if id_column is not None and (id_column not in fields or fields[id_column].kind is not Kind.ID):
         faults.append(
@@ -241,6 +255,8 @@ def _check_options(name: str, options: Mapping[str, Any], fields: Mapping[str, F
                 hint=nearest(str(id_column), fields),
             )
         )
+    elif id_column is not None and fields[id_column].limits.optional:
+        faults.append(Fault("bad_limits", "the column of id= cannot be optional", f"class {name}"))
     return faults
 
 

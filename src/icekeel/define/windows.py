@@ -60,6 +60,9 @@ def keyed(
                 )
             pairs.append((column, node))
         elif isinstance(node, Literal):
+            if node.kind.is_text != field.kind.is_text or field.kind is Kind.TIME:
+                got = f"{field.kind} = {node.value!r}"
+                faults.append(Fault("bad_key", "these cannot be compared", where, got))
             event = EventField(table, column, field.kind)
             conditions.append(CallNode(Op.EQ, (event, node), Kind.FLAG))
         else:

@@ -93,7 +93,7 @@ class Workshop:
             say(
                 f"computing {len(plan.features)} features for {int((~questions.served).sum()):,} past questions"
             )
-            store = event_store(self._project.tables, self._history, manifest, threads=self._threads)
+            store = event_store(self._project.tables, self._history, manifest)
             try:
                 self._prepared[name, now] = (snapshot, learnable(model, plan, questions, store, now=now))
             finally:

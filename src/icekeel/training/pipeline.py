@@ -77,12 +77,12 @@ class Trained:
     metrics: Mapping[str, Any]
 
 
-def full_ladder(threads: int = 2) -> tuple[Rung, ...]:
+def full_ladder(threads: int = 1) -> tuple[Rung, ...]:
     """Every rung, from simple to complex."""
     return GroupTable(), Linear(), LightGBM(threads=threads)
 
 
-def rungs_up_to(name: str, threads: int = 2) -> tuple[Rung, ...]:
+def rungs_up_to(name: str, threads: int = 1) -> tuple[Rung, ...]:
     """The simplest rung and the one named: what a scheduled retrain fits."""
     ladder = full_ladder(threads)
     chosen = [rung for rung in ladder if rung.name == name]
