@@ -20,8 +20,8 @@ from .nodes import AskedAt, Call, Invalid, Literal, Node, Op, Scalar, shallow
 PARTS = {"minute": 1440, "hour": 24, "weekday": 7, "day": 31, "month": 12}
 """Calendar parts and their period: minute of the day, hour, weekday (Monday 0), day of month, month (1-12)."""
 
-LARGEST = 250
-"""Parts of an expression at most: `x = x * x` in a loop doubles them, and each is hashed and walked."""
+LARGEST = 200
+"""Parts of an expression at most: recursion must reach the last, and `x = x * x` in a loop doubles them, and each is hashed and walked."""
 
 
 class Expression:
