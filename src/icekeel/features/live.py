@@ -186,7 +186,7 @@ class LiveFeatures:
         with self._environment.begin(buffers=True) as txn:
             for view, places, texts in self._lookups:
                 key = encode_key([request[at] for at in places])
-                found: list[Any] = self._windows.read(txn, view, key, asked_at)
+                found: list[Any] = [float(one) for one in self._windows.read(txn, view, key, asked_at)]
                 for at in texts:
                     if found[at] == found[at]:
                         found[at] = self._codes.decode(txn, found[at])

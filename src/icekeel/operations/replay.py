@@ -1,0 +1,185 @@
+"""History played again through the real server: events as they became known, questions as they were asked.
+
+The online state is bitemporal, so events may be pushed a step ahead of the questions: a question at `t` still sees
+exactly what was known at `t`. That lets the keeper project one step while the server answers another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from icekeel.core.errors import Fault, StateError
+from icekeel.core.time import DAY
+
+_json = msgspec.json.Encoder().encode
+LARGEST_PUSH = 2_000
+PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stretch of history, `(start, end]`.
+
+    Attributes:
+        events: Table -> rows that became available in it, in that order.
+        questions: Time and body of each request asked in it, in order of time.
+    """
+
+    start: int
+    end: int
+    events: Mapping[str, Sequence[Mapping[str, Any]]]
+    questions: Sequence[tuple[int, Mapping[str, Any]]]
+
+
+@dataclass(slots=True)
+class Played:
+    """What a replay did.
+
+    Attributes:
+        failed: Status and body of answers that were not 200, the first hundred.
+        latency_us: Wall time of each request as the caller saw it.
+    """
+
+    asked: int = 0
+    answered: int = 0
+    pushed: int = 0
+    quarantined: int = 0
+    failed: list[str] = field(default_factory=list)
+    latency_us: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Connection:
+    """One keep-alive HTTP connection to a server on this machine."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self._port = port
+        self._head = (
+            f"\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+        )
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def send(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """Status and body of the answer."""
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._streams
+        writer.write(
+            f"{method} {path} HTTP/1.1{self._head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        )
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        start = head.index(b"content-length:") + 15
+        length = int(head[start : head.index(b"\r\n", start)])
+        return int(head[9:12]), await reader.readexactly(length)
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._streams is not None:
+            self._streams[1].close()
+
+
+class Replay:
+    """Plays steps through a server that runs in rehearsal.
+
+    Args:
+        model: Whose questions are asked.
+        port: The server's.
+        token: With the scope `admin`.
+        alive: Raises if a process that is needed has died; called while waiting.
+        connections: Questions under way at once.
+    """
+
+    def __init__(
+        self, model: str, port: int, token: str, *, alive: Callable[[], None], connections: int = 3
+    ) -> None:
+        self._path = f"/v1/predict/{model}"
+        self._alive = alive
+        self._control = Connection(port, token)
+        self._askers = [Connection(port, token) for _ in range(connections)]
+        self.played = Played()
+
+    def play(self, steps: Iterable[Step], on_day: Callable[[int, Played], None]) -> Played:
+        """Play all steps; `on_day` is told each midnight that has passed.
+
+        Raises:
+            StateError: the server or the keeper does not follow.
+        """
+        began = time.monotonic()
+        asyncio.run(self._play(steps, on_day))
+        self.played.seconds = time.monotonic() - began
+        return self.played
+
+    async def _play(self, steps: Iterable[Step], on_day: Callable[[int, Played], None]) -> None:
+        source = iter(steps)
+        step = next(source, None)
+        if step is not None:
+            await self._push(step)
+        while step is not None:
+            await self._wait("pushed", self.played.pushed)
+            following = next(source, None)
+            asking = asyncio.gather(*(self._ask(step, place) for place in range(len(self._askers))))
+            if following is not None:
+                await self._push(following)
+            await asking
+            if step.end % DAY == 0 or following is None:
+                await self._call("POST", "/v1/clock", {"now": step.end})
+                await self._wait("now", step.end)
+                on_day(step.end, self.played)
+            step = following
+        for connection in (self._control, *self._askers):
+            connection.close()
+
+    async def _push(self, step: Step) -> None:
+        for table, rows in step.events.items():
+            for first in range(0, len(rows), LARGEST_PUSH):
+                part = rows[first : first + LARGEST_PUSH]
+                reply = msgspec.json.decode(await self._call("POST", f"/v1/events/{table}", {"rows": part}))
+                self.played.pushed += reply["kept"]
+                self.played.quarantined += len(reply["quarantined"])
+
+    async def _ask(self, step: Step, place: int) -> None:
+        """Every n-th question, so that connections share the work without a queue."""
+        connection, played = self._askers[place], self.played
+        for asked_at, request in step.questions[place :: len(self._askers)]:
+            began = time.perf_counter_ns()
+            status, body = await connection.send("POST", self._path, _json({**request, "asked_at": asked_at}))
+            played.latency_us.append((time.perf_counter_ns() - began) / 1000)
+            played.asked += 1
+            if status == 200:
+                played.answered += 1
+            elif len(played.failed) < 100:
+                played.failed.append(f"{status} {body.decode(errors='replace')[:500]}")
+
+    async def _call(self, method: str, path: str, body: Any = None) -> bytes:
+        status, answer = await self._control.send(method, path, b"" if body is None else _json(body))
+        if status != 200:
+            raise StateError(
+                Fault(
+                    "replay_refused", f"{method} {path} was refused: {answer.decode(errors='replace')[:300]}"
+                )
+            )
+        return answer
+
+    async def _wait(self, name: str, value: int) -> None:
+        """Until the keeper is as far as `value`."""
+        deadline, pause = time.monotonic() + PATIENCE_S, 0.0005
+        while True:
+            keeper = msgspec.json.decode(await self._call("GET", "/v1/status"))["keeper"]
+            if keeper[name] >= value:
+                return
+            if time.monotonic() > deadline:
+                raise StateError(
+                    Fault(
+                        "keeper_behind",
+                        f"the keeper does not follow: {name} is {keeper[name]}, {value} expected",
+                    )
+                )
+            self._alive()
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.02)
