@@ -49,12 +49,7 @@ class Expression:
     def __ne__(self, other: object) -> Flag:  # type: ignore[override]
         return Flag(_compare(Op.NE, self, other))
 
-
-class Num(Expression):
-    """A number (float64)."""
-
-    __slots__ = ()
-    __hash__ = None
+    # Arithmetic stands here so that a category in a sum is reported with all other faults, not raised alone.
 
     def __add__(self, other: Num | float) -> Num:
         return _num(Op.ADD, self, other)
@@ -100,6 +95,13 @@ class Num(Expression):
 
     def __ge__(self, other: Num | float) -> Flag:
         return Flag(call(Op.LE, Kind.FLAG, other, self, of=Kind.NUM))
+
+
+class Num(Expression):
+    """A number (float64)."""
+
+    __slots__ = ()
+    __hash__ = None
 
     def fill(self, value: Num | float) -> Num:
         """This value, or `value` where it is null."""
@@ -224,7 +226,7 @@ def call(op: Op, kind: Kind, *args: object, of: Kind | None = None, params: tupl
     if not faults and sum(1 for node in nodes for _ in shallow(node)) >= LARGEST:
         what = f"an expression has at most {LARGEST} parts, those used again counted again"
         faults.append(Fault("too_large", what, hint="make it two features"))
-    return Invalid(tuple(faults), kind) if faults else Call(op, nodes, kind, params)
+    return Invalid(tuple(dict.fromkeys(faults)), kind) if faults else Call(op, nodes, kind, params)
 
 
 _HINTS = {

@@ -1,0 +1,257 @@
+"""A project file that cannot hold is refused with every fault, its line and how to mend it."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import icekeel as ik
+from icekeel.core.errors import Fault, ProjectError
+from icekeel.define import load_project
+from icekeel.examples import flights
+
+GOOD = """
+import icekeel as ik
+
+class Quote(ik.Request):
+    quote_id: ik.Id
+    customer: ik.Id
+    substrate: ik.Cat
+    colors: ik.Num = ik.between(1, 12)
+
+class Orders(ik.Events, time="ordered_at", id="order_id"):
+    order_id: ik.Id
+    customer: ik.Id
+    revenue: ik.Num
+    paper: ik.Cat
+
+class Results(ik.Events, time="decided_at", id="quote_id"):
+    quote_id: ik.Id
+    price: ik.Num
+    won: ik.Flag
+
+mine = Orders.where(customer=Quote.customer)
+
+class Features(ik.Features):
+    colors = Quote.colors
+    orders = mine.last("30d").count()
+
+result = Results.where(quote_id=Quote.quote_id).within("30d")
+same = dict(
+    history=ik.table_of(Quote, "quotes.parquet", asked_at="sent_at"),
+    choose=ik.Simplest(within=ik.usd_per_year(5_000, error_point=40_000)),
+)
+price = ik.Model("price", Quote, Features, target=result.price.latest(absent=None), error="mape", **same)
+"""
+
+
+def faults(folder: Path, more: str = "", *, source: str = GOOD) -> list[Fault]:
+    (folder / "project.py").write_text(source + textwrap.dedent(more), encoding="utf-8")
+    with pytest.raises(ProjectError) as caught:
+        load_project(folder)
+    return list(caught.value.faults)
+
+
+def line_of(folder: Path, text: str) -> str:
+    lines = (folder / "project.py").read_text(encoding="utf-8").splitlines()
+    return f"project.py:{next(at for at, line in enumerate(lines, 1) if text in line)} "
+
+
+def test_a_good_project_is_read(tmp_path: Path) -> None:
+    (tmp_path / "project.py").write_text(GOOD, encoding="utf-8")
+    project = load_project(tmp_path)
+    assert list(project.tables) == ["Orders", "Results"]
+    assert project.models["price"].task == "number"
+
+
+def test_the_flights_project_is_read() -> None:
+    project = load_project(Path(flights.__path__[0]))
+    assert list(project.tables) == ["Schedule", "Arrivals", "Weather", "Planes"]
+    assert [feature.name for feature in project.models["late"].features.icekeel_features][:3] == [
+        "carrier",
+        "origin",
+        "dest",
+    ]
+
+
+def test_every_mistake_is_reported_at_once_with_its_place(tmp_path: Path) -> None:
+    # A cycle of definitions cannot arise: an expression is made of expressions that exist already.
+    found = faults(
+        tmp_path,
+        """
+        class Wrong(ik.Features):
+            column = mine.last("7d").revenu.sum()
+            asked = Quote.colour * 2
+            kind = Quote.substrate + 1
+            horizon = mine.last("1hour").count()
+            endless = mine.last("").count()
+            future = result.price.latest(absent=0) * 2
+            no_default = ik.table(Quote.substrate, {"vinyl": 1.5})
+            number_key = ik.table(Quote.colors, {"vinyl": 1.5}, default=1)
+            bare = Orders.revenue * 2
+            season = ik.cyclic(ik.asked_at, "month", tz="UTC")
+            window = mine.last("7d")
+            part = ik.part(ik.asked_at, "minutes", tz="Europe/Zurch")
+            text_sum = mine.last("7d").paper.sum()
+            identity = Quote.customer
+            constant = Quote.colors * float("nan")
+            key = Orders.where(custmer=Quote.customer).last("7d").count()
+            key_kind = Orders.where(paper=5).last("7d").count()
+
+
+        twin = ik.Model("price", Quote, Wrong, target=result.price.latest(absent=0), error="mea", **same)
+        """,
+    )
+    by_place = {match[0]: fault for fault in found if (match := re.findall(r"Wrong\.\w+", fault.where))}
+    wanted = {
+        "Wrong.column": ("unknown_column", 'did you mean "revenue"?'),
+        "Wrong.asked": ("unknown_field", 'did you mean "colors"?'),
+        "Wrong.kind": ("wrong_kind", "ik.table makes numbers of categories"),
+        "Wrong.horizon": ("bad_duration", 'did you mean "1h"?'),
+        "Wrong.endless": ("bad_duration", ""),
+        "Wrong.future": ("needs_outcome", ""),
+        "Wrong.no_default": ("missing_default", ""),
+        "Wrong.number_key": ("wrong_kind", ""),
+        "Wrong.bare": ("bare_event_column", 'aggregate it: Table.where(...).last("7d").column.mean()'),
+        "Wrong.season": ("not_a_feature", "write `sine, cosine = ik.cyclic(...)`"),
+        "Wrong.window": ("not_a_feature", "aggregate the window: .count(), .column.mean()"),
+        "Wrong.text_sum": ("wrong_kind", ""),
+        "Wrong.identity": ("wrong_kind", ""),
+        "Wrong.constant": ("bad_constant", ""),
+        "Wrong.key": ("unknown_column", 'did you mean "customer"?'),
+        "Wrong.key_kind": ("bad_key", ""),
+    }
+    assert {place: (by_place[place].code, by_place[place].hint) for place in wanted} == wanted
+    for place in wanted:
+        assert by_place[place].where.startswith(line_of(tmp_path, f"    {place.split('.')[1]} = ")), by_place[
+            place
+        ]
+    assert by_place["Wrong.column"].allowed == "order_id, customer, revenue, paper, ordered_at"
+    codes = {fault.code for fault in found}
+    assert codes >= {"bad_part", "bad_zone", "bad_error", "twice"}
+    assert {fault.hint for fault in found} >= {'did you mean "minute"?', 'did you mean "mae"?'}
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [
+        ('"a model", Quote, Features, target=target, error="mape", **same', "bad_name"),
+        ('"m", Features, Features, target=target, error="mape", **same', "bad_request"),
+        ('"m", Quote, Quote, target=target, error="mape", **same', "bad_features"),
+        ('"m", Quote, Features, target=5, error="mape", **same', "bad_target"),
+        ('"m", Quote, Features, target=target - Quote.colors, error="mape", **same', "bad_target"),
+        ('"m", Quote, Features, target=loose, error="mape", **same', "bad_target"),
+        ('"m", Quote, Features, target=target, error="log_loss", **same', "bad_error"),
+        ('"m", Quote, Features, target=target, error="mape", guard=0.01, **same', "wrong_type"),
+        ('"m", Quote, Features, target=target, error="mape", guard=ik.Guard(2.0), **same', "bad_guard"),
+        ('"m", Quote, Features, target=target, error="mape", after=[5], **same', "wrong_type"),
+        ('"m", Quote, Features, target=target, error="mape", after=[ik.round_to(0)], **same', "bad_step"),
+        (
+            '"m", Quote, Features, target=target, error="mape", after=[ik.floor(Quote.colours)], **same',
+            "unknown_field",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", after=[ik.floor(Quote.substrate)], **same',
+            "bad_floor",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", rollout=ik.Rollout(Quote.colors), **same',
+            "bad_unit",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", retrain=ik.Retrain(every="2h"), **same',
+            "bad_duration",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", action=ik.Act("warn", 1, 1), **same',
+            "bad_action",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", history="q.parquet", choose=same["choose"]',
+            "wrong_type",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", history=same["history"], choose=5',
+            "wrong_type",
+        ),
+    ],
+)
+def test_a_model_that_cannot_hold_is_refused(tmp_path: Path, model: str, code: str) -> None:
+    targets = 'target = result.price.latest(absent=0)\nloose = Results.where().within("1d").price.latest(absent=0)\n'
+    found = faults(tmp_path, targets + f"m = ik.Model({model})\n")
+    assert [fault.code for fault in found] == [code], found
+    assert found[0].where.startswith(line_of(tmp_path, "m = ik.Model"))
+
+
+@pytest.mark.parametrize(
+    ("table", "code"),
+    [
+        ('class T(ik.Events, time="at"):\n    t: ik.Id\n', "missing_option"),
+        ('class T(ik.Events, time="at", id="u"):\n    t: ik.Id\n', "bad_id"),
+        ('class T(ik.Events, time="t", id="t"):\n    t: ik.Id\n', "wrong_kind"),
+        ('class T(ik.Events, time="at", id="t", sources="x"):\n    t: ik.Id\n', "unknown_option"),
+        ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id = ik.optional()\n', "bad_limits"),
+        (
+            'class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    at: ik.Time = ik.optional()\n',
+            "bad_limits",
+        ),
+        (
+            'class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    x: ik.Cat = ik.between(1, 2)\n',
+            "bad_limits",
+        ),
+        (
+            'class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    x: ik.Num = ik.between(2, 1)\n',
+            "bad_limits",
+        ),
+        ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    x: ik.Num = 5\n', "bad_limits"),
+        ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    x: int\n', "unknown_type"),
+        ('class T(ik.Request):\n    t: ik.Id\n    x: "ik.Numb"\n', "unknown_type"),
+        ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    count: ik.Num\n', "reserved_name"),
+        ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    T: ik.Num\n', "twice"),
+        (
+            'class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    @ik.rule("r")\n    def r(row):\n'
+            "        return row.x > 1\n",
+            "bad_rule",
+        ),
+        (
+            'class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    x: ik.Num\n    @ik.rule("r")\n'
+            "    def r(row):\n        return row.x + 1\n",
+            "bad_rule",
+        ),
+    ],
+)
+def test_a_table_that_cannot_hold_is_refused(tmp_path: Path, table: str, code: str) -> None:
+    found = faults(tmp_path, table)
+    assert [fault.code for fault in found] == [code], found
+    assert found[0].where.startswith("project.py:")
+
+
+def test_code_that_does_not_run_is_reported_with_its_line(tmp_path: Path) -> None:
+    for wrong in ("broken = undefined_name", "broken = (1,", "broken = 1 / 0", "broken = ik.Model('x')"):
+        found = faults(tmp_path, wrong)
+        last = (tmp_path / "project.py").read_text(encoding="utf-8").count("\n") + 1
+        assert [fault.code for fault in found] == ["broken_project"]
+        assert found[0].where == f"project.py:{last}", (wrong, found)
+
+
+def test_a_project_needs_a_file_and_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError) as caught:
+        load_project(tmp_path)
+    assert caught.value.code == "no_project"
+    assert [fault.code for fault in faults(tmp_path, source="import icekeel as ik\n")] == ["no_model"]
+
+
+class Parent(ik.Request):
+    colors: ik.Num = ik.between(1, 12)
+
+
+class Child(Parent):
+    width: ik.Num = ik.optional()
+
+
+def test_a_derived_class_keeps_the_limits_of_its_fields() -> None:
+    assert Child.icekeel_fields["colors"] == Parent.icekeel_fields["colors"]
+    assert list(Child.icekeel_fields) == ["colors", "width"]
