@@ -12,7 +12,7 @@ import numpy as np
 from icekeel.core.ids import digest
 from icekeel.core.kinds import Column
 from icekeel.core.time import DAY
-from icekeel.data import History, snapshot_digest
+from icekeel.data import History, Manifest, snapshot_digest
 from icekeel.data.compaction import ANSWERS, compact
 from icekeel.define import Model, Project
 from icekeel.engines import Engine
@@ -83,11 +83,15 @@ class Workshop:
         self._threads = threads
         self._prepared: dict[tuple[str, int], tuple[str, Learnable]] = {}
 
+    def compact(self) -> Manifest:
+        """Move what is new in the journal into history; gives the manifest afterwards."""
+        return compact(self._history, self._journal, self._project.tables, self._answers)
+
     def prepare(self, name: str, now: int, say: Say) -> tuple[str, Learnable]:
         """Digest of the snapshot and everything known of a model's past questions at `now`; kept while this lives."""
         if (name, now) not in self._prepared:
             model, plan = self._project.models[name], self._plans[name]
-            manifest = compact(self._history, self._journal, self._project.tables, self._answers)
+            manifest = self.compact()
             snapshot = snapshot_digest(manifest, [*self._project.tables, f"{ANSWERS}/{name}"])
             questions = past_questions(model, plan, self._project.folder, self._history, now=now)
             say(

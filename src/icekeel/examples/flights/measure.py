@@ -1,0 +1,178 @@
+"""What the replay showed: errors by month, cost, speed, skew, alarms and decisions, all from what was kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from icekeel.app import App
+from icekeel.compile import quote
+from icekeel.core.frames import Array, Column, Floats, Frame, Ints
+from icekeel.core.statistics import auc, log_loss
+from icekeel.core.time import to_datetime
+from icekeel.data.compaction import ANSWER_COLUMNS, ANSWERS, FEATURE
+from icekeel.data.relations import fetch, parquet
+from icekeel.define import Act, Model
+from icekeel.features.offline import historical_features
+from icekeel.features.outcomes import Status, historical_outcomes
+from icekeel.registry import Alert, Decision, Registry, Version
+from icekeel.serving import load_version
+from icekeel.training.dataset import event_store
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """One month of answers whose outcome is known, by the living system and by versions never retrained.
+
+    Attributes:
+        loss, auc, cost: Name (`living` or a version) -> mean log loss, area under the ROC curve, mean cost.
+    """
+
+    name: str
+    rows: int
+    late_rate: float
+    loss: dict[str, float]
+    auc: dict[str, float]
+    cost: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Skew:
+    """Served features held against recomputed ones.
+
+    Attributes:
+        values: Feature values compared.
+        differences: How many differ by more than the rules of arithmetic allow, by feature.
+        largest: Largest relative difference found.
+    """
+
+    answers: int
+    values: int
+    differences: dict[str, int]
+    largest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that the report tells of the replay."""
+
+    months: Sequence[Month]
+    total: Month
+    skew: Skew
+    versions: Sequence[Version]
+    decisions: Sequence[Decision]
+    alerts: Sequence[Alert]
+    answered_by: dict[str, int]
+    verdicts: dict[str, int]
+    cpu_us: tuple[float, float]
+
+
+def measure(app: App, name: str, registry: Registry, *, now: int, frozen: Sequence[str]) -> Findings:
+    """Everything from the journal's answers, the history's outcomes and the registry.
+
+    Args:
+        frozen: Versions to be compared with, as if they had answered every request alone.
+    """
+    model, plan = app.model(name), app.plans[name]
+    manifest = app.workshop(registry).compact()
+    files = app.history().paths(manifest, f"{ANSWERS}/{name}")
+    logged = [Column(FEATURE + column.name, column.kind) for column in plan.columns]
+    columns = [*ANSWER_COLUMNS, *plan.inputs, *logged]
+    with duckdb.connect(config={"threads": 2}) as connection:
+        listed = ", ".join(quote(column.name) for column in columns)
+        answers = fetch(connection, f"SELECT {listed} FROM {parquet(files)} ORDER BY _asked_at, _id", columns)
+    features = Frame({column.name: answers[FEATURE + column.name] for column in plan.columns})
+    requests = answers.select([column.name for column in plan.inputs])
+    asked_at = answers["_asked_at"]
+    store = event_store(app.project.tables, app.history(), manifest)
+    try:
+        outcomes = historical_outcomes(model.target, model.outcome, requests, asked_at, store, now=now)
+        again = historical_features(plan, requests, asked_at, store)
+    finally:
+        store.close()
+    known = outcomes.status == Status.KNOWN
+    predictions = {"living": answers["_prediction"]}
+    for version in frozen:
+        engine = load_version(registry.version(version), app.places.bundles, plan.definitions).engine
+        predictions[version] = engine.predict_many(features)
+    target = outcomes.target
+    months = _months(asked_at)
+    rows = [
+        _month(label, known & (months == label), target, predictions, model)
+        for label in np.unique(months[known])
+    ]
+    cpu = answers["_cpu_us"]
+    return Findings(
+        months=rows,
+        total=_month("all", known, target, predictions, model),
+        skew=_skew(features, again),
+        versions=registry.versions(name),
+        decisions=registry.decisions(name),
+        alerts=registry.alerts(name),
+        answered_by=_counts(answers["_version"]),
+        verdicts=_counts(answers["_verdict"]),
+        cpu_us=(float(np.median(cpu)), float(np.percentile(cpu, 99))),
+    )
+
+
+def _months(asked_at: Ints) -> Array:
+    hours = asked_at // 3_600_000_000
+    different, place = np.unique(hours, return_inverse=True)
+    names = np.array([to_datetime(int(hour) * 3_600_000_000).strftime("%Y-%m") for hour in different])
+    return np.asarray(names[place])
+
+
+def _month(label: str, rows: Array, target: Floats, predictions: dict[str, Floats], model: Model) -> Month:
+    truth = target[rows]
+    given = {name: values[rows] for name, values in predictions.items()}
+    return Month(
+        name=str(label),
+        rows=int(rows.sum()),
+        late_rate=float(truth.mean()),
+        loss={name: float(log_loss(truth, values).mean()) for name, values in given.items()},
+        auc={name: auc(truth, values) for name, values in given.items()},
+        cost={name: action_cost(model.action, truth, values) for name, values in given.items()}
+        if model.action
+        else {},
+    )
+
+
+def action_cost(action: Act, truth: Floats, probability: Floats) -> float:
+    """Mean cost of an answer: `false` for acting in vain, `missed` for not acting when it was due."""
+    acted = probability > action.threshold
+    late = truth > 0.5
+    return float(np.mean(np.where(acted & ~late, action.false, np.where(~acted & late, action.missed, 0.0))))
+
+
+def _counts(values: Array) -> dict[str, int]:
+    names, counts = np.unique(values.astype(str), return_counts=True)
+    return dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+
+def _skew(served: Frame, again: Frame) -> Skew:
+    """Texts, counts and extremes must be identical; sums and what follows from them agree to 1e-9 relative."""
+    differences: dict[str, int] = {}
+    largest = 0.0
+    for name in served:
+        a, b = served[name], again[name]
+        if a.dtype == object:
+            differs = a != b
+        else:
+            both = ~np.isnan(a) & ~np.isnan(b)
+            gap = np.zeros(len(a))
+            gap[both] = np.abs(a[both] - b[both]) / np.maximum(1.0, np.abs(b[both]))
+            largest = max(largest, float(gap.max(initial=0.0)))
+            differs = (np.isnan(a) != np.isnan(b)) | (gap > 1e-9)
+        if differs.any():
+            differences[name] = int(differs.sum())
+    return Skew(len(served), len(served) * len(list(served)), differences, largest)
+
+
+def by_month(findings: Findings, pick: str, name: str) -> list[float]:
+    """One line of a chart: `loss`, `auc` or `cost` of `living` or of a version, month by month."""
+    values: list[Any] = [getattr(month, pick)[name] for month in findings.months]
+    return values
