@@ -8,7 +8,7 @@ recognised by its content and skipped.
 from __future__ import annotations
 
 import glob
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,8 +87,18 @@ def find_sources(folder: Path, pattern: str) -> list[Path]:
     return found
 
 
-def ingest(history: History, table: EventTable, sources: Sequence[Path]) -> list[Ingested]:
+def ingest(
+    history: History,
+    table: EventTable,
+    sources: Sequence[Path],
+    *,
+    announce: Callable[[Ingested], None] = lambda one: None,
+) -> list[Ingested]:
     """Take files into a table's history.
+
+    Args:
+        announce: Told of each stored file before the manifest lists it. If the process dies in between, the file
+            is not listed, so the next run stores and announces it again.
 
     Raises:
         SourceError: a file that cannot be read, or whose columns are not the table's. Nothing of that file
@@ -103,6 +113,7 @@ def ingest(history: History, table: EventTable, sources: Sequence[Path]) -> list
                 continue
             sequence = sum(len(files) for files in manifest.tables.values()) << 32
             loaded, added = _take(history, table, source, content, sequence)
+            announce(loaded)
             history.replace(manifest, added)
             results.append(loaded)
     return results
