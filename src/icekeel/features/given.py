@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from icekeel.compile.closure import compile_event
-from icekeel.core.errors import Fault, IcekeelError, nearest
+from icekeel.core.errors import Fault, IcekeelError, ProjectError, nearest
 from icekeel.core.frames import Floats
 from icekeel.core.kinds import Kind
 from icekeel.core.time import FOREVER, parse_time
 from icekeel.define.expressions import Expression
 from icekeel.define.features import Feature
 from icekeel.define.fields import Field, Limits
-from icekeel.define.nodes import RequestField, walk
+from icekeel.define.nodes import Invalid, RequestField, walk
 from icekeel.define.tables import Events, EventTable
 
 from .aggregates import Function
@@ -102,6 +102,8 @@ class Moment:
     def __getitem__(self, feature: Expression) -> Callable[..., Any]:
         """A function of the request's fields that gives the value; fields left out are null."""
         node = feature.node
+        if wrong := [fault for below in walk(node) if isinstance(below, Invalid) for fault in below.faults]:
+            raise ProjectError(*wrong)
         fields = {
             below.name: Field(below.name, below.kind, Limits(optional=True))
             for below in walk(node)
@@ -142,12 +144,22 @@ def given(*events: Events) -> World:
     """A world in which exactly these event versions exist, for tests of features.
 
     Columns left out are null; times are ISO 8601 texts, `datetime`s or microseconds.
+
+    Raises:
+        IcekeelError: a row without an id or a time.
     """
+    faults: list[Fault] = []
     rows: dict[str, list[list[Value]]] = {}
     tables: dict[str, EventTable] = {}
     for event in events:
         table = type(event).icekeel_table
         tables[table.name] = table
-        row = [coerce(event.icekeel_row.get(name), field.kind) for name, field in table.fields.items()]
-        rows.setdefault(table.name, []).append(row)
+        row = {name: coerce(event.icekeel_row.get(name), field.kind) for name, field in table.fields.items()}
+        for name in (table.time, table.available, table.id):
+            if row[name] is None:
+                what = "a row of test data needs its id and its times"
+                faults.append(Fault("missing_field", what, f"{table.name}.{name}", repr(event)))
+        rows.setdefault(table.name, []).append(list(row.values()))
+    if faults:
+        raise IcekeelError(*dict.fromkeys(faults))
     return World(rows, tables)
