@@ -20,6 +20,8 @@ from icekeel.core.time import DAY
 _json = msgspec.json.Encoder().encode
 LARGEST_PUSH = 2_000
 PATIENCE_S = 120.0
+STALE_S = 2.0
+"""A connection that rested longer is opened anew: the server may have closed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,12 @@ class Connection:
             f"\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
         )
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._used = 0.0
 
     async def send(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
         """Status and body of the answer."""
-        if self._streams is None:
+        if self._streams is None or time.monotonic() - self._used > STALE_S:
+            self.close()
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
         writer.write(
@@ -76,7 +80,9 @@ class Connection:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         start = head.index(b"content-length:") + 15
         length = int(head[start : head.index(b"\r\n", start)])
-        return int(head[9:12]), await reader.readexactly(length)
+        answer = await reader.readexactly(length)
+        self._used = time.monotonic()
+        return int(head[9:12]), answer
 
     def close(self) -> None:
         """Hang up."""

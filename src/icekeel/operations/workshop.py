@@ -15,7 +15,6 @@ from icekeel.core.time import DAY
 from icekeel.data import History, Manifest, snapshot_digest
 from icekeel.data.compaction import ANSWERS, compact
 from icekeel.define import Model, Project
-from icekeel.engines import Engine
 from icekeel.features.plan import Plan
 from icekeel.journal import Decided, Writer
 from icekeel.monitoring import Profiler
@@ -23,7 +22,7 @@ from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version
 from icekeel.serving import load_version
 from icekeel.serving.routing import CHALLENGER
 from icekeel.training.dataset import Learnable, event_store, learnable, past_questions
-from icekeel.training.pipeline import Recipe, Trained, full_ladder, rungs_up_to, train
+from icekeel.training.pipeline import Recipe, Standing, Trained, full_ladder, rungs_up_to, train
 from icekeel.training.problem import TrainingSet
 
 SHADOW = "shadow"
@@ -120,7 +119,6 @@ class Workshop:
             features.icekeel_features,
             rungs,
             order.rung,
-            folds=1 if order.rung else 3,
         )
         champion = self._champion(model)
         trained = train(recipe, data, say=say, champion=champion, describe=_profile)
@@ -144,12 +142,13 @@ class Workshop:
         )
         return version, trained
 
-    def _champion(self, model: Model) -> Engine | None:
+    def _champion(self, model: Model) -> Standing | None:
         alias = self._registry.aliases(model.name).get(CHAMPION)
         if alias is None:
             return None
         definitions = self._plans[model.name].definitions
-        return load_version(self._registry.version(alias.version), self._bundles, definitions).engine
+        loaded = load_version(self._registry.version(alias.version), self._bundles, definitions)
+        return Standing(loaded.engine, loaded.contents.trained_to)
 
 
 def _profile(rows: TrainingSet) -> dict[str, bytes]:

@@ -62,12 +62,13 @@ def backtest(
     rungs: Sequence[Rung],
     *,
     folds: int = 3,
+    tested: float = 0.5,
     stopwatch: Stopwatch = time.process_time,
 ) -> Backtest:
     """Every rung on expanding, time-ordered folds.
 
-    The later half of the rows is tested, in `folds` parts of about equally many rows (rows asked at the same
-    time stay together). A row trains a fold only if its outcome was known before the fold's first question:
+    The latest `tested` share of the rows is tested, in `folds` parts of about equally many rows (rows asked at
+    the same time stay together). A row trains a fold only if its outcome was known before the fold's first question:
     that is the gap that late outcomes make.
 
     Raises:
@@ -78,7 +79,7 @@ def backtest(
     fitted: dict[str, Fitted] = {}
     seconds: dict[str, float] = {}
     cuts: list[Fold] = []
-    for start, end in _cuts(data.asked_at, folds):
+    for start, end in _cuts(data.asked_at, folds, tested):
         train = data.take(data.known_before(start))
         test = data.take((data.asked_at >= start) & (data.asked_at < end))
         cuts.append(Fold(start, end, len(train), len(test)))
@@ -93,9 +94,9 @@ def backtest(
     )
 
 
-def _cuts(asked_at: Ints, folds: int) -> list[tuple[int, int]]:
+def _cuts(asked_at: Ints, folds: int, tested: float) -> list[tuple[int, int]]:
     """Start (closed) and end (open) of each fold."""
-    places = np.linspace(len(asked_at) / 2, len(asked_at) - 1, folds + 1).astype(int)[:-1]
+    places = np.linspace(len(asked_at) * (1 - tested), len(asked_at) - 1, folds + 1).astype(int)[:-1]
     starts = [int(moment) for moment in asked_at[places]]
     if folds < 1 or len(set(starts)) < folds:
         raise TrainingError(Fault("few_times", "too few distinct times for the folds", "folds", str(folds)))

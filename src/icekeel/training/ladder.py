@@ -74,6 +74,7 @@ def climb(
     tolerance: float,
     rng: np.random.Generator,
     folds: int = 3,
+    tested: float = 0.5,
     stopwatch: Stopwatch = time.process_time,
 ) -> tuple[Ladder, Backtest]:
     """The ladder and the backtest behind it; the winner is the simplest rung within `tolerance` of the best.
@@ -82,6 +83,7 @@ def climb(
         rungs: From simple to complex, names differing.
         tolerance: Error that simplicity is worth, in the error's unit (a share for `mape`).
         rng: Draws the bootstrap's days.
+        folds, tested: See `backtest`.
 
     Raises:
         TrainingError: no rungs, two of one name, or data that they cannot be fitted to.
@@ -89,7 +91,7 @@ def climb(
     names = [rung.name for rung in rungs]
     if not names or len(set(names)) < len(names):
         raise TrainingError(Fault("bad_rungs", "rungs need names that differ", "rungs", str(names)))
-    trial = backtest(problem, data, rungs, folds=folds, stopwatch=stopwatch)
+    trial = backtest(problem, data, rungs, folds=folds, tested=tested, stopwatch=stopwatch)
     gaps = _differences(trial, names, rng)
     steps = tuple(_step(trial, name, gap, stopwatch) for name, gap in zip(names, gaps, strict=True))
     best = min(steps, key=lambda step: step.error)
