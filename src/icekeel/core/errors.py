@@ -137,5 +137,8 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
 
 def shorten(value: object, limit: int = 60) -> str:
     """`repr(value)` cut to `limit` characters, for the `got` of a fault."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = "a number too long to show"
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from .errors import Fault, IcekeelError
+from .errors import Fault, IcekeelError, shorten
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -99,7 +99,7 @@ def _bad_time(value: object) -> IcekeelError:
         Fault(
             code="bad_time",
             what="expected a time",
-            got=repr(value)[:60],
+            got=shorten(value),
             allowed='ISO 8601 ("2025-03-01T12:00:00Z"), a datetime, or microseconds since 1970 UTC',
         )
     )

@@ -1,0 +1,90 @@
+"""History: a manifest that is replaced as a whole, and a snapshot that names a state by its content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from icekeel.core.errors import StateError
+from icekeel.core.ids import digest
+from icekeel.data import History, Manifest, StoredFile, snapshot_digest
+
+
+def add(history: History, table: str, content: str, source: str = "") -> StoredFile:
+    with history.adding() as manifest:
+        draft = history.folder / "draft"
+        draft.write_text(content)
+        file = history.adopt(table, draft, 1, source)
+        history.replace(manifest, {table: [file]})
+    return file
+
+
+def test_a_file_is_named_by_its_content_and_listed_once(tmp_path: Path) -> None:
+    history = History(tmp_path / "history")
+    assert history.manifest() == Manifest()
+    first = add(history, "orders", "one")
+    add(history, "orders", "one")
+    assert first.name == f"{digest(b'one')}.parquet"
+    assert [path.read_text() for path in history.files("orders")] == ["one"]
+    assert history.manifest().rows("orders") == 1
+    assert history.files("nothing") == []
+
+
+def test_a_file_that_is_not_listed_does_not_count(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    draft = tmp_path / "draft"
+    draft.write_text("orphan")
+    history.adopt("orders", draft, 1)
+    assert history.files("orders") == []
+
+
+def test_the_manifest_changes_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History(tmp_path)
+    add(history, "orders", "one")
+    before = (tmp_path / "manifest.json").read_bytes()
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr("icekeel.data.history.os.fsync", crash)
+        add(history, "orders", "two")
+    assert (tmp_path / "manifest.json").read_bytes() == before
+    add(history, "orders", "two")  # the lock is free again
+    assert history.manifest().rows("orders") == 2
+
+
+def test_the_position_in_the_journal_is_kept(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    with history.adding() as manifest:
+        history.replace(manifest, {}, journal={"worker-1": 70})
+    add(history, "orders", "one")
+    assert history.manifest().journal == {"worker-1": 70}
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"{", "bad_manifest"), (b'{"tables": 5}', "bad_manifest"), (b'{"format": 99}', "bad_format")],
+)
+def test_a_damaged_manifest_is_refused(tmp_path: Path, content: bytes, code: str) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(StateError) as caught:
+        History(tmp_path).manifest()
+    assert caught.value.code == code
+
+
+def test_a_snapshot_depends_on_its_tables_files_alone(tmp_path: Path) -> None:
+    here, there = History(tmp_path / "here"), History(tmp_path / "there")
+    for content in ("one", "two"):
+        add(here, "orders", content, f"from {content}")
+    for content in ("two", "one"):
+        add(there, "orders", content)
+    add(there, "other", "three")
+    name = snapshot_digest(here.manifest(), ["orders"])
+    assert name == snapshot_digest(there.manifest(), ["orders"])
+    assert name == "c0f97e209d53e4fb432c309d055130afce03bba433d0fb5637308b239c735bbf"
+    assert name != snapshot_digest(there.manifest(), ["orders", "other"])
+    assert snapshot_digest(there.manifest(), ["a", "b"]) == snapshot_digest(there.manifest(), ["b", "a"])
+    add(here, "orders", "three")
+    assert name != snapshot_digest(here.manifest(), ["orders"])

@@ -1,0 +1,229 @@
+"""Files into history: good rows are kept exactly, bad ones set aside with every reason, nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+import icekeel as ik
+from icekeel.core.errors import SourceError
+from icekeel.data import AVAILABLE, DELETED, SEQUENCE, History, Ingested, find_sources, ingest
+
+DAY_ONE = 1_740_787_200_000_000
+
+
+class Orders(ik.Events, time="ordered_at", available="booked_at", id="order_id", source="orders*.csv"):
+    order_id: ik.Id
+    customer: ik.Cat = ik.one_of("a", "it's")
+    net: ik.Num = ik.at_least(0)
+    gross: ik.Num = ik.optional()
+    paid: ik.Flag = ik.optional()
+    note: ik.Text = ik.optional()
+
+    @ik.rule("gross is at least net")
+    def sane(row: Any) -> Any:  # noqa: N805
+        return row.gross >= row.net
+
+
+class Copies(ik.Events, time="ordered_at", id="order_id"):
+    order_id: ik.Id
+
+
+TABLE = Orders.icekeel_table
+GOOD = (
+    "SELECT '007' AS order_id, 'a' AS customer, 1.5::DOUBLE AS net, 2.0::DOUBLE AS gross, true AS paid, 'é' AS note, "
+    "TIMESTAMP '2025-03-01' AS ordered_at, TIMESTAMPTZ '2025-03-01 12:00:00+12:00' AS booked_at"
+)
+KEPT = ("007", "a", 1.5, 2.0, 1.0, "é", DAY_ONE, DAY_ONE)
+
+
+def write(folder: Path, statement: str, name: str = "orders.parquet") -> Path:
+    form = {".parquet": "parquet", ".csv": "csv, HEADER", ".jsonl": "json"}[Path(name).suffix]
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"COPY ({statement}) TO '{folder / name}' (FORMAT {form})")
+    return folder / name
+
+
+def take(folder: Path, *sources: Path) -> list[Ingested]:
+    return ingest(History(folder / "history"), TABLE, sources)
+
+
+def stored(folder: Path, table: str = "Orders", columns: str = "*") -> list[tuple[Any, ...]]:
+    files = [str(path) for path in History(folder / "history").files(table)]
+    return duckdb.sql(f"SELECT {columns} FROM read_parquet({files})").fetchall() if files else []
+
+
+def reasons(folder: Path, statement: str) -> list[str]:
+    """Why the one row of the statement was set aside."""
+    (result,) = take(folder, write(folder, statement))
+    ((raw, faults),) = stored(folder, "quarantine/Orders") or [("", [])]
+    assert result.reasons == dict.fromkeys(faults, 1)
+    assert result.kept + result.quarantined == 1
+    assert not faults or "order_id" in json.loads(raw)
+    return list(faults)
+
+
+@pytest.mark.parametrize("name", ["orders.parquet", "orders.csv", "orders.jsonl"])
+def test_a_good_row_is_kept_exactly_whatever_the_format(tmp_path: Path, name: str) -> None:
+    (result,) = take(tmp_path, write(tmp_path, GOOD, name))
+    assert (result.kept, result.quarantined, dict(result.reasons), result.skipped) == (1, 0, {}, False)
+    assert stored(tmp_path, columns=", ".join(TABLE.fields)) == [KEPT]
+    assert stored(tmp_path, columns=f"{AVAILABLE}, {DELETED}, {SEQUENCE}") == [(DAY_ONE, 0.0, 1)]
+
+
+def test_sql_types_are_stored_as_declared(tmp_path: Path) -> None:
+    exact = GOOD.replace("1.5::DOUBLE", "1::TINYINT").replace("'007'", "9007199254740993::BIGINT")
+    exact = exact.replace("TIMESTAMP '2025-03-01' AS", f"{DAY_ONE}::BIGINT AS").replace(
+        "TIMESTAMPTZ", "TIMESTAMP_NS"
+    )
+    take(tmp_path, write(tmp_path, exact.replace(" 12:00:00+12:00", "")))
+    assert stored(tmp_path, columns="order_id, net, ordered_at, booked_at") == [
+        ("9007199254740993", 1.0, DAY_ONE, DAY_ONE)
+    ]
+
+
+def test_optional_columns_may_be_missing_and_others_are_left_aside(tmp_path: Path) -> None:
+    bare = "SELECT 'o' AS order_id, 'a' AS customer, 1.0::DOUBLE AS net, 5 AS extra, 0::BIGINT AS ordered_at, 0::BIGINT AS booked_at"
+    take(tmp_path, write(tmp_path, bare))
+    assert stored(tmp_path, columns=", ".join(TABLE.fields)) == [("o", "a", 1.0, None, None, None, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        (("2.0::DOUBLE", "'nan'::DOUBLE"), ["gross: not a finite number"]),
+        (("1.5::DOUBLE", "'-inf'::DOUBLE"), ["net: not a finite number"]),
+        (("1.5::DOUBLE", "NULL::DOUBLE"), ["net: missing"]),
+        (("1.5::DOUBLE", "-1e-300::DOUBLE"), ["net: not 0 or more"]),
+        (("1.5::DOUBLE", "3::DOUBLE"), ["rule: gross is at least net"]),
+        (("2.0::DOUBLE", "NULL::DOUBLE"), []),
+        (("'a'", "'it''s'"), []),
+        (("'a'", "'A'"), ["customer: not an allowed value"]),
+        (("'é'", "repeat('é', 10000)"), []),
+        (("'é'", "repeat('é', 10001)"), ["note: over 10,000 characters"]),
+        (("'007'", "NULL::VARCHAR"), ["order_id: missing"]),
+        (("TIMESTAMP '2025-03-01'", "TIMESTAMP '12025-03-01'"), ["ordered_at: outside the calendar"]),
+        (("TIMESTAMP '2025-03-01'", "NULL::TIMESTAMP"), ["ordered_at: missing"]),
+        (("1.5::DOUBLE", "-1::DOUBLE"), ["net: not 0 or more"]),
+    ],
+)
+def test_a_bad_row_goes_to_quarantine_with_its_reason(
+    tmp_path: Path, change: tuple[str, str], wanted: list[str]
+) -> None:
+    assert reasons(tmp_path, GOOD.replace(*change)) == wanted
+
+
+def test_a_row_may_break_several_rules(tmp_path: Path) -> None:
+    wrong = (
+        GOOD.replace("1.5::DOUBLE", "-3.0::DOUBLE")
+        .replace("2.0::DOUBLE", "-4.0::DOUBLE")
+        .replace("'a'", "'b'")
+    )
+    assert reasons(tmp_path, wrong) == [
+        "customer: not an allowed value",
+        "net: not 0 or more",
+        "rule: gross is at least net",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "hint"),
+    [
+        (("AS net", "AS nett"), "missing_column", 'did you mean "nett"?'),
+        (("1.5::DOUBLE", "'1.5'"), "wrong_type", ""),
+        (("1.5::DOUBLE", "1.5::DECIMAL(9, 2)"), "wrong_type", ""),
+        (("true AS paid", "1 AS paid"), "wrong_type", ""),
+        (("TIMESTAMP '2025-03-01'", "'2025-03-01'"), "wrong_type", ""),
+        (("'007'", "7.0::DOUBLE"), "wrong_type", ""),
+        (("'a'", "5"), "wrong_type", ""),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(
+    tmp_path: Path, change: tuple[str, str], code: str, hint: str
+) -> None:
+    with pytest.raises(SourceError) as caught:
+        take(tmp_path, write(tmp_path, GOOD.replace(*change)))
+    assert [(fault.code, fault.hint) for fault in caught.value.faults] == [(code, hint)]
+    assert stored(tmp_path) == []
+    assert not list((tmp_path / "history").glob("*.draft"))
+
+
+def test_files_that_cannot_be_read_are_refused_and_those_before_are_kept(tmp_path: Path) -> None:
+    good = write(tmp_path, GOOD)
+    truncated, empty, note = tmp_path / "half.parquet", tmp_path / "empty.csv", tmp_path / "note.txt"
+    truncated.write_bytes(good.read_bytes()[:-40])
+    empty.write_bytes(b"")
+    note.write_text("hello")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"order_id": ')
+    for wrong, code in ((truncated, "unreadable"), (empty, None), (note, "unknown_format"), (broken, None)):
+        with pytest.raises(SourceError) as caught:
+            take(tmp_path, good, wrong)
+        assert code in (None, caught.value.code)
+        assert str(wrong) in caught.value.faults[0].where
+    assert len(stored(tmp_path)) == 1
+    with pytest.raises(SourceError):
+        find_sources(tmp_path, "nothing*.parquet")
+
+
+def test_an_empty_table_is_taken_and_all_bad_rows_too_and_neither_twice(tmp_path: Path) -> None:
+    none = write(tmp_path, f"{GOOD} WHERE false", "none.parquet")
+    bad = write(tmp_path, GOOD.replace("'a'", "'b'"), "bad.parquet")
+    also = write(tmp_path, GOOD.replace("'a'", "'c'"), "also.parquet")
+    assert [(r.kept, r.quarantined) for r in take(tmp_path, none, bad, also)] == [(0, 0), (0, 1), (0, 1)]
+    assert all(result.skipped for result in take(tmp_path, none, bad, also))
+    assert stored(tmp_path) == []
+    assert len(stored(tmp_path, "quarantine/Orders")) == 2
+
+
+def test_a_second_run_changes_nothing(tmp_path: Path) -> None:
+    source = write(tmp_path, GOOD)
+    take(tmp_path, source)
+    before = (tmp_path / "history" / "manifest.json").read_bytes()
+    renamed = source.rename(tmp_path / "renamed.parquet")
+    assert [result.skipped for result in take(tmp_path, renamed)] == [True]
+    assert (tmp_path / "history" / "manifest.json").read_bytes() == before
+
+
+def test_one_file_may_feed_two_tables(tmp_path: Path) -> None:
+    source = write(tmp_path, GOOD)
+    take(tmp_path, source)
+    (copied,) = ingest(History(tmp_path / "history"), Copies.icekeel_table, [source])
+    assert (copied.skipped, copied.kept) == (False, 1)
+
+
+def test_later_files_come_later_in_sequence(tmp_path: Path) -> None:
+    first = write(tmp_path, f"{GOOD} FROM range(3)", "first.parquet")
+    second = write(tmp_path, f"{GOOD.replace('1.5', '1.25')} FROM range(3)", "second.parquet")
+    take(tmp_path, first, second)
+    rows = sorted(stored(tmp_path, columns=f"{SEQUENCE}, net"))
+    assert [net for _, net in rows] == [1.5] * 3 + [1.25] * 3
+    assert len({sequence for sequence, _ in rows}) == 6
+
+
+def test_columns_named_like_our_own_work_do_no_harm(tmp_path: Path) -> None:
+    extra = GOOD + ', 1 AS n0, 2 AS v0, 3 AS fault, 4 AS row, 5 AS "a "" b"'
+    assert take(tmp_path, write(tmp_path, extra))[0].kept == 1
+
+
+def _add(folder: Path, source: Path) -> None:
+    take(folder, source)
+
+
+def test_two_processes_may_add_at_once(tmp_path: Path) -> None:
+    sources = [write(tmp_path, GOOD.replace("'007'", f"'{n}'"), f"{n}.parquet") for n in range(2)]
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_add, args=(tmp_path, source)) for source in [*sources, sources[0]]]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 3
+    assert sorted(stored(tmp_path, columns="order_id")) == [("0",), ("1",)]
+    assert len(set(stored(tmp_path, columns=SEQUENCE))) == 2
