@@ -26,7 +26,7 @@ class Orders(ik.Events, time="ordered_at", available="booked_at", id="order_id",
     note: ik.Text = ik.optional()
 
     @ik.rule("gross is at least net")
-    def sane(row: Any) -> Any:  # noqa: N805
+    def sane(row: Any) -> Any:
         return row.gross >= row.net
 
 
@@ -56,7 +56,10 @@ def take(folder: Path, *sources: Path) -> list[Ingested]:
 
 def stored(folder: Path, table: str = "Orders", columns: str = "*") -> list[tuple[Any, ...]]:
     files = [str(path) for path in History(folder / "history").files(table)]
-    return duckdb.sql(f"SELECT {columns} FROM read_parquet({files})").fetchall() if files else []
+    if not files:
+        return []
+    with duckdb.connect() as connection:
+        return connection.execute(f"SELECT {columns} FROM read_parquet({files})").fetchall()
 
 
 def reasons(folder: Path, statement: str) -> list[str]:
