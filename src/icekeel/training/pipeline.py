@@ -40,6 +40,9 @@ LADDER_FOLDS = (3, 0.5)
 RETRAIN_FOLDS = (1, 0.15)
 """Folds and share of the rows they test: of the whole ladder, and of one rung that is fitted again."""
 FEWEST_COMPARED = 100
+WORST_CALIBRATION = 0.05
+MOST_SHUFFLED = 10_000
+"""Later rows on which the importance of features is measured."""
 Say = Callable[[str], None]
 
 
@@ -179,7 +182,7 @@ def train(
 
 def _measured(trial: Backtest, winner: str, rng: np.random.Generator) -> dict[str, Any]:
     last = trial.last_fold()
-    later = trial.rows.take(last)
+    later = trial.rows.take(last[:: 1 + len(last) // MOST_SHUFFLED])
     shares = permutation_importance(trial.problem, trial.fitted[winner].engine, later, rng=rng)
     return {
         "errors": {name: trial.error(name) for name in trial.predictions},
@@ -210,23 +213,25 @@ def _gates(
     champion: Standing | None,
 ) -> list[Gate]:
     last = trial.last_fold()
-    truth, prediction = trial.rows.target[last], trial.predictions[winner][last]
     gates = [
         better_than_simplest(ladder, winner),
         parity(fitted.engine, golden),
         latency(fitted.engine, rows.frame, limit_us=SLOWEST_US),
         size(fitted, limit_bytes=MOST_BYTES),
     ]
+    # What the champion has learnt from would flatter it.
+    unseen = last if champion is None else last[trial.rows.asked_at[last] > champion.trained_to]
+    compared = champion is not None and len(unseen) >= FEWEST_COMPARED
+    window = unseen if compared else last
+    truth, prediction = trial.rows.target[window], trial.predictions[winner][window]
+    standing = champion.engine.predict_many(trial.rows.frame.take(window)) if champion and compared else None
     if problem.task == "probability":
-        gates.append(calibration(truth, prediction))
-    if champion is not None:
-        # What the champion has learnt from would flatter it.
-        unseen = last[trial.rows.asked_at[last] > champion.trained_to]
-        if len(unseen) >= FEWEST_COMPARED:
-            standing = champion.engine.predict_many(trial.rows.frame.take(unseen))
-            truth, prediction = trial.rows.target[unseen], trial.predictions[winner][unseen]
-            margin = 0.02 * problem.error_of(truth, standing)
-            gates.append(no_worse_than(problem, truth, prediction, standing, margin=margin))
+        # A rate that moves spoils every model's calibration; a candidate need not be better than what serves.
+        allowed = WORST_CALIBRATION if standing is None else calibration(truth, standing).measured
+        gates.append(calibration(truth, prediction, limit=max(WORST_CALIBRATION, allowed)))
+    if standing is not None:
+        margin = 0.02 * problem.error_of(truth, standing)
+        gates.append(no_worse_than(problem, truth, prediction, standing, margin=margin))
     return gates
 
 
