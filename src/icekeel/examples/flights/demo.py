@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,16 @@ import msgspec
 from icekeel.app import App
 from icekeel.core.ids import digest, unit_interval
 from icekeel.core.time import DAY, HOUR, format_time, parse_time
-from icekeel.data.ingest import Ingested
 from icekeel.examples.system import System
 from icekeel.operations.replay import Played, Replay, Step
 from icekeel.operations.workshop import Order, admit
 from icekeel.registry import Registry, Version
 from icekeel.settings import Settings
 
-from .measure import Findings, measure
+from .measure import Run, measure
 from .prepare import Prepared, prepare
 from .replay import AVAILABLE, batches
+from .report import summary, write_report
 
 MODEL = "late"
 START = parse_time("2013-03-01")
@@ -38,33 +37,12 @@ FINISHED = "finished.json"
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """All that the report tells.
-
-    Attributes:
-        seconds: Phase -> wall seconds.
-        cpu: Process -> CPU seconds during the replay.
-    """
-
-    prepared: Prepared
-    ingested: list[Ingested]
-    notebook: Version
-    engineered: Version
-    played: Played
-    findings: Findings
-    seconds: dict[str, float]
-    cpu: dict[str, float]
-
-
 def run(folder: Path, *, fresh: bool, say: Say, end: int = END) -> Path:
     """Prepare, train, replay March to September, measure, and write the report; gives its path.
 
     A second run reuses the prepared data, what was ingested and trained, and, when nothing at all has changed,
     the whole replay.
     """
-    from .report import summary, write_report
-
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / "report.html"
     seconds: dict[str, float] = {}

@@ -14,14 +14,18 @@ from icekeel.compile import quote
 from icekeel.core.frames import Array, Column, Floats, Frame, Ints
 from icekeel.core.statistics import auc, log_loss
 from icekeel.core.time import to_datetime
+from icekeel.data import Ingested
 from icekeel.data.compaction import ANSWER_COLUMNS, ANSWERS, FEATURE
 from icekeel.data.relations import fetch, parquet
 from icekeel.define import Act, Model
 from icekeel.features.offline import historical_features
 from icekeel.features.outcomes import Status, historical_outcomes
+from icekeel.operations.replay import Played
 from icekeel.registry import Alert, Decision, Registry, Version
 from icekeel.serving import load_version
 from icekeel.training.dataset import event_store
+
+from .prepare import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,25 @@ class Findings:
     answered_by: dict[str, int]
     verdicts: dict[str, int]
     cpu_us: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All that the report tells.
+
+    Attributes:
+        seconds: Phase -> wall seconds.
+        cpu: Process -> CPU seconds during the replay.
+    """
+
+    prepared: Prepared
+    ingested: list[Ingested]
+    notebook: Version
+    engineered: Version
+    played: Played
+    findings: Findings
+    seconds: dict[str, float]
+    cpu: dict[str, float]
 
 
 def measure(app: App, name: str, registry: Registry, *, now: int, frozen: Sequence[str]) -> Findings:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,10 +27,7 @@ from icekeel.console.report import (
 from icekeel.core.time import format_time, parse_time
 from icekeel.registry import CHAMPION, Version
 
-from .measure import by_month
-
-if TYPE_CHECKING:
-    from .demo import Run
+from .measure import Run, by_month
 
 MODEL = "late"
 LIVING = "living system"
