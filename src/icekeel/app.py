@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
+import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import lmdb
 
-from icekeel.core.errors import Fault, ProjectError, nearest
-from icekeel.core.time import Clock, wall_clock
+from icekeel.core.errors import Fault, ProjectError, StateError, nearest
+from icekeel.core.ids import digest
+from icekeel.core.time import Clock, format_time, wall_clock
 from icekeel.data import History, Ingested, find_sources, ingest
 from icekeel.data.compaction import answer_columns
 from icekeel.define import Model, Project, load_project
 from icekeel.features.live import LiveFeatures, all_views
+from icekeel.features.online.chunks import FORMAT
 from icekeel.features.online.lmdb import open_environment
 from icekeel.features.plan import Lookup, Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Writer
+from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
 from icekeel.operations.keeper import Keeper
-from icekeel.operations.loop import Loop, train_in_child
+from icekeel.operations.loop import Loop
+from icekeel.operations.retraining import Job, Retraining
 from icekeel.operations.workshop import Workshop
 from icekeel.registry import Registry
 from icekeel.serving import Access, Answerer, Intake, Router
 
 from .settings import Settings, load_settings
+
+WAITING_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,23 +129,26 @@ class App:
             )
         results: list[Ingested] = []
         with self.journal("ingest") as journal:
+
+            def announce(one: Ingested) -> None:
+                if one.file is not None:
+                    name = one.file.name
+                    digest = name.split(".")[0]
+                    journal.append(IngestedRecord(self.clock(), one.table, name, digest, one.kept))
+
             for table in (tables[name] for name in names or tables):
-                if not table.source:
-                    continue
-                for one in ingest(self.history(), table, find_sources(self.folder, table.source)):
-                    results.append(one)
-                    if one.file is not None:
-                        name = one.file.name
-                        journal.append(
-                            IngestedRecord(
-                                at=self.clock(),
-                                table=table.name,
-                                file=name,
-                                sha256=name.split(".")[0],
-                                rows=one.kept,
-                            )
-                        )
+                if table.source:
+                    sources = find_sources(self.folder, table.source)
+                    results += ingest(self.history(), table, sources, announce=announce)
         return results
+
+    def audit(self, model: str, limit: int = SAMPLE) -> AuditResult:
+        """Recompute the features of a sample of all answers; see `Auditor.audit`.
+
+        Answers that were asked before the keeper had read all there was are left out where they differ, unless
+        they are of the keeper's own daily audit, which knows how far it had read.
+        """
+        return self._auditor().audit(self.model(model).name, limit)
 
     def registry(self) -> Registry:
         """Versions, aliases, decisions, alerts."""
@@ -149,9 +163,22 @@ class App:
         """The tokens."""
         return Access(self.places.tokens)
 
-    def online(self, *, readonly: bool) -> lmdb.Environment:
-        """The environment of the projections."""
-        return open_environment(self.places.online, readonly=readonly)
+    def online(self, *, readonly: bool = True, wait_s: float = 60.0) -> lmdb.Environment:
+        """The environment of the projections; a reader waits for the keeper to make it.
+
+        Raises:
+            StateError: the keeper has not made it in time.
+        """
+        deadline = time.monotonic() + wait_s
+        while readonly and not self._views_folder.exists() and time.monotonic() < deadline:
+            time.sleep(WAITING_S)
+        return open_environment(self._views_folder, readonly=readonly)
+
+    @property
+    def _views_folder(self) -> Path:
+        """Named by the views, so that another version of the project file finds none and has it made."""
+        views = [lookup.view for lookup in self.lookups]
+        return self.places.online / digest(repr((FORMAT, views)).encode())[:16]
 
     def answerers(self, registry: Registry, journal: Writer, online: lmdb.Environment) -> dict[str, Answerer]:
         """What answers requests, by model."""
@@ -182,28 +209,87 @@ class App:
             threads=self.settings.threads,
         )
 
+    def _auditor(self) -> Auditor:
+        return Auditor(
+            self.project,
+            self.plans,
+            history=self.history(),
+            journal=self.places.journal,
+            answers={name: answer_columns(plan.inputs, plan.columns) for name, plan in self.plans.items()},
+        )
+
     def keeper(self, registry: Registry, journal: Writer) -> Keeper:
-        """What makes every projection."""
+        """What makes every projection; from the journal and history where there are none for these definitions.
+
+        Raises:
+            StateError: another keeper is at work.
+        """
+        self.places.state.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            lock = stack.enter_context((self.places.state / "keeper.lock").open("a"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                where = str(self.places.state)
+                raise StateError(Fault("keeper_runs", "another keeper is at work", where)) from error
+            if not self._views_folder.exists():
+                self._rebuild(self._views_folder, registry, journal)
+            online = stack.enter_context(self.online(readonly=False))
+            return self._keeper(online, registry, journal, stack.pop_all())
+
+    def _rebuild(self, folder: Path, registry: Registry, journal: Writer) -> None:
+        """Make the projections beside their place, and put them there when they are whole."""
+        draft = folder.with_suffix(".draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        with open_environment(draft) as online:
+            self._keeper(online, registry, journal, ExitStack()).rebuild()
+            online.sync(True)
+        draft.rename(folder)
+        for other in self.places.online.iterdir():
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def _keeper(
+        self, online: lmdb.Environment, registry: Registry, journal: Writer, held: ExitStack
+    ) -> Keeper:
+        environment = {f"ICEKEEL_{name.upper()}": str(value) for name, value in asdict(self.settings).items()}
+        retraining = Retraining(
+            registry,
+            self.places.state / "train.lock",
+            lambda job: train_command(self.folder, job),
+            environment=environment,
+            wait=self.settings.rehearsal,
+        )
+        loop = Loop(
+            self.project,
+            self.plans,
+            registry=registry,
+            bundles=self.places.bundles,
+            journal=journal,
+            retraining=retraining,
+        )
         return Keeper(
             self.project,
             self.plans,
             self.lookups,
             journal=self.places.journal,
             history=self.history(),
-            online=self.online(readonly=False),
+            online=online,
+            held=held,
             registry=registry,
             bundles=self.places.bundles,
-            loop=Loop(
-                self.project,
-                self.plans,
-                registry=registry,
-                bundles=self.places.bundles,
-                journal=journal,
-                train=train_in_child(self.folder),
-            ),
+            loop=loop,
+            auditor=self._auditor(),
             clock=self.clock,
             rehearsal=self.settings.rehearsal,
         )
+
+
+def train_command(folder: Path, job: Job) -> list[str]:
+    """The command line that trains and admits."""
+    command = [sys.executable, "-m", "icekeel", "train", job.model, "--project", str(folder)]
+    command += ["--now", format_time(job.at), "--reason", job.reason, "--json"]
+    return command + (["--rung", job.rung] if job.rung else [])
 
 
 def _plan(model: Model) -> Plan:

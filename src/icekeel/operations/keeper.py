@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import logging
+import struct
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import msgspec
 
 from icekeel.core.errors import BundleError, RegistryError
-from icekeel.core.time import Clock
+from icekeel.core.time import DAY, SECOND, Clock
 from icekeel.data import History
 from icekeel.define import Project
 from icekeel.features.live import EventFeed, StateCell
 from icekeel.features.online.lmdb import LmdbWindows, TextCodes
 from icekeel.features.plan import Lookup, Plan
-from icekeel.journal import Ingested, Positions, Predicted, Pushed, Record, Tail, Ticked
+from icekeel.journal import Alerted, Decided, Ingested, Positions, Predicted, Pushed, Record, Tail, Ticked
 from icekeel.registry import Registry
 from icekeel.serving import load_version
 
-from .loop import Duty, Loop
+from .audit import SAMPLE, Auditor
+from .loop import Loop
 from .profiles import DayProfiles
-from .projections import AnswerProjection, EventProjection, Shadow, stored_rows
+from .projections import AnswerProjection, EventProjection, Settled, Shadow, stored_rows
+from .watch import Duty
 from .workshop import SHADOW
 
 LARGEST_READ = 2 << 20
 IDLE_S = 0.05
+HEARTBEAT = SECOND
+"""How often the keeper's clock is written while nothing happens."""
+SETTLING = 5 * SECOND
+"""A day's duties begin so long after its end: what was stamped before midnight is in the journal by then."""
+REHEARSED_DAYS = 7
+KNOWN_COMMITS = 2_000_000
+"""Commits of which it is remembered how far they reached: a day of 20 a second."""
+_NUMBER = struct.Struct(">Q")
 log = logging.getLogger(__name__)
 
 
@@ -39,8 +53,10 @@ class Keeper:
         journal: Folder of the segments.
         history: Where bulk-ingested files lie.
         online: The environment of all projections.
+        held: Closed with the keeper: the environment, and what makes sure that no other keeper runs.
         registry, bundles: For versions in shadow.
         loop: What is due at the end of each day.
+        auditor: Recomputes a sample of each day's answers.
         clock: The time, unless in rehearsal.
         rehearsal: Take the time from the journal.
     """
@@ -54,21 +70,24 @@ class Keeper:
         journal: Path,
         history: History,
         online: lmdb.Environment,
+        held: ExitStack,
         registry: Registry,
         bundles: Path,
         loop: Loop,
+        auditor: Auditor,
         clock: Clock,
         rehearsal: bool,
     ) -> None:
         self._online = online
-        windows = LmdbWindows(online, [lookup.view for lookup in lookups])
+        self._held = held
+        self._windows = LmdbWindows(online, [lookup.view for lookup in lookups])
         self._feed = EventFeed(project.tables, lookups, TextCodes(online))
-        self._events = EventProjection(self._feed, windows)
+        self._events = EventProjection(self._feed, self._windows)
         self._answers = {
             name: AnswerProjection(online, model, project) for name, model in project.models.items()
         }
         self._profiles = {name: DayProfiles(online, name) for name in project.models}
-        self._windows = windows
+        self._told, self._known = online.open_db(b"told"), online.open_db(b"known")
         self._cell = StateCell(online)
         self._project = project
         self._plans = plans
@@ -76,104 +95,186 @@ class Keeper:
         self._registry = registry
         self._bundles = bundles
         self._loop = loop
+        self._auditor = auditor
         self._clock = clock
         self._rehearsal = rehearsal
         self._shadows: dict[str, tuple[str, Shadow]] = {}
+        self._reconciled = False
+        self._ticked = 0
+        self._done = loop.done()
         with online.begin() as txn:
             self.state = self._cell.read(txn)
         positions = Positions.decode(self.state.positions) if self.state.positions else Positions({})
         self._tail = Tail(journal, positions)
 
     def run(self, stop: threading.Event) -> None:
-        """Follow the journal until told to stop; what is begun is finished first."""
-        while not stop.is_set():
-            if not self.step():
-                stop.wait(IDLE_S)
+        """Follow the journal until told to stop; what is begun is finished first, a training is ended."""
+        try:
+            while not stop.is_set():
+                if not self.step():
+                    stop.wait(IDLE_S)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End a training under way, and let go of what is held."""
+        self._loop.retraining.stop()
+        self._held.close()
+
+    def rebuild(self) -> None:
+        """Make all projections of the journal as it is, into an empty environment, and do nothing that is due."""
+        while records := self._tail.read(LARGEST_READ):
+            self._project_all(records, rebuilding=True)
+        with self._online.begin(write=True) as txn:
+            self._commit(txn, now=self._done)
 
     def step(self) -> int:
         """Project what is new and do what is due; gives the number of records read."""
+        now = self._clock() - SETTLING
+        read_all = self._rehearsal or self._tail.behind() <= LARGEST_READ
         records = self._tail.read(LARGEST_READ)
-        ticked = [record.at for record in records if isinstance(record, Ticked)]
-        now = max([self.state.now, *ticked]) if self._rehearsal else self._clock()
         if records:
             self._project_all(records)
-        if now > self.state.now:
+        elif not self._reconciled:
+            self._reconcile()
+        self._loop.retraining.poll()
+        if self._rehearsal:
+            now, read_all = self._ticked, self._ticked > self.state.now
+        if read_all and (self._rehearsal or now >= self.state.now + HEARTBEAT):
             self._do_due(now)
         return len(records)
 
-    def _project_all(self, records: Sequence[Record]) -> None:
+    def _project_all(self, records: Sequence[Record], *, rebuilding: bool = False) -> None:
         """All projections of a batch and the position behind it, in one transaction."""
         pushed = [record for record in records if isinstance(record, Pushed)]
         with self._online.begin(write=True) as txn:
             newest = self._events.apply(txn, pushed)
-            for record in records:
-                if isinstance(record, Ingested):
-                    newest = max(newest, self._ingested(txn, record))
+            rows = sum(len(record.rows) for record in pushed)
+            for ingested in (record for record in records if isinstance(record, Ingested)):
+                newest = max(newest, self._ingested(txn, ingested))
+            predicted = [record for record in records if isinstance(record, Predicted)]
             for name, answers in self._answers.items():
-                mine = [
-                    record for record in records if isinstance(record, Predicted) and record.model == name
-                ]
-                if mine:
+                if mine := [record for record in predicted if record.model == name]:
                     answers.answered(txn, mine, self._in_shadow(name))
-                    self._profiles[name].add(txn, mine, self._loop.profiler(name))
+                    self._profiles[name].add(txn, mine, self._loop.watch.profiler(name))
                 answers.happened(txn, [record for record in pushed if record.table == answers.table])
-            state = msgspec.structs.replace(
-                self.state,
-                serial=self.state.serial + 1,
+            for record in records:
+                if isinstance(record, Decided | Alerted):
+                    txn.put(record.id.encode(), b"1", db=self._told)
+                elif isinstance(record, Ticked):
+                    self._ticked = max(self._ticked, record.at)
+            serial = max([self.state.serial, *(record.position for record in predicted)]) + 1
+            known_until = max(self.state.known_until, newest)
+            if not rebuilding:  # what answers of the past had been read at is not known any more
+                txn.put(_NUMBER.pack(serial), _NUMBER.pack(known_until), db=self._known)
+            self._commit(
+                txn,
+                serial=serial,
                 positions=self._tail.positions.encode(),
-                known_until=max(self.state.known_until, newest),
-                pushed=self.state.pushed + sum(len(record.rows) for record in pushed),
+                known_until=known_until,
+                pushed=self.state.pushed + rows,
             )
-            self._cell.write(txn, state)
-        self.state = state
+
+    def _commit(self, txn: lmdb.Transaction, **changes: Any) -> None:
+        """Write the state; what it says is valid once the transaction is."""
+        self.state = msgspec.structs.replace(self.state, **changes)
+        self._cell.write(txn, self.state)
 
     def _ingested(self, txn: lmdb.Transaction, record: Ingested) -> int:
-        """A bulk file into the online windows: the rows that a question may still meet."""
-        if not self._feed.reads(record.table):
+        """A bulk file into the projections: the rows that a question may still meet."""
+        table = self._project.tables.get(record.table)
+        readers = [answers for answers in self._answers.values() if answers.table == record.table]
+        reaches = [answers.within for answers in readers]
+        if self._feed.reads(record.table):
+            reaches.append(self._feed.horizon(record.table))
+        if table is None or not reaches:
             return 0
         newest = 0
-        table = self._project.tables[record.table]
         file = self._history.folder / record.table / record.file
-        for rows in stored_rows(file, table, since=record.at - self._feed.horizon(record.table)):
-            newest = max(
-                newest, self._events.apply(txn, [Pushed(at=record.at, table=record.table, rows=rows)])
-            )
+        for rows in stored_rows(file, table, since=record.at - max(reaches)):
+            pushed = [Pushed(at=record.at, table=record.table, rows=rows)]
+            newest = max(newest, self._events.apply(txn, pushed))
+            for answers in readers:
+                answers.happened(txn, pushed)
         return newest
 
-    def _in_shadow(self, model: str) -> dict[str, Shadow]:
-        """The version in shadow, ready to predict."""
+    def _in_shadow(self, model: str) -> Callable[[Predicted], dict[str, float]]:
+        """What the version in shadow, if there is one, would have answered."""
         alias = self._registry.aliases(model).get(SHADOW)
-        if alias is None:
-            return {}
-        if self._shadows.get(model, ("", None))[0] != alias.version:
+        shadow = self._shadow(model, alias.version) if alias is not None else None
+        if alias is None or shadow is None:
+            return lambda record: {}
+        version, since, definitions = alias.version, alias.since, self._plans[model].digest
+        return lambda record: (
+            {version: shadow(record.features)}
+            if record.at >= since and record.definitions == definitions
+            else {}
+        )
+
+    def _shadow(self, model: str, name: str) -> Shadow | None:
+        if self._shadows.get(model, ("",))[0] != name:
             try:
-                version = self._registry.version(alias.version)
+                version = self._registry.version(name)
                 loaded = load_version(version, self._bundles, self._plans[model].definitions)
             except (BundleError, RegistryError) as error:
-                log.error(
-                    "shadow_refused", extra={"model": model, "version": alias.version, "why": str(error)}
-                )
-                return {}
-            self._shadows[model] = (alias.version, Shadow(loaded.engine))
-        name, shadow = self._shadows[model]
-        return {name: shadow}
+                log.error("shadow_refused", extra={"model": model, "version": name, "why": str(error)})
+                return None
+            self._shadows[model] = (name, Shadow(loaded.engine))
+        return self._shadows[model][1]
+
+    def _reconcile(self) -> None:
+        """Tell the journal, now that all of it is read, of decisions that an earlier crash kept from it."""
+        with self._online.begin() as txn:
+            told = frozenset(bytes(key).decode() for key, _ in txn.cursor(self._told))
+        self._loop.tell_missing(told)
+        self._reconciled = True
 
     def _do_due(self, now: int) -> None:
-        """Close outcome windows, and do each duty whose time has come, once and in order."""
-        for duty in self._loop.due(self.state.now, now):
+        """Do each duty whose time has come, in order, then move the clock."""
+        for duty in self._loop.due(max(self.state.now, self._done), now):
             self._do(duty)
         with self._online.begin(write=True) as txn:
-            for answers in self._answers.values():
-                answers.close(txn, now)
-            self.state = msgspec.structs.replace(self.state, serial=self.state.serial + 1, now=now)
-            self._cell.write(txn, self.state)
+            self._commit(txn, serial=self.state.serial + 1, now=now)
 
     def _do(self, duty: Duty) -> None:
         with self._online.begin(write=True) as txn:
             for answers in self._answers.values():
                 answers.close(txn, duty.at)
+                answers.forget(txn, duty.at)
+            self._windows.prune(txn, duty.at)
+            self._forget_known(txn)
         for name, answers in self._answers.items():
             with self._online.begin() as txn:
-                settled = answers.settled(txn, 0, duty.at)
-                profile = self._profiles[name].read(txn, duty.day, self._loop.profiler(name))
-            self._loop.do(duty, name, settled, profile)
+                profile = self._profiles[name].read(txn, duty.day, self._loop.watch.profiler(name))
+            self._loop.do(duty, name, partial(self._settled, answers), profile)
+            self._audit(duty, name)
+        self._loop.finish(duty)
+        self._done = duty.at
+
+    def _settled(self, answers: AnswerProjection, since: int, until: int) -> Iterator[Settled]:
+        with self._online.begin() as txn:
+            yield from answers.settled(txn, since, until)
+
+    def _audit(self, duty: Duty, model: str) -> None:
+        """Audit the day's answers; in a rehearsal, whose days are short, those of a week at its end."""
+        days = REHEARSED_DAYS if self._rehearsal else 1
+        if duty.day % days == 0:
+            since = duty.at - days * DAY
+            result = self._auditor.audit(model, SAMPLE, since=since, until=duty.at, known=self._known_at)
+            self._loop.audited(duty, model, result)
+
+    def _known_at(self, position: int) -> int | None:
+        """The availability up to which events had been projected at a serial."""
+        with self._online.begin() as txn:
+            cursor = txn.cursor(self._known)
+            found = cursor.set_range(_NUMBER.pack(position + 1))
+            before = cursor.prev() if found else cursor.last()
+            return int(_NUMBER.unpack(cursor.value())[0]) if before else None
+
+    def _forget_known(self, txn: lmdb.Transaction) -> None:
+        """Keep what the newest commits knew: enough for the audit of a day."""
+        cursor = txn.cursor(self._known)
+        extra = txn.stat(self._known)["entries"] - KNOWN_COMMITS
+        found = cursor.first()
+        while found and extra > 0:
+            found, extra = cursor.delete(), extra - 1

@@ -18,7 +18,8 @@ class DayProfiles:
     """Counts of one model's features by day of the question."""
 
     def __init__(self, environment: lmdb.Environment, model: str) -> None:
-        self._database = environment.open_db(f"profiles/{model}".encode())
+        self._database = environment.open_db(b"profiles")
+        self._model = model
 
     def add(
         self, txn: lmdb.Transaction, records: Sequence[Predicted], profiler: tuple[str, Profiler] | None
@@ -35,7 +36,7 @@ class DayProfiles:
             mine = [record for record in records if record.at // DAY == day]
             columns = {key: _column(mine, key, binning) for key, binning in cells.binnings.items()}
             counted = cells.profile(Frame(columns))
-            key = _key(day, name)
+            key = self._key(day, name)
             raw = txn.get(key, db=self._database)
             if raw is not None:
                 counted = counted + Profile.from_dict(msgspec.msgpack.decode(raw))
@@ -43,12 +44,11 @@ class DayProfiles:
 
     def read(self, txn: lmdb.Transaction, day: int, profiler: tuple[str, Profiler] | None) -> Profile | None:
         """The counts of a day; None where nothing was counted in these cells."""
-        raw = txn.get(_key(day, profiler[0]), db=self._database) if profiler is not None else None
+        raw = txn.get(self._key(day, profiler[0]), db=self._database) if profiler is not None else None
         return None if raw is None else Profile.from_dict(msgspec.msgpack.decode(raw))
 
-
-def _key(day: int, version: str) -> bytes:
-    return f"{day:08d}/{version}".encode()
+    def _key(self, day: int, version: str) -> bytes:
+        return f"{self._model}/{day:08d}/{version}".encode()
 
 
 def _column(records: Sequence[Predicted], name: str, binning: Binning) -> Array:

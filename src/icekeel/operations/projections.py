@@ -8,28 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import lmdb
 import msgspec
 
 from icekeel.compile import Row, compile_event, quote
+from icekeel.core.time import DAY
 from icekeel.data import AVAILABLE, DELETED, SEQUENCE
 from icekeel.data.relations import parquet
 from icekeel.define import EventTable, Model, Project
 from icekeel.engines import Engine
 from icekeel.features.live import EventFeed
 from icekeel.features.online.lmdb import LmdbWindows
+from icekeel.features.online.versions import digest
 from icekeel.features.outcomes import target_function
 from icekeel.journal import Predicted, Pushed
 
 _OFFSET = 2**63
+GRACE = 2 * DAY
+"""How long after its window an outcome is kept for an answer that is read late, from another process's segment."""
 Value = float | int | str | bool | None
+Keyed = TypeVar("Keyed")
 
 
 class Happened(msgspec.Struct, frozen=True, array_like=True):
-    """An event that may decide an outcome: when, in which order, its value and when it was known."""
+    """A version of an event that may decide outcomes; its value is None where it does not count."""
 
     time: int
     id: str
@@ -37,13 +42,8 @@ class Happened(msgspec.Struct, frozen=True, array_like=True):
     available: int
 
 
-class Waiting(msgspec.Struct, array_like=True):
-    """An answer whose outcome is not settled.
-
-    Attributes:
-        shadows: Version -> what it would have predicted.
-        happened: Events of its window so far.
-    """
+class Waiting(msgspec.Struct, frozen=True, array_like=True):
+    """An answer whose outcome is not settled; `shadows` holds what each version in shadow would have said."""
 
     asked_at: int
     id: str
@@ -54,7 +54,6 @@ class Waiting(msgspec.Struct, array_like=True):
     prediction: float
     answer: float
     shadows: dict[str, float]
-    happened: list[Happened] = []
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True):
@@ -97,6 +96,9 @@ class EventProjection:
 class AnswerProjection:
     """Answers of one model: kept waiting until their outcome is known, then settled.
 
+    Answers and outcomes come from segments of different processes, so either may be read first: both are kept
+    under the digest of their key, and what decides is only when things happened and became known.
+
     Args:
         environment: Of the keeper.
         model: The definition.
@@ -104,8 +106,10 @@ class AnswerProjection:
     """
 
     def __init__(self, environment: lmdb.Environment, model: Model, project: Project) -> None:
-        self._waiting = environment.open_db(f"waiting/{model.name}".encode())
-        self._settled = environment.open_db(f"settled/{model.name}".encode())
+        self._waiting, self._happened, self._settled = (
+            environment.open_db(name) for name in (b"waiting", b"happened", b"settled")
+        )
+        self._mine = digest(model.name.encode())[:8]
         self._outcome = model.outcome
         self._target = target_function(model.target)
         table = project.tables[self._outcome.keyed.table]
@@ -118,55 +122,94 @@ class AnswerProjection:
         self._filtered = self._outcome.keyed.where is not None
         self._valued = self._outcome.value is not None
 
+    @property
+    def within(self) -> int:
+        """How long after the question its outcome may come, microseconds."""
+        return self._outcome.within
+
     def answered(
-        self, txn: lmdb.Transaction, records: Sequence[Predicted], shadows: Mapping[str, Shadow]
+        self,
+        txn: lmdb.Transaction,
+        records: Sequence[Predicted],
+        shadows: Callable[[Predicted], dict[str, float]],
     ) -> None:
         """Keep answers waiting, with what versions in shadow would have said."""
         for record in records:
             waiting = Waiting(
                 record.at, record.id, record.unit, record.version, record.arm, record.share,
-                record.prediction, record.answer, {name: shadow(record.features) for name, shadow in shadows.items()},
+                record.prediction, record.answer, shadows(record),
             )  # fmt: skip
-            txn.put(
-                record.key.encode() + b"\0" + record.id.encode(),
-                msgspec.msgpack.encode(waiting),
-                db=self._waiting,
-            )
+            key = self._mine + digest(record.key.encode())
+            txn.put(key + record.id.encode(), _pack(waiting), db=self._waiting)
+            self._settle_known(txn, key)
 
     def happened(self, txn: lmdb.Transaction, records: Sequence[Pushed]) -> None:
-        """Match rows of the outcome's table with the answers that wait for them."""
+        """Keep rows of the outcome's table, and settle the answers that they decide."""
         for record in records:
             for row in record.rows:
-                computed = self._row([row.get(name) for name in self._names])
-                if self._filtered and not computed[-1]:
+                parts = [row.get(column) for column in self._keys]
+                if any(part is None for part in parts):
                     continue
-                value = computed[0] if self._valued else 1.0
                 known = row.get(AVAILABLE)
-                available = record.at if known is None else int(known)
-                event = Happened(int(row[self._time] or 0), str(row[self._id]), value, available)
-                key = "\x1f".join(str(row.get(column)) for column in self._keys).encode()
-                self._match(txn, key, event)
+                event = Happened(
+                    int(row[self._time] or 0),
+                    str(row[self._id]),
+                    self._value_of(row),
+                    record.at if known is None else int(known),
+                )
+                key = self._mine + digest("\x1f".join(map(str, parts)).encode())
+                place = key + digest(event.id.encode()) + _sortable(event.available)
+                txn.put(place, _pack(event), db=self._happened)
+                self._settle_known(txn, key)
 
-    def _match(self, txn: lmdb.Transaction, key: bytes, event: Happened) -> None:
-        for place, waiting in _with_prefix(txn, self._waiting, key + b"\0"):
-            if not waiting.asked_at <= event.time < waiting.asked_at + self._outcome.within:
-                continue
-            waiting.happened = [one for one in waiting.happened if one.id != event.id] + [event]
-            if self._outcome.closes_early and event.value is not None:
-                self._settle(txn, place, waiting, event.available)
-            else:
-                txn.put(place, msgspec.msgpack.encode(waiting), db=self._waiting)
+    def _value_of(self, row: Mapping[str, Value]) -> float | None:
+        computed = self._row([row.get(name) for name in self._names])
+        if row.get(DELETED) or (self._filtered and not computed[-1]):
+            return None
+        value = computed[0] if self._valued else 1.0
+        return None if value is None else float(value)
+
+    def _settle_known(self, txn: lmdb.Transaction, key: bytes) -> None:
+        """Settle the answers under a key whose outcome is known as soon as one event is."""
+        if not self._outcome.closes_early:
+            return
+        for place, waiting in list(_under(txn, self._waiting, key, _waiting)):
+            counting = [
+                event.available for event in self._versions(txn, key, waiting) if event.value is not None
+            ]
+            if counting:
+                self._settle(txn, place, waiting, min(counting), min(counting))
 
     def close(self, txn: lmdb.Transaction, now: int) -> None:
-        """Settle or drop the answers whose time is over at `now`."""
-        for place, waiting in _with_prefix(txn, self._waiting, b""):
+        """Settle or drop the answers whose time is over at `now`, by what was known then."""
+        for place, waiting in _under(txn, self._waiting, self._mine, _waiting):
             over = waiting.asked_at + self._outcome.within
             if over <= now:
-                self._settle(txn, place, waiting, over)
+                self._settle(txn, place, waiting, now, over)
 
-    def _settle(self, txn: lmdb.Transaction, place: bytes, waiting: Waiting, at: int) -> None:
+    def forget(self, txn: lmdb.Transaction, now: int) -> None:
+        """Drop outcomes that no answer still to come can meet."""
+        for place, event in _under(txn, self._happened, self._mine, _happened):
+            if max(event.time, event.available) < now - self._outcome.within - GRACE:
+                txn.delete(place, db=self._happened)
+
+    def _versions(self, txn: lmdb.Transaction, key: bytes, waiting: Waiting) -> list[Happened]:
+        """All versions of the events of an answer's window, those of one event in the order they became known."""
+        end = waiting.asked_at + self._outcome.within
+        found = _under(txn, self._happened, key, _happened)
+        return [event for _, event in found if waiting.asked_at <= event.time < end]
+
+    def _settle(self, txn: lmdb.Transaction, place: bytes, waiting: Waiting, known: int, at: int) -> None:
+        """Settle an answer by what was known at `known`, not before `at`."""
         txn.delete(place, db=self._waiting)
-        value = self._value(waiting.happened)
+        versions = self._versions(txn, place[:_KEY], waiting)
+        newest = {event.id: event for event in versions if event.available <= known}
+        events = [event for event in newest.values() if event.value is not None]
+        at = max([at, waiting.asked_at, *(event.available for event in events)])
+        ordered = sorted(events, key=lambda one: (one.time, one.id))
+        values = [event.value for event in ordered if event.value is not None]
+        absent = None if self._outcome.absent is None else float(self._outcome.absent)
+        value = _AGGREGATES[self._outcome.function](values) if values else absent
         target = None if value is None else self._target(value)
         if target is None:
             return
@@ -174,33 +217,27 @@ class AnswerProjection:
             at, waiting.asked_at, waiting.id, waiting.unit, waiting.version, waiting.arm, waiting.share,
             waiting.prediction, waiting.answer, waiting.shadows, target,
         )  # fmt: skip
-        key = (at + _OFFSET).to_bytes(8, "big") + waiting.id.encode()
-        txn.put(key, msgspec.msgpack.encode(settled), db=self._settled)
+        txn.put(self._mine + _sortable(at) + waiting.id.encode(), _pack(settled), db=self._settled)
 
-    def _value(self, happened: Sequence[Happened]) -> float | None:
-        ordered = sorted(
-            (event for event in happened if event.value is not None), key=lambda one: (one.time, one.id)
-        )
-        values = [float(event.value) for event in ordered if event.value is not None]
-        if not values:
-            return None if self._outcome.absent is None else float(self._outcome.absent)
-        return _AGGREGATES[self._outcome.function](values)
-
-    def settled(self, txn: lmdb.Transaction, since: int, until: int) -> list[Settled]:
+    def settled(self, txn: lmdb.Transaction, since: int, until: int) -> Iterator[Settled]:
         """Answers settled in `[since, until)`, in that order."""
-        found = []
-        cursor = txn.cursor(self._settled)
-        if cursor.set_range((since + _OFFSET).to_bytes(8, "big")):
-            last = (until + _OFFSET).to_bytes(8, "big")
-            for key, raw in cursor:
-                if bytes(key[:8]) >= last:
-                    break
-                found.append(msgspec.msgpack.decode(raw, type=Settled))
-        return found
+        end = self._mine + _sortable(until)
+        for place, row in _under(txn, self._settled, self._mine, _settled, start=_sortable(since)):
+            if place >= end:
+                return
+            yield row
 
     def pending(self, txn: lmdb.Transaction) -> int:
         """Answers that wait for their outcome."""
-        return int(txn.stat(self._waiting)["entries"])
+        return sum(1 for _ in _under(txn, self._waiting, self._mine, bytes))
+
+
+_KEY = 24
+"""Bytes before the id: 8 for the model, 16 for the key of the outcome."""
+_pack = msgspec.msgpack.Encoder().encode
+_waiting = msgspec.msgpack.Decoder(Waiting).decode
+_happened = msgspec.msgpack.Decoder(Happened).decode
+_settled = msgspec.msgpack.Decoder(Settled).decode
 
 
 _AGGREGATES: Mapping[str, Callable[[list[float]], float]] = {
@@ -234,16 +271,24 @@ def stored_rows(
         connection.close()
 
 
-def _with_prefix(txn: lmdb.Transaction, database: Any, prefix: bytes) -> Iterator[tuple[bytes, Waiting]]:
-    """Entries whose key begins so, read before any is changed."""
-    found = []
+def _under(
+    txn: lmdb.Transaction,
+    database: Any,
+    prefix: bytes,
+    decode: Callable[[bytes], Keyed],
+    *,
+    start: bytes = b"",
+) -> Iterator[tuple[bytes, Keyed]]:
+    """Entries whose key begins so; the one given last may be changed or deleted meanwhile."""
     cursor = txn.cursor(database)
-    if cursor.set_range(prefix):
-        for key, raw in cursor:
-            if not bytes(key).startswith(prefix):
-                break
-            found.append((bytes(key), msgspec.msgpack.decode(raw, type=Waiting)))
-    return iter(found)
+    found = cursor.set_range(prefix + start)
+    while found and (key := bytes(cursor.key())).startswith(prefix):
+        yield key, decode(bytes(cursor.value()))
+        found = cursor.set_range(key + b"\0")
+
+
+def _sortable(time: int) -> bytes:
+    return (time + _OFFSET).to_bytes(8, "big")
 
 
 class Shadow:

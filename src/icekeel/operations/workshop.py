@@ -170,25 +170,27 @@ def admit(
     """
     champion = registry.aliases(model.name).get(CHAMPION)
     standing = registry.version(champion.version) if champion is not None else None
+    alias, share = CHAMPION, 1.0
     if version.failed:
-        kind, reason = "block", f"{version.name} failed its gates: {', '.join(version.failed)}"
+        kind, alias, reason = "block", "", f"{version.name} failed its gates: {', '.join(version.failed)}"
     elif standing is None:
         kind, reason = "promote", f"{version.name} is the first version and passed every gate"
-        registry.set_alias(model.name, CHAMPION, version.name, reason=reason, by=by, at=at)
     elif standing.name == version.name:
-        kind, reason = "unchanged", f"{version.name} serves already"
+        kind, alias, reason = "unchanged", "", f"{version.name} serves already"
     elif model.rollout is not None and standing.features != version.features:
-        share = model.rollout.share
-        kind = "start_experiment"
+        kind, alias, share = "start_experiment", CHALLENGER, model.rollout.share
         reason = f"{version.name} ({version.features}) answers {share:.0%} of units against {standing.name} ({standing.features})"
-        registry.set_alias(model.name, CHALLENGER, version.name, share=share, reason=reason, by=by, at=at)
     elif model.retrain is not None:
-        kind, reason = "start_shadow", f"{version.name} answers in shadow, paired with {standing.name}"
-        registry.set_alias(model.name, SHADOW, version.name, share=0.0, reason=reason, by=by, at=at)
+        kind, alias, share = "start_shadow", SHADOW, 0.0
+        reason = f"{version.name} answers in shadow, paired with {standing.name}"
     else:
         kind, reason = "promote", f"{version.name} passed every gate"
-        registry.set_alias(model.name, CHAMPION, version.name, reason=reason, by=by, at=at)
-    return decide(registry, journal, model.name, kind, version.name, reason=reason, at=at)
+
+    def change() -> None:
+        if alias:
+            registry.set_alias(model.name, alias, version.name, share=share, reason=reason, by=by, at=at)
+
+    return decide(registry, journal, model.name, kind, version.name, reason=reason, at=at, change=change)
 
 
 def decide(
@@ -201,22 +203,35 @@ def decide(
     reason: str,
     at: int,
     evidence: Mapping[str, object] | None = None,
+    change: Callable[[], object] = lambda: None,
 ) -> Decision:
-    """Record a decision, once, in the registry and in the journal."""
+    """Record a decision, once, in the registry together with what it changes, and then in the journal.
+
+    Args:
+        change: What the decision does to the registry; in the same transaction, and not again for a decision
+            that was recorded before.
+    """
     identifier = digest(f"{model}/{kind}/{version}/{at}".encode())[:16]
     decision = Decision(
         id=identifier, at=at, model=model, kind=kind, version=version, reason=reason, evidence=evidence or {}
     )
-    if registry.record(decision):
-        journal.append(
-            Decided(
-                at=at,
-                id=identifier,
-                model=model,
-                kind=kind,
-                version=version,
-                reason=reason,
-                evidence=dict(evidence or {}),
-            )
-        )
+    with registry.atomically():
+        fresh = registry.record(decision)
+        if fresh:
+            change()
+    if fresh:
+        journal.append(decided(decision))
     return decision
+
+
+def decided(decision: Decision) -> Decided:
+    """A decision as the journal has it."""
+    return Decided(
+        at=decision.at,
+        id=decision.id,
+        model=decision.model,
+        kind=decision.kind,
+        version=decision.version,
+        reason=decision.reason,
+        evidence=dict(decision.evidence),
+    )

@@ -292,6 +292,19 @@ class Registry:
             still_open = sql.update(table).where(table.c.id == alert, table.c.resolved_at.is_(None))
             connection.execute(still_open.values(resolved_at=self._time(at), resolution=resolution))
 
+    def renew(self, alert: str, evidence: Json) -> None:
+        """Replaces the evidence of an open alert that was found again; one that is closed stays as it is.
+
+        Raises:
+            RegistryError: `unknown_alert`.
+        """
+        table = tables.alerts
+        with self._writing() as connection:
+            if connection.scalar(sql.select(table.c.id).where(table.c.id == alert)) is None:
+                raise RegistryError(Fault("unknown_alert", "no such alert", got=alert))
+            still_open = sql.update(table).where(table.c.id == alert, table.c.resolved_at.is_(None))
+            connection.execute(still_open.values(evidence=evidence))
+
     def start_run(self, kind: str, *, details: Json | None = None, at: int | None = None) -> str:
         """The id of a new run, kept with the status `running`."""
         now = self._time(at)

@@ -301,3 +301,16 @@ def test_a_crash_between_two_writes_leaves_neither(registry: Registry, place: Pa
     assert registry.aliases("late")["champion"].version == first.name
     champion(registry, registry.version("late-2"))
     assert [change.version for change in registry.history("late")] == ["late-1", "late-2"]
+
+
+def test_an_open_alert_is_renewed_and_a_closed_one_is_not(registry: Registry) -> None:
+    alert = Alert(id="a", at=1, model="late", cause="outcome", todo="look", evidence={"times": 1})
+    assert registry.record(alert)
+    registry.renew("a", {"times": 2})
+    assert registry.alerts("late")[0].evidence == {"times": 2}
+    registry.resolve("a", resolution="over", at=5)
+    registry.renew("a", {"times": 3})
+    assert registry.alerts("late")[0].evidence == {"times": 2}
+    with pytest.raises(RegistryError) as error:
+        registry.renew("b", {})
+    assert code(error) == "unknown_alert"

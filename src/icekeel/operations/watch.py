@@ -1,0 +1,272 @@
+"""Watching: the shape of each day's requests and the error of the answers; one alert for each cause."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from icekeel.core.errors import BundleError
+from icekeel.core.ids import digest
+from icekeel.core.time import DAY
+from icekeel.define import Model
+from icekeel.define.nodes import Windowed, walk
+from icekeel.features.plan import Plan
+from icekeel.journal import Alerted, Writer
+from icekeel.monitoring import Alert as Finding
+from icekeel.monitoring import (
+    Detector,
+    Look,
+    Profile,
+    Profiler,
+    Reference,
+    Signal,
+    Standardiser,
+    examine,
+    group,
+    log_threshold,
+)
+from icekeel.registry import CHAMPION, PROFILE_FILE, Alert, Alias, Registry, read
+from icekeel.training.problem import Problem
+
+from .projections import Settled
+
+QUIET_DAYS = 21
+"""Days of a version's own past that are needed to know what is usual for it."""
+DRIFT_SHARE = 0.5
+"""Part of the false-alarm budget for the shape of inputs; the rest is for the error of answers."""
+SKEW = "skew"
+FORGOTTEN, SKEW_FORGOTTEN = 3 * DAY, 8 * DAY
+"""An alert whose cause was not found for so long is over; skew is looked for once a week at least."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """The end of one day: `day` since 1970 has passed at `at`, its midnight UTC."""
+
+    day: int
+    at: int
+
+
+Between = Callable[[int, int], Iterable[Settled]]
+"""The answers of one model that were settled in `[since, until)`, in that order."""
+
+
+@dataclass(slots=True)
+class _ErrorWatch:
+    """The daily error of one version since it became champion, day by day."""
+
+    version: str
+    since: int
+    next_day: int
+    past: list[tuple[int, float]]
+    detector: Detector | None = None
+    look: Look | None = None
+    recent: list[float] = field(default_factory=list)
+
+    def add(self, day: int, loss: float, bar: float) -> None:
+        """One day's mean error: part of the quiet past until there is enough of that, watched from then on."""
+        if self.detector is None and len(self.past) >= QUIET_DAYS:
+            at = np.array([day * DAY for day, _ in self.past], dtype=np.int64)
+            self.detector = Detector(Standardiser.fit(at, np.array([loss for _, loss in self.past])), bar)
+        if self.detector is None:
+            self.past.append((day, loss))
+            return
+        self.detector, self.look = self.detector.look(day * DAY, loss)
+        self.recent = [*self.recent[-6:], loss]
+
+
+class Watch:
+    """Looks at a day of each model and keeps its alerts.
+
+    Args:
+        plans: For the event tables behind each feature.
+        registry, bundles, journal: What versions expect, and where alerts are recorded.
+    """
+
+    def __init__(self, plans: Mapping[str, Plan], registry: Registry, bundles: Path, journal: Writer) -> None:
+        self._plans = plans
+        self._registry = registry
+        self._bundles = bundles
+        self._journal = journal
+        self._references: dict[str, tuple[str, Reference]] = {}
+        self._errors: dict[str, _ErrorWatch] = {}
+
+    def profiler(self, model: str) -> tuple[str, Profiler] | None:
+        """The champion and the cells in which its training data were counted."""
+        reference = self._reference(model)
+        return None if reference is None else (reference[0], reference[1].profiler)
+
+    def _reference(self, model: str) -> tuple[str, Reference] | None:
+        alias = self._registry.aliases(model).get(CHAMPION)
+        if alias is None:
+            return None
+        if self._references.get(model, ("",))[0] != alias.version:
+            try:
+                bundle = read(self._bundles, self._registry.version(alias.version).digest)
+            except BundleError as error:
+                log.error("reference_refused", extra={"model": model, "why": str(error)})
+                return None
+            stored = msgspec.json.decode(bundle.files[PROFILE_FILE])
+            profiler = Profiler.from_dict(stored["profiler"])
+            days = [Profile.from_dict(day) for day in stored["days"]]
+            self._references[model] = (alias.version, Reference.of(profiler, days))
+        return self._references[model]
+
+    def look(
+        self, duty: Duty, model: Model, between: Between, profile: Profile | None, champion: Alias
+    ) -> bool:
+        """Look at the day's inputs and at the error of what was settled; gives whether the error alarmed.
+
+        A second look at the same day changes nothing.
+        """
+        signals = []
+        reference = self._reference(model.name)
+        if reference is not None and profile is not None:
+            signals = [
+                Signal("feature", found.column, found.sentence, found.distance)
+                for found in examine(reference[1], profile)
+                if found.flagged
+            ]
+        error = self._error_signal(duty, model, between, champion)
+        self.report(duty, model.name, [*signals, *([error] if error else [])])
+        opened = self._registry.alerts(model.name, open_only=True)
+        return any(alert.evidence.get("error_alarm_at") == duty.at for alert in opened)
+
+    def report(self, duty: Duty, model: str, signals: Sequence[Signal]) -> None:
+        """Open an alert for each cause, renew those found again, close those that are over."""
+        known = self._registry.alerts(model, open_only=True)
+        found = group(
+            signals,
+            model=model,
+            at=duty.at,
+            sources=_sources(self._plans[model]),
+            open_alerts=[_finding(alert) for alert in known],
+        )
+        stored = {alert.id: alert for alert in known}
+        outcome = {signal.sentence for signal in signals if signal.subject == "outcome"}
+        for finding in found:
+            self._keep(finding, stored.get(finding.id), alarm=bool(outcome & set(finding.evidence)))
+        causes = {finding.cause for finding in found}
+        for alert in known:
+            last = int(alert.evidence.get("last_seen", alert.at))
+            quiet = SKEW_FORGOTTEN if alert.cause == SKEW else FORGOTTEN
+            if alert.cause not in causes and duty.at - last >= quiet:
+                self._registry.resolve(alert.id, resolution=f"not found for {quiet // DAY} days", at=duty.at)
+
+    def skew(self, duty: Duty, model: str, title: str, sentences: Sequence[str]) -> None:
+        """Keep an alert that features were served other than they are recomputed."""
+        known = {alert.cause: alert for alert in self._registry.alerts(model, open_only=True)}
+        stored = known.get(SKEW)
+        finding = Finding(
+            stored.id if stored else digest(f"{model}\n{SKEW}\n{duty.at}".encode())[:16],
+            stored.at if stored else duty.at,
+            model,
+            SKEW,
+            "",
+            title,
+            tuple(sentences),
+            "Do not train on answers of that day; run icekeel audit and look at the features named first.",
+            duty.at,
+            _finding(stored).times + 1 if stored else 1,
+        )
+        self._keep(finding, stored, alarm=False)
+
+    def _keep(self, finding: Finding, stored: Alert | None, *, alarm: bool) -> None:
+        evidence: dict[str, object] = {
+            "title": finding.title,
+            "sentences": list(finding.evidence),
+            "last_seen": finding.last_seen,
+            "times": finding.times,
+        }
+        if alarm:
+            evidence["error_alarm_at"] = finding.last_seen
+        if stored is not None:
+            if int(stored.evidence.get("last_seen", stored.at)) < finding.last_seen:
+                self._registry.renew(finding.id, {**stored.evidence, **evidence})
+            return
+        alert = Alert(
+            id=finding.id,
+            at=finding.at,
+            model=finding.model,
+            cause=finding.cause,
+            todo=finding.first_thing_to_do,
+            evidence=evidence,
+        )
+        if self._registry.record(alert):
+            self._journal.append(alerted(alert))
+
+    def _error_signal(self, duty: Duty, model: Model, between: Between, champion: Alias) -> Signal | None:
+        """An alarm if the daily error of the champion's answers has left the version's own past."""
+        watch = self._errors.get(model.name)
+        if watch is None or (watch.version, watch.since) != (champion.version, champion.since):
+            quiet = self._registry.version(champion.version).metrics.get("daily_loss", [])
+            past = [(int(day), float(loss)) for day, loss in quiet]
+            watch = _ErrorWatch(champion.version, champion.since, champion.since // DAY, past)
+            self._errors[model.name] = watch
+        bar = log_threshold(365, 1, model.watch.false_alarms_per_year * (1 - DRIFT_SHARE))
+        for day in range(watch.next_day, duty.day + 1):
+            watch.next_day, watch.look = day + 1, None
+            loss = _mean_error(model, between(day * DAY, (day + 1) * DAY), champion)
+            if loss is not None:
+                watch.add(day, loss, bar)
+        if watch.look is None or not watch.look.alarm:
+            return None
+        usual = float(np.mean([loss for _, loss in watch.past]))
+        sentence = (
+            f"{model.error} of {champion.version} has left its past: {np.mean(watch.recent):.4g} over the last "
+            f"{len(watch.recent)} days against {usual:.4g} in its quiet past ({watch.look.direction} it)"
+        )
+        return Signal("outcome", model.error, sentence, watch.look.log_evidence)
+
+
+def alerted(alert: Alert) -> Alerted:
+    """An alert as the journal has it."""
+    return Alerted(
+        at=alert.at,
+        id=alert.id,
+        model=alert.model,
+        cause=alert.cause,
+        severity="",
+        title=str(alert.evidence.get("title", "")),
+        evidence=dict(alert.evidence),
+    )
+
+
+def _finding(alert: Alert) -> Finding:
+    evidence = alert.evidence
+    return Finding(
+        alert.id,
+        alert.at,
+        alert.model,
+        alert.cause,
+        "",
+        str(evidence.get("title", "")),
+        tuple(evidence.get("sentences", ())),
+        alert.todo,
+        int(evidence.get("last_seen", alert.at)),
+        int(evidence.get("times", 1)),
+    )
+
+
+def _mean_error(model: Model, rows: Iterable[Settled], champion: Alias) -> float | None:
+    """Mean error of the champion's answers among those rows; None without one."""
+    mine = [row for row in rows if row.version == champion.version and row.asked_at >= champion.since]
+    if not mine:
+        return None
+    problem = Problem(model.task, model.error)  # type: ignore[arg-type]  # checked with the project
+    target, predicted = np.array([row.target for row in mine]), np.array([row.prediction for row in mine])
+    return float(problem.row_errors(target, predicted).mean())
+
+
+def _sources(plan: Plan) -> dict[str, list[str]]:
+    """Feature -> the event tables it is computed from."""
+    return {
+        feature.name: sorted({node.keyed.table for node in walk(feature.node) if isinstance(node, Windowed)})
+        for feature in plan.features
+    }
