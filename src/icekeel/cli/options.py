@@ -1,0 +1,29 @@
+"""What the commands share: their common options, and how a project is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from icekeel.core.time import wall_clock
+
+if TYPE_CHECKING:
+    from icekeel.app import App
+
+HERE = Path(".")
+ProjectFolder = Annotated[Path, typer.Option("--project", help="Folder with project.py.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Reason = Annotated[str, typer.Option(help="Why, for the record.")]
+Shift = Annotated[int, typer.Option(hidden=True, help="Microseconds added to the machine's time.")]
+
+
+def open_app(project: Path, *, shift: int = 0, **flags: Any) -> App:
+    """A project with its settings; `shift` is added to the machine's time, `flags` come before settings."""
+    # The rooms behind the app take a second or two to load: `icekeel --help` should not.
+    from icekeel.app import App
+    from icekeel.settings import load_settings
+
+    folder = project.resolve()
+    return App(folder, load_settings(folder, flags), clock=lambda: wall_clock() + shift)

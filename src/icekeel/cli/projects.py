@@ -1,0 +1,87 @@
+"""Commands about a project as such: make one, read it, see what it computes, its settings and tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import HERE, AsJson, ProjectFolder, open_app
+from .output import print_json, print_rows, say
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")], as_json: AsJson = False
+) -> None:
+    """Write a new project that runs and tests itself as it is."""
+    from .scaffold import scaffold
+
+    token = scaffold(folder, say)
+    if as_json:
+        print_json({"folder": str(folder), "token": token})
+    else:
+        say("the admin token, shown this once:")
+        print(token)
+
+
+def check(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """Read the project file and report every fault in it."""
+    app = open_app(project)
+    models = {
+        name: {"features": len(plan.features), "windows": len(plan.slots), "views": len(plan.lookups)}
+        for name, plan in app.plans.items()
+    }
+    if as_json:
+        print_json({"tables": list(app.project.tables), "models": models})
+    else:
+        say(f"tables: {', '.join(app.project.tables)}")
+        print_rows([{"model": name, **counts} for name, counts in models.items()], as_json=False)
+
+
+def plan(
+    model: Annotated[str | None, typer.Argument(help="One model; all by default.")] = None,
+    project: ProjectFolder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each feature reads: fields of the request, windows of events and their keys."""
+    from .reading import reads_of
+
+    app = open_app(project)
+    names = [app.model(model).name] if model else list(app.plans)
+    rows = [
+        {"model": name, "feature": feature.name, "kind": feature.node.kind, **reads_of(feature.node)}
+        for name in names
+        for feature in app.plans[name].features
+    ]
+    print_rows(rows, as_json=as_json)
+
+
+def token(
+    name: Annotated[str, typer.Argument(help="Whose it is; a token of that name is replaced.")],
+    scope: Annotated[list[str], typer.Option(help="predict, ingest, outcome, read, admin.")],
+    project: ProjectFolder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Make an access token; it is shown this once."""
+    made = open_app(project).access().create(name, tuple(scope))
+    if as_json:
+        print_json({"name": name, "scopes": scope, "token": made})
+    else:
+        print(made)
+
+
+def config(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """Show each setting, its value and where that comes from."""
+    from icekeel.settings import read_settings
+
+    found = read_settings(project)
+    if as_json:
+        print_json({one.name: {"value": one.value, "source": one.source} for one in found})
+    else:
+        rows = [{"setting": one.name, "value": _written(one.value), "from": one.source} for one in found]
+        print_rows(rows, as_json=False)
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

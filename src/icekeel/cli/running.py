@@ -1,0 +1,114 @@
+"""Commands that keep running: the server, the keeper, both together; and the demonstrations."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icekeel.core.errors import Fault, StateError
+from icekeel.core.time import SECOND, format_time, parse_time, wall_clock
+
+from .options import HERE, AsJson, ProjectFolder, Shift, open_app
+from .output import log_as_json, print_line, say
+
+Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
+DEMOS = Path("icekeel-demo")
+
+
+def serve(
+    project: ProjectFolder = HERE,
+    port: Port = None,
+    rehearsal: Annotated[bool, typer.Option(help="Callers set the clock: only to replay history.")] = False,
+    shift: Shift = 0,
+) -> None:
+    """Answer requests over HTTP; the keeper must run beside it (`icekeel up` starts both)."""
+    app = open_app(project, shift=shift, port=port, rehearsal=rehearsal or None)
+    from icekeel.http import serve as run
+
+    log_as_json()
+    run(app, ready=lambda listening: print_line({"listening": listening}))
+
+
+def keep(
+    project: ProjectFolder = HERE,
+    rehearsal: Annotated[bool, typer.Option(help="Take the time from the journal.")] = False,
+    shift: Shift = 0,
+) -> None:
+    """Make the projections of the journal and run the schedule."""
+    app = open_app(project, shift=shift, rehearsal=rehearsal or None)
+    log_as_json()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with _only_keeper(app.places.state), app.journal("keep") as journal:
+        keeper = app.keeper(app.registry(), journal)
+        print_line({"keeping": str(app.places.state)})
+        keeper.run(stop)
+
+
+def up(
+    system: Annotated[str, typer.Argument(help="A demo's name; nothing for the project here.")] = "",
+    project: ProjectFolder = HERE,
+    port: Port = None,
+    now: Annotated[str, typer.Option(help="Start the clock here, as 2013-10-01; it then runs on.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Start the server and the keeper, and stop both together.
+
+    A demo's clock goes on from where its data end, so that its windows hold something.
+    """
+    from .processes import run_together
+
+    folder = DEMOS / system if system else project
+    if system and not (folder / "project.py").is_file():
+        hint = f"icekeel demo {system}"
+        raise StateError(Fault("no_demo", f'the demo "{system}" has not run here', str(folder), hint=hint))
+    shift = _shift(folder, now, follow=bool(system))
+    if shift:
+        say(f"the clock starts at {format_time((wall_clock() + shift) // SECOND * SECOND)}")
+    run_together(folder, port=port, shift=shift, as_json=as_json)
+
+
+def demo(
+    system: Annotated[str, typer.Argument(help="flights or quotes")] = "flights",
+    folder: Annotated[Path | None, typer.Option(help="Where to work (default: icekeel-demo/SYSTEM).")] = None,
+    fresh: Annotated[bool, typer.Option(help="Forget an earlier run.")] = False,
+) -> None:
+    """Run a whole system on real or simulated history, and write its report."""
+    from .demos import run_demo
+
+    run_demo(system, folder, fresh=fresh, say=say)
+
+
+def _shift(folder: Path, now: str, *, follow: bool) -> int:
+    """Microseconds between the machine's time and the time asked for, or the end of the data."""
+    if now:
+        return parse_time(now) - wall_clock()
+    if not follow:
+        return 0
+    from icekeel.features.live import StateCell
+
+    with open_app(folder).online(readonly=True) as online, online.begin() as txn:
+        state = StateCell(online).read(txn)
+    end = max(state.now, state.known_until)
+    return end - wall_clock() if end else 0
+
+
+@contextmanager
+def _only_keeper(state: Path) -> Iterator[None]:
+    """Two keepers would project everything twice; the lock ends with the process, however it ends."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "keep.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            fault = Fault("keeper_runs", "a keeper runs here already", str(state), hint="stop it first")
+            raise StateError(fault) from error
+        yield

@@ -1,0 +1,149 @@
+"""The commands on a real project: results, stable keys, faults, exit statuses."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from icekeel.cli.main import COMMANDS
+from icekeel.journal import Quarantined, QuarantinedRow, Writer
+
+from .conftest import NOW, Call
+
+NAMES = [command.__name__ for command in COMMANDS]
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help_and_a_line_in_the_documentation(name: str, call: Call) -> None:
+    said = call(name, "--help")
+    assert said.status == 0
+    assert "Usage: icekeel" in said.out
+    assert f"| `{name}" in (DOCS / "commands.md").read_text()
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = "import sys, icekeel.cli.main; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    heavy = {"numpy", "duckdb", "lmdb", "sqlalchemy", "sklearn", "scipy", "lightgbm", "starlette", "uvicorn"}
+    assert heavy & set(done.stdout.split()) == set()
+
+
+def test_check_counts_what_there_is(shop: Path, call: Call) -> None:
+    assert call("check", "--project", shop, "--json").json == {
+        "tables": ["Orders", "Deliveries"],
+        "models": {"minutes": {"features": 12, "windows": 5, "views": 3}},
+    }
+    assert "minutes   12" in call("check", "--project", shop).out
+
+
+def test_a_broken_project_names_every_fault_with_its_line(shop: Path, tmp_path: Path, call: Call) -> None:
+    text = (shop / "project.py").read_text()
+    text = text.replace('last("1h")', 'last("1hour")').replace("items.sum()", "item.sum()")
+    (tmp_path / "project.py").write_text(text)
+    said = call("check", "--project", tmp_path)
+    assert said.status == 1
+    assert said.out == ""
+    assert 'did you mean "1h"?' in said.err
+    assert 'did you mean "items"?' in said.err
+    lines = re.findall(r"@ project.py:(\d+) Features", said.err)
+    assert len(set(lines)) == 2
+    assert '"code":"bad_duration"' in call("check", "--project", tmp_path, "--json").err
+
+
+def test_without_a_project_the_hint_is_init(tmp_path: Path, call: Call) -> None:
+    said = call("check", "--project", tmp_path)
+    assert (said.status, "icekeel init" in said.err) == (1, True)
+
+
+def test_a_command_that_does_not_exist_is_exit_status_2(call: Call) -> None:
+    assert call("trian").status == 2
+
+
+def test_plan_shows_what_features_read(shop: Path, call: Call) -> None:
+    rows = {row["feature"]: row for row in call("plan", "--project", shop, "--json").json}
+    assert rows["hour_sin"]["request"] == ["asked_at"]
+    assert rows["items_30m"]["windows"] == ["Orders by kitchen, last 30m: sum of items"]
+    assert len(rows["slower_than_usual"]["windows"]) == 2
+    assert 'did you mean "minutes"?' in call("plan", "minute", "--project", shop).err
+
+
+def test_ingest_says_what_it_knows_already(shop: Path, call: Call) -> None:
+    rows = call("ingest", "--project", shop, "--json").json
+    assert [set(row) for row in rows] == [
+        {"table", "source", "kept", "quarantined", "skipped", "reasons"}
+    ] * 2
+    assert all(row["skipped"] for row in rows)
+    assert 'did you mean "Orders"?' in call("ingest", "Order", "--project", shop).err
+
+
+def test_quarantine_shows_rows_of_files_and_pushed_ones(shop: Path, tmp_path: Path, call: Call) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(shop, folder)
+    with Writer(folder / ".icekeel" / "journal", "serve", clock=lambda: NOW) as journal:
+        bad = QuarantinedRow({"order_id": 7}, ["order_id: wrong type"])
+        journal.append(Quarantined(at=NOW, table="Orders", rows=[bad]))
+    orders, deliveries = call("quarantine", "--project", folder, "--json").json
+    assert orders["examples"] == [{"row": {"order_id": 7}, "faults": ["order_id: wrong type"]}]
+    assert deliveries["reasons"] == {"minutes: not 1 to 240": 3}
+    assert deliveries["rows"] == 3
+    assert [one["row"]["minutes"] for one in deliveries["examples"]] == [-1, -1, -1]
+    assert "minutes: not 1 to 240" in call("quarantine", "Deliveries", "--project", folder).out
+    assert call("quarantine", "Orders", "--project", shop).err == "nothing is in quarantine\n"
+    assert 'did you mean "Orders"?' in call("quarantine", "Order", "--project", shop).err
+
+
+def test_versions_decisions_and_alerts_are_lists_with_stable_keys(shop: Path, call: Call) -> None:
+    (version,) = call("models", "--project", shop, "--json").json
+    assert version == {
+        "version": "minutes-1",
+        "serves_as": ["champion"],
+        "features": "Features",
+        "rung": version["rung"],
+        "registered_at": "2025-03-05T15:00:00Z",
+        "failed_gates": [],
+    }
+    (decision,) = call("decisions", "--project", shop, "--json").json
+    assert set(decision) == {"at", "model", "decision", "version", "reason", "id", "evidence"}
+    assert decision["decision"] == "promote"
+    assert call("alerts", "--project", shop, "--json").json == []
+    assert call("alerts", "--project", shop).err == "no alerts\n"
+
+
+def test_promotion_and_roll_back_by_hand_name_their_faults(shop: Path, call: Call) -> None:
+    said = call("promote", "minutes-2", "--reason", "better", "--project", shop)
+    assert (said.status, 'did you mean "minutes-1"?' in said.err) == (1, True)
+    said = call("rollback", "minutes", "--reason", "worse", "--project", shop)
+    assert (said.status, "no champion before this one" in said.err) == (1, True)
+    done = call("promote", "minutes-1", "--reason", "same", "--project", shop, "--json")
+    assert done.json == {"model": "minutes", "champion": "minutes-1"}
+
+
+def test_config_says_where_each_value_comes_from(
+    shop: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICEKEEL_PORT", "9000")
+    found = call("config", "--project", shop, "--json").json
+    assert found["port"] == {"value": 9000, "source": "environment"}
+    assert found["host"] == {"value": "127.0.0.1", "source": "default"}
+    monkeypatch.setenv("ICEKEEL_PROT", "9000")
+    assert 'did you mean "port"?' in call("config", "--project", shop).err
+
+
+def test_a_token_is_printed_once(shop: Path, call: Call) -> None:
+    assert call("token", "desk", "--scope", "predict", "--project", shop).out.startswith("ik_")
+    said = call("token", "desk", "--scope", "guess", "--project", shop)
+    assert (said.status, "allowed: predict" in said.err) == (1, True)
+
+
+def test_up_of_a_demo_that_has_not_run_says_how_to_run_it(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = call("up", "flights")
+    assert (said.status, "icekeel demo flights" in said.err) == (1, True)
