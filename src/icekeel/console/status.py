@@ -1,12 +1,130 @@
-"""The status page: what serves, what was decided, what is wrong."""
+"""The status page: what serves, what is wrong and what to do first, what was decided and why."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from icekeel.registry import Registry
+from icekeel.registry import CHAMPION, Alert, Decision, Registry, Version
+
+from .pages import age, moment, page, words
+from .report import Callout, Moment, Table, Tile, Tiles, Timeline, Tone
+
+LATEST = 20
+TONES: Mapping[str, Tone] = {"promote": "good", "block": "bad", "rollback": "bad"}
+Status = Mapping[str, Any]
+"""What `GET /v1/status` gives: JSON, read here leniently so that a page is shown whatever is missing."""
 
 
-def status_page(status: dict[str, Any], registry: Registry) -> str:
-    """The page as HTML."""
-    return "<!doctype html><title>Icekeel</title><pre>" + repr(status) + "</pre>"
+def status_page(status: Status, registry: Registry) -> str:
+    """The page as HTML, which renews itself every ten seconds.
+
+    Args:
+        status: What this process serves: `models` (name -> `champion`, `challenger`), `problems` (sentences),
+            `keeper` (`now`, `pushed`) and, for the keeper's age, `now`: this process's time where it has one
+            that can be compared with the keeper's.
+        registry: What should serve, and what was decided.
+    """
+    alerts = registry.alerts(open_only=True)
+    versions = registry.versions()
+    decisions = registry.decisions()
+    models: Mapping[str, Any] = status.get("models", {})
+    problems: list[str] = status.get("problems", [])
+    figures = [
+        Tile("Open alerts", str(len(alerts)), tone="bad" if alerts else "good"),
+        Tile("Versions", str(len(versions)), f"{len(decisions)} decisions"),
+        *_keeper(status.get("keeper", {}), status.get("now")),
+    ]
+    return page(
+        "status.html",
+        headline=_headline(models, len(alerts), len(problems)),
+        tiles=Tiles(figures),
+        problems=[Callout(problem, tone="bad") for problem in problems],
+        alerts=[_alert(alert) for alert in reversed(alerts)],
+        serving=_serving(models, registry, versions),
+        decisions=Timeline([_decision(decision) for decision in reversed(decisions[-LATEST:])]),
+        versions=_versions(versions),
+    )
+
+
+def _headline(models: Mapping[str, Any], alerts: int, problems: int) -> str:
+    """The worst that is to be said."""
+    idle = [name for name, model in models.items() if not model.get("champion")]
+    if idle:
+        return f"No version serves {', '.join(idle)}"
+    for count, what in ((problems, "problem"), (alerts, "open alert")):
+        if count:
+            return f"{count} {what}{'s' if count > 1 else ''}"
+    return "All is well"
+
+
+def _keeper(keeper: Mapping[str, Any], clock: int | None) -> list[Tile]:
+    """How far the keeper is."""
+    now = keeper.get("now")
+    pushed = Tile("Events pushed", f"{keeper.get('pushed', 0):,}")
+    if not now:
+        return [Tile("Keeper", "not begun", tone="warn"), pushed]
+    if clock is None:
+        return [Tile("Keeper", moment(now)[:10], f"known until {moment(now)}"), pushed]
+    return [Tile("Keeper", f"{age(clock - now)} behind", f"known until {moment(now)}"), pushed]
+
+
+def _alert(alert: Alert) -> Callout:
+    evidence = alert.evidence
+    title = str(evidence.get("title") or alert.cause)
+    found = "; ".join(str(sentence) for sentence in evidence.get("sentences", ()))
+    since = f"Since {moment(alert.at)}, {alert.model}, cause: {alert.cause}."
+    parts = [f"First thing to do: {alert.todo}", found, since]
+    return Callout(title, "\n\n".join(part for part in parts if part), "bad")
+
+
+def _serving(models: Mapping[str, Any], registry: Registry, versions: Sequence[Version]) -> Table:
+    """One row for each role, the champion first; its share is what the others leave."""
+    known = {version.name: version for version in versions}
+    rows = []
+    for name, model in models.items():
+        aliases = registry.aliases(name)
+        left = 1.0 - sum(alias.share for role, alias in aliases.items() if role != CHAMPION)
+        for role, alias in sorted(aliases.items(), key=lambda pair: (pair[0] != CHAMPION, pair[0])):
+            version = known[alias.version]
+            made = (version.name, version.features, str(version.ladder.get("winner", "")))
+            share = f"{left if role == CHAMPION else alias.share:.0%}"
+            rows.append((name, role, *made, share, moment(alias.since), _served(model, role, version.name)))
+    return Table(("model", "role", "version", "features", "rung", "share", "since", "this process"), rows)
+
+
+def _served(model: Mapping[str, Any], role: str, version: str) -> str:
+    """What this process answers with in that role, where the registry says `version`."""
+    if role not in model:
+        return "–"
+    return "serves it" if model[role] == version else f"serves {model[role] or 'none'}"
+
+
+def _decision(decision: Decision) -> Moment:
+    return Moment(
+        decision.at,
+        decision.kind,
+        f"{decision.model}: {decision.version}",
+        decision.reason,
+        TONES.get(decision.kind, "plain"),
+    )
+
+
+def _versions(versions: Sequence[Version]) -> Table:
+    newest = sorted(versions, key=lambda version: (version.at, version.number), reverse=True)[:LATEST]
+    rows = [
+        (version.name, version.features, moment(version.at), version.reason, _gates(version))
+        for version in newest
+    ]
+    return Table(("version", "features", "registered", "why", "gates"), rows)
+
+
+def _gates(version: Version) -> str:
+    failed = {
+        str(gate.get("name")): str(gate.get("why", "")) for gate in version.gates if not gate.get("passed")
+    }
+    if not version.gates:
+        return "never checked"
+    if not failed:
+        return f"all {len(version.gates)} passed"
+    return "; ".join(f"{words(name)} failed: {why}" for name, why in failed.items())
