@@ -85,8 +85,9 @@ def test_series_of_another_length_are_refused() -> None:
         lines("t", [1.0, 2.0], {"a": [1.0]}, x_title="x", y_title="y", dates=False)
 
 
-def test_bars_show_values_in_the_order_given() -> None:
-    rows = [Bar("unknown one", float("nan")), Bar("b", 0.0821), Bar("a", -1234.5)]
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_bars_show_values_in_the_order_given(odd: float) -> None:
+    rows = [Bar("unknown one", odd), Bar("b", 0.0821), Bar("a", -1234.5)]
     chart = bars("t", rows, x_title="x", digits=1)
     shown = words(chart)
     assert "NaN" not in chart.svg
