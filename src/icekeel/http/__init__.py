@@ -1,5 +1,10 @@
-"""The HTTP front door: thin. Parses, asks the serving room, answers; errors as RFC 9457 problem details."""
+"""The HTTP front door: thin. Parses, asks the serving room, answers; errors as RFC 9457 problem details.
 
-from .server import Server, serve
+Knows the app and the pages of the console; nothing of how features, versions or journals work.
+"""
 
-__all__ = ["Server", "serve"]
+from .openapi import openapi
+from .process import serve
+from .server import Server
+
+__all__ = ["Server", "openapi", "serve"]

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import msgspec
 
-from icekeel.core.errors import (
-    AuthError,
-    Fault,
-    IcekeelError,
-    JournalError,
-    OverloadError,
-    RequestError,
-    StateError,
-)
+from icekeel.core.errors import AuthError, Fault, IcekeelError, RequestError
 
-_TITLES = {
-    400: "Bad request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not found",
-    405: "Method not allowed",
-    413: "Content too large",
-    415: "Unsupported media type",
-    422: "Unprocessable content",
-    500: "Internal error",
-    503: "Service unavailable",
+_STATUS = {
+    "not_json": 400,
+    "duplicate_key": 400,
+    "disconnected": 400,
+    "wrong_scope": 403,
+    "wrong_origin": 403,
+    "unknown_model": 404,
+    "unknown_table": 404,
+    "unknown_path": 404,
+    "wrong_method": 405,
+    "too_slow": 408,
+    "too_large": 413,
+    "wrong_content": 415,
+    "wrong_host": 421,
+    "overload": 503,
+    "internal": 500,
 }
-_NOT_FOUND = ("unknown_model", "unknown_table", "unknown_path", "unknown_prediction", "unknown_version")
+"""Status by code; other faults of the caller are 422, faults of the server's own state 503."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -38,39 +37,26 @@ class Reply(msgspec.Struct, frozen=True):
     content_type: bytes = b"application/json"
 
 
-def status_of(error: IcekeelError) -> int:
-    """The HTTP status of an error."""
-    if isinstance(error, AuthError):
-        return 403 if error.code == "wrong_scope" else 401
-    if isinstance(error, OverloadError | StateError | JournalError):
-        return 503
-    if error.code in _NOT_FOUND:
-        return 404
-    if error.code == "too_large":
-        return 413
-    if error.code in ("not_json", "not_an_object"):
-        return 400
-    return 422 if isinstance(error, RequestError) else 500
-
-
-def problem(error: IcekeelError, status: int | None = None) -> Reply:
-    """An error as a problem document."""
-    status = status or status_of(error)
+def problem(error: IcekeelError, *headers: tuple[bytes, bytes]) -> Reply:
+    """An error as a problem document; 401, 408 and 503 say what a client does next."""
+    otherwise = 401 if isinstance(error, AuthError) else 422 if isinstance(error, RequestError) else 503
+    status = HTTPStatus(_STATUS.get(error.code, otherwise))
     document = {
         "type": f"urn:icekeel:{error.code}",
-        "title": _TITLES.get(status, "Error"),
-        "status": status,
+        "title": status.phrase,
+        "status": status.value,
         "detail": error.faults[0].what if error.faults else "",
         "faults": [fault.as_dict() for fault in error.faults],
     }
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    if status == 401:
-        headers = ((b"www-authenticate", b"Bearer"),)
-    if status == 503:
-        headers = ((b"retry-after", b"1"),)
-    return Reply(status, msgspec.json.encode(document), headers, b"application/problem+json")
+    further = {
+        401: ((b"www-authenticate", b"Bearer"),),
+        408: ((b"connection", b"close"),),
+        503: ((b"retry-after", b"1"),),
+    }
+    body = msgspec.json.encode(document)
+    return Reply(status.value, body, (*further.get(status.value, ()), *headers), b"application/problem+json")
 
 
-def failure(code: str, what: str, status: int, hint: str = "") -> Reply:
-    """A problem that no exception stands for."""
-    return problem(RequestError(Fault(code, what, hint=hint)), status)
+def internal(identifier: str) -> Reply:
+    """An error that nobody foresaw; its trace is in the log under `identifier`."""
+    return problem(RequestError(Fault("internal", f"an internal error; the log has it under {identifier}")))

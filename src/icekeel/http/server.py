@@ -1,11 +1,11 @@
-"""The server process: one plain ASGI application over the serving room.
+"""The ASGI application: plain routes over the serving room.
 
 POST /v1/predict/{model}     one request, or {"rows": [...]}        scope predict
 POST /v1/events/{table}      {"rows": [...]}                        scope ingest
 POST /v1/clock               {"now": ...}, in a rehearsal only      scope admin
-GET  /v1/status              versions, keeper, alerts, decisions    scope read
-GET  /                       the status page
-GET  /metrics, /healthz, /readyz
+GET  /v1/status              versions, keeper, problems             scope read
+GET  /v1/openapi.json, /metrics and / (the status page)             scope read unless on loopback
+GET  /healthz, /readyz                                              open
 """
 
 from __future__ import annotations
@@ -13,74 +13,150 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import msgspec
-import uvicorn
 
 from icekeel.app import App
-from icekeel.console.status import status_page
-from icekeel.core.errors import Fault, IcekeelError, JournalError, RequestError, StateError, shorten
+from icekeel.console import status_page
+from icekeel.core.errors import Fault, IcekeelError, OverloadError, RequestError, nearest, shorten
+from icekeel.core.ids import new_id
 from icekeel.core.time import parse_time
 from icekeel.journal import Ticked
+from icekeel.serving import Answer
 
-from .counters import Counters
-from .problems import Reply, failure, problem
+from .counters import CONTENT_TYPE
+from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_json, request_id
+from .openapi import openapi
+from .problems import Reply, internal, problem
+from .service import Service
 
 POLL_S = 0.2
 LARGEST_BATCH = 1_000
-_decode = msgspec.json.Decoder().decode
+MOST_WAITING = 100
+"""Requests that have come and are not answered; beyond, they are shed until the queue is shorter."""
 _encode = msgspec.json.Encoder().encode
 Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Handler = Callable[[Any], Reply]
 log = logging.getLogger(__name__)
 
 
-class Server:
-    """The ASGI application of one serving process."""
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a path answers to.
 
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._registry = app.registry()
-        self._journal = app.journal("serve")
-        self._online = app.online(readonly=True)
-        self._answerers = app.answerers(self._registry, self._journal, self._online)
-        self._intake = app.intake(self._journal)
-        self._access = app.access()
-        self._counters = Counters()
+    Attributes:
+        kind: Its name in the metrics.
+        method: `POST` reads a JSON body and may change something; `GET` answers `HEAD` too.
+        scope: That a token needs; empty where none is needed.
+        handler: Gives the reply to the decoded body.
+    """
+
+    kind: str
+    method: str
+    scope: str
+    handler: Handler
+
+
+class Server:
+    """The ASGI application of one serving process.
+
+    Args:
+        app: The project.
+        waiting: Gives the number of requests that have come and are not answered.
+        slowest_body_s: Most seconds a body may take to arrive.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        waiting: Callable[[], int] = lambda: 0,
+        slowest_body_s: float = SLOWEST_BODY_S,
+    ) -> None:
+        self.service = Service(app)
+        self.waiting = waiting
+        self._settings = app.settings
+        self._slowest_body_s = slowest_body_s
+        self._visitors = Visitors(app.settings.host)
+        self.routes = self._make_routes(app)
         self._poller: asyncio.Task[None] | None = None
 
-    def close(self) -> None:
-        """Finish what was begun; the journal is synced."""
-        self._journal.close()
-        self._online.close()
-        self._registry.close()
+    def _make_routes(self, app: App) -> Mapping[str, Route]:
+        """Every path there is, so that finding one is a lookup."""
+        look = "" if self._visitors.local else "read"
+        routes = {
+            "/v1/clock": Route("clock", "POST", "admin", self._tick),
+            "/v1/status": Route("status", "GET", "read", self._status),
+            "/v1/openapi.json": Route("openapi", "GET", look, self._openapi),
+            "/metrics": Route("metrics", "GET", look, self._metrics),
+            "/": Route("page", "GET", look, self._page),
+            "/healthz": Route("health", "GET", "", lambda _: Reply(200, b'{"status":"alive"}')),
+            "/readyz": Route("health", "GET", "", self._ready),
+        }
+        for model in app.project.models:
+            routes[f"/v1/predict/{model}"] = Route("predict", "POST", "predict", _of(self._predict, model))
+        for table in app.project.tables:
+            routes[f"/v1/events/{table}"] = Route("events", "POST", "ingest", _of(self._push, table))
+        return routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one connection event."""
+        """Answer one request, or follow the server's life."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-            return
-        if scope["type"] != "http":
-            return
-        path: str = scope["path"]
+        elif scope["type"] == "http":
+            began = perf_counter()
+            headers = dict(scope["headers"])
+            route = self.routes.get(scope["path"])
+            reply = await self._reply(route, scope, headers, receive)
+            seconds = perf_counter() - began
+            self.service.counters.count(route.kind if route else "unknown", reply.status, seconds)
+            await send(
+                {"type": "http.response.start", "status": reply.status, "headers": _head(reply, headers)}
+            )
+            await send({"type": "http.response.body", "body": reply.body})
+
+    async def _reply(self, route: Route | None, scope: Scope, headers: Headers, receive: Receive) -> Reply:
         try:
-            if path.startswith("/v1/"):
-                reply = await self._api(path, scope, receive)
-            else:
-                reply = self._page(path, scope["method"])
+            method = scope["method"]
+            self._visitors.check(headers, changes=method not in ("GET", "HEAD"))
+            if route is None:
+                raise self._no_route(scope["path"])
+            if method != route.method and not (method == "HEAD" and route.method == "GET"):
+                return _wrong_method(method, route)
+            if route.scope and self._settings.auth:
+                given = headers.get(b"authorization")
+                self.service.access.check(None if given is None else given.decode("latin-1"), route.scope)
+            body = None
+            if route.method == "POST":
+                if self.waiting() > MOST_WAITING:
+                    raise OverloadError(Fault("overload", "too many requests at once", hint="try again"))
+                largest = self._settings.largest_body
+                body = await read_json(headers, receive, largest=largest, slowest_s=self._slowest_body_s)
+            return route.handler(body)
         except IcekeelError as error:
-            reply = problem(error)
+            return problem(error)
         except Exception:  # a process boundary: the caller gets a 500, the log the trace
-            log.exception("request_failed", extra={"path": path})
-            reply = failure("internal", "an internal error; it is in the server's log", 500)
-        self._counters.count(path, reply.status)
-        headers = [(b"content-type", reply.content_type), (b"content-length", str(len(reply.body)).encode())]
-        await send(
-            {"type": "http.response.start", "status": reply.status, "headers": [*headers, *reply.headers]}
-        )
-        await send({"type": "http.response.body", "body": reply.body})
+            identifier = new_id(self.service.app.clock())
+            log.exception("request_failed", extra={"path": scope["path"], "id": identifier})
+            return internal(identifier)
+
+    def _no_route(self, path: str) -> RequestError:
+        for kind in ("model", "table"):
+            prefix = "/v1/predict/" if kind == "model" else "/v1/events/"
+            if path.startswith(prefix):
+                known = [route.removeprefix(prefix) for route in self.routes if route.startswith(prefix)]
+                name = path.removeprefix(prefix)
+                what = f"no such {kind}"
+                return RequestError(
+                    Fault(f"unknown_{kind}", what, "", shorten(name), ", ".join(known), nearest(name, known))
+                )
+        return RequestError(Fault("unknown_path", "no such path", "", shorten(path), ", ".join(self.routes)))
+
+    # Life
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -91,207 +167,129 @@ class Server:
             elif message["type"] == "lifespan.shutdown":
                 if self._poller:
                     self._poller.cancel()
-                self.close()
+                self.service.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
     async def _poll(self) -> None:
-        """Follow the registry: a new version serves within a fraction of a second."""
+        """Follow registry, tokens and keeper: a new version serves within a fraction of a second."""
         while True:
             await asyncio.sleep(POLL_S)
-            try:
-                self.refresh()
-            except Exception:  # a process boundary: what serves goes on serving
-                log.exception("refresh_failed")
+            self.service.follow_files()
+            await asyncio.to_thread(self.service.follow_registry)
 
-    def refresh(self) -> None:
-        """Take over what the registry says now."""
-        for answerer in self._answerers.values():
-            if answerer.router.refresh():
-                self._counters.swapped(answerer.model.name)
-
-    async def _api(self, path: str, scope: Scope, receive: Receive) -> Reply:
-        method = scope["method"]
-        headers = dict(scope["headers"])
-        parts = path.split("/")[2:]
-        if parts[0] == "predict" and len(parts) == 2:
-            self._allow(method, "POST", headers, "predict")
-            return self._predict(parts[1], await self._json(headers, receive))
-        if parts[0] == "events" and len(parts) == 2:
-            self._allow(method, "POST", headers, "ingest")
-            return self._push(parts[1], await self._json(headers, receive))
-        if parts == ["clock"]:
-            self._allow(method, "POST", headers, "admin")
-            return self._tick(await self._json(headers, receive))
-        if parts == ["status"]:
-            self._allow(method, "GET", headers, "read")
-            return Reply(200, _encode(self.status()))
-        raise RequestError(Fault("unknown_path", f"no such path {shorten(path)}"))
-
-    def _allow(self, method: str, needed: str, headers: Mapping[bytes, bytes], scope: str) -> None:
-        if method != needed:
-            raise RequestError(Fault("wrong_method", f"{method} is not offered here", allowed=needed))
-        if self._app.settings.auth:
-            given = headers.get(b"authorization")
-            self._access.check(None if given is None else given.decode("latin-1"), scope)
-
-    async def _json(self, headers: Mapping[bytes, bytes], receive: Receive) -> Any:
-        largest = self._app.settings.largest_body
-        too_large = RequestError(Fault("too_large", "the body is too large", allowed=f"{largest:,} bytes"))
-        declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > largest:
-            raise too_large
-        body = b""
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise RequestError(Fault("disconnected", "the caller went away"))
-            body += message.get("body", b"")
-            if len(body) > largest:
-                raise too_large
-            if not message.get("more_body"):
-                break
-        try:
-            return _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RequestError(Fault("not_json", f"the body is no JSON: {error}")) from error
+    # What each path answers
 
     def _predict(self, model: str, body: Any) -> Reply:
-        answerer = self._answerers.get(model)
-        if answerer is None:
-            self._app_model(model)
-            raise StateError(Fault("no_model", "this model is not served"))
+        answerer = self.service.answerer(model)
         asked_at = None
         if isinstance(body, dict) and "asked_at" in body:
-            if not self._app.settings.rehearsal:
-                raise RequestError(Fault("clock_refused", "callers do not set the time", "asked_at"))
-            asked_at = parse_time(body.pop("asked_at"))
+            asked_at = self._time(body, "asked_at")
+            body = {name: value for name, value in body.items() if name != "asked_at"}
         if isinstance(body, dict) and isinstance(body.get("rows"), list):
-            rows = body["rows"]
-            if not 0 < len(rows) <= LARGEST_BATCH:
-                raise RequestError(
-                    Fault("bad_batch", "expected rows", "rows", str(len(rows)), f"1 to {LARGEST_BATCH}")
-                )
-            return Reply(200, _encode({"answers": [_one(answerer.answer, row, asked_at) for row in rows]}))
-        answer = answerer.answer(body, asked_at=asked_at)
-        self._counters.answered(model, answer.version, answer.arm, answer.verdict)
+            return self._predict_rows(model, body, asked_at)
+        try:
+            answer = answerer.answer(body, asked_at=asked_at)
+        except RequestError as error:
+            self._note(model, error)
+            raise
+        self._note(model, answer)
         return Reply(200, _encode(answer))
 
-    def _app_model(self, model: str) -> None:
-        try:
-            self._app.model(model)
-        except IcekeelError as error:
-            raise RequestError(*error.faults) from error
+    def _predict_rows(self, model: str, body: Mapping[str, Any], asked_at: int | None) -> Reply:
+        rows = body["rows"]
+        if len(body) > 1:
+            raise RequestError(
+                *(
+                    Fault("unknown_field", f"unknown field {shorten(name)}", "", "", "rows")
+                    for name in body
+                    if name != "rows"
+                )
+            )
+        if not 0 < len(rows) <= LARGEST_BATCH:
+            allowed = f"1 to {LARGEST_BATCH:,}"
+            raise RequestError(Fault("bad_batch", "expected rows", "rows", str(len(rows)), allowed))
+        answers = self.service.answerer(model).answer_many(rows, asked_at=asked_at)
+        for answer in answers:
+            self._note(model, answer)
+        found = [_faults(answer) if isinstance(answer, RequestError) else answer for answer in answers]
+        return Reply(200, _encode({"answers": found}))
+
+    def _note(self, model: str, answer: Answer | RequestError) -> None:
+        if isinstance(answer, Answer):
+            self.service.counters.answered(model, answer.version, answer.arm, answer.verdict)
+        elif answer.code == "refused":
+            self.service.counters.answered(model, "", "", "refused")
 
     def _push(self, table: str, body: Any) -> Reply:
         if not isinstance(body, dict) or set(body) != {"rows"}:
             raise RequestError(Fault("no_rows", 'expected {"rows": [...]}', got=shorten(body)))
-        accepted = self._intake.push(table, body["rows"])
-        self._counters.pushed(table, accepted.kept, len(accepted.faults))
-        rows = [
+        accepted = self.service.intake.push(table, body["rows"])
+        self.service.counters.pushed(table, accepted.kept, len(accepted.faults))
+        bad = [
             {"row": place, "faults": [fault.as_dict() for fault in faults]}
             for place, faults in accepted.faults.items()
         ]
-        return Reply(200, _encode({"kept": accepted.kept, "quarantined": rows}))
+        return Reply(200, _encode({"kept": accepted.kept, "quarantined": bad}))
 
     def _tick(self, body: Any) -> Reply:
-        if not self._app.settings.rehearsal:
-            raise RequestError(Fault("clock_refused", "callers do not set the time", "now"))
-        if not isinstance(body, dict) or "now" not in body:
-            raise RequestError(Fault("no_time", 'expected {"now": time}'))
-        self._journal.append(Ticked(at=parse_time(body["now"])))
+        if not isinstance(body, dict) or set(body) != {"now"}:
+            raise RequestError(Fault("no_time", 'expected {"now": time}', got=shorten(body)))
+        self.service.journal.append(Ticked(at=self._time(body, "now")))
         return Reply(200, b"{}")
 
-    def status(self) -> dict[str, Any]:
-        """What serves, how far the keeper is, what is wrong."""
-        self.refresh()
-        models = {}
-        for name, answerer in self._answerers.items():
-            routing = answerer.router.current
-            state = answerer.state()
-            models[name] = {
-                "champion": routing.champion.name if routing.champion else None,
-                "challenger": routing.challenger.name if routing.challenger else None,
-                "problems": dict(routing.problems or {}),
-            }
-        return {
-            "models": models,
-            "keeper": {
-                "now": state.now,
-                "known_until": state.known_until,
-                "pushed": state.pushed,
-                "serial": state.serial,
-            },
-        }
-
-    def _page(self, path: str, method: str) -> Reply:
-        if method not in ("GET", "HEAD"):
-            return failure("wrong_method", f"{method} is not offered here", 405)
-        if path == "/":
-            return Reply(
-                200, status_page(self.status(), self._registry).encode(), (), b"text/html; charset=utf-8"
-            )
-        if path == "/metrics":
-            return Reply(
-                200, self._counters.text(self.status()), (), b"text/plain; version=0.0.4; charset=utf-8"
-            )
-        if path == "/healthz":
-            return Reply(200, b'{"status": "alive"}')
-        if path == "/readyz":
-            return self._ready()
-        return failure("unknown_path", f"no such path {shorten(path)}", 404)
-
-    def _ready(self) -> Reply:
-        missing = [
-            name for name, answerer in self._answerers.items() if answerer.router.current.champion is None
-        ]
+    def _time(self, body: Mapping[str, Any], name: str) -> int:
+        """A time that the caller sets, which is for rehearsals only."""
+        if not self._settings.rehearsal:
+            raise RequestError(Fault("clock_refused", "callers do not set the time", name))
         try:
-            self._journal.check()
-        except JournalError as error:
-            return problem(error)
-        if missing:
-            return failure("not_ready", f"no version serves {', '.join(missing)}", 503)
-        return Reply(200, b'{"status": "ready"}')
+            return parse_time(body[name])
+        except IcekeelError as error:
+            fault = error.faults[0]
+            raise RequestError(Fault(fault.code, fault.what, name, fault.got, fault.allowed)) from error
+
+    def _status(self, _: Any) -> Reply:
+        if self._settings.rehearsal:  # a replay waits here for the version that answers its next day
+            self.service.refresh()
+        return Reply(200, _encode(self.service.status()))
+
+    def _openapi(self, _: Any) -> Reply:
+        return Reply(200, _encode(openapi(self.service.app.project, auth=self._settings.auth)))
+
+    def _metrics(self, _: Any) -> Reply:
+        return Reply(200, self.service.counters.text(self.service.gauges()), (), CONTENT_TYPE)
+
+    def _page(self, _: Any) -> Reply:
+        page = status_page(self.service.status(), self.service.registry)
+        return Reply(200, page.encode(), (), b"text/html; charset=utf-8")
+
+    def _ready(self, _: Any) -> Reply:
+        return Reply(200, _encode({"status": "ready", "degraded": self.service.ready()}))
 
 
-def _one(answer: Callable[..., Any], row: Any, asked_at: int | None) -> Any:
-    """One row of a batch: its answer, or its faults."""
-    try:
-        return answer(row, asked_at=asked_at)
-    except RequestError as error:
-        return {"faults": [fault.as_dict() for fault in error.faults]}
+def _of(handler: Callable[[str, Any], Reply], name: str) -> Handler:
+    return lambda body: handler(name, body)
 
 
-def serve(app: App, *, ready: Callable[[int], None] | None = None) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests that have begun are finished.
+def _faults(error: RequestError) -> dict[str, Any]:
+    return {"faults": [fault.as_dict() for fault in error.faults]}
 
-    Args:
-        ready: Told the port once the server listens.
-    """
-    config = uvicorn.Config(
-        Server(app),
-        host=app.settings.host,
-        port=app.settings.port,
-        log_level="warning",
-        access_log=False,
-        lifespan="on",
-        timeout_graceful_shutdown=5,
-        server_header=False,
-        date_header=False,
+
+def _wrong_method(method: str, route: Route) -> Reply:
+    allowed = "GET, HEAD" if route.method == "GET" else route.method
+    error = RequestError(
+        Fault("wrong_method", "this method is not offered here", "", shorten(method), allowed)
     )
-    server = _Announced(config, ready)
-    server.run()
+    return problem(error, (b"allow", allowed.encode()))
 
 
-class _Announced(uvicorn.Server):
-    """A server that says on which port it listens."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[int], None] | None) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[Any] | None = None) -> None:
-        """Start listening, then say so."""
-        await super().startup(sockets)
-        if self.started and self._ready:
-            self._ready(self.servers[0].sockets[0].getsockname()[1])
+def _head(reply: Reply, headers: Headers) -> list[tuple[bytes, bytes]]:
+    head = [
+        (b"content-type", reply.content_type),
+        (b"content-length", b"%d" % len(reply.body)),
+        *reply.headers,
+    ]
+    identifier = request_id(headers)
+    if identifier is not None:
+        head.append((b"x-request-id", identifier))
+    return head

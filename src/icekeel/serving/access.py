@@ -23,12 +23,13 @@ class _Token(msgspec.Struct, frozen=True):
 
 
 class Access:
-    """The tokens of a project, in one file that only its owner can read."""
+    """The tokens of a project, in one file that only its owner can read; `refresh` follows that file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._tokens: list[_Token] = []
         self._stamp = -1
+        self.refresh()
 
     def create(self, name: str, scopes: tuple[str, ...]) -> str:
         """A new token; it is shown this once, only its hash is kept. A token of that name is replaced."""
@@ -38,7 +39,8 @@ class Access:
                 Fault("unknown_scope", "unknown scope", got=unknown[0], allowed=", ".join(SCOPES))
             )
         token = "ik_" + secrets.token_urlsafe(32)
-        kept = [known for known in self._read() if known.name != name]
+        self.refresh()
+        kept = [known for known in self._tokens if known.name != name]
         kept.append(_Token(name, hashlib.sha256(token.encode()).hexdigest(), list(scopes)))
         self._path.parent.mkdir(parents=True, exist_ok=True)
         draft = self._path.with_suffix(".new")
@@ -46,6 +48,7 @@ class Access:
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.json.encode(kept))
         os.replace(draft, self._path)
+        self.refresh()
         return token
 
     def check(self, header: str | None, scope: str) -> None:
@@ -59,7 +62,7 @@ class Access:
             raise AuthError(Fault("no_token", "a token is needed", hint=hint))
         given = hashlib.sha256(header[7:].encode("utf-8", "surrogateescape")).hexdigest()
         found = None
-        for token in self._read():
+        for token in self._tokens:
             if hmac.compare_digest(token.sha256, given):
                 found = token
         if found is None:
@@ -68,15 +71,20 @@ class Access:
             fault = Fault("wrong_scope", f"this token may not {scope}", "", ", ".join(found.scopes), scope)
             raise AuthError(fault)
 
-    def _read(self) -> list[_Token]:
+    def refresh(self) -> None:
+        """Take over what another process wrote.
+
+        Raises:
+            StateError: the file is damaged; the tokens known before stay.
+        """
         try:
             stamp = self._path.stat().st_mtime_ns
         except FileNotFoundError:
-            return []
+            self._tokens, self._stamp = [], -1
+            return
         if stamp != self._stamp:
             try:
                 self._tokens = msgspec.json.decode(self._path.read_bytes(), type=list[_Token])
             except msgspec.MsgspecError as error:
                 raise StateError(Fault("bad_tokens", str(error), str(self._path))) from error
             self._stamp = stamp
-        return self._tokens

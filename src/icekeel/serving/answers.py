@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -88,7 +88,7 @@ class Answerer:
         unit = model.rollout.unit.node if model.rollout is not None else model.outcome.keyed.keys[0][1]
         self._unit = fields.index(unit.name)
         self._key = [fields.index(field.name) for _, field in model.outcome.keyed.keys]
-        self._guarded = [fields.index(field.name) for field in plan.fields if field.kind in ("cat", "num")]
+        self._guarded: dict[str, list[int]] = {}
         self._after = [_postprocessor(step, fields) for step in model.after]
         self._threshold = model.action.threshold if model.action is not None else math.inf
         self._refuses = model.guard is not None and isinstance(model.guard.otherwise, Refuse)
@@ -105,85 +105,133 @@ class Answerer:
             asked_at: Time of the question in a rehearsal; otherwise the clock's.
 
         Raises:
-            RequestError: the request is faulty, or the guard refuses it.
+            RequestError: the request is faulty (nothing is journaled), or the guard refuses it (it is).
             StateError: no version serves this model.
+            JournalError: the answer cannot be journaled, so it is not given.
         """
-        started = time.process_time_ns()
+        draft = self._draft(record, asked_at)
+        self._journal.append(draft.entry)
+        if draft.refusal is not None:
+            raise draft.refusal
+        return draft.answer
+
+    def answer_many(
+        self, records: Sequence[Any], *, asked_at: int | None = None
+    ) -> list[Answer | RequestError]:
+        """The answer to each request, or why it has none; all are journaled together, before any is given.
+
+        Raises:
+            StateError, JournalError: as `answer`; none is given then.
+        """
+        drafts: list[_Draft | RequestError] = []
+        for record in records:
+            try:
+                drafts.append(self._draft(record, asked_at))
+            except RequestError as error:
+                drafts.append(error)
+        self._journal.append_many([draft.entry for draft in drafts if isinstance(draft, _Draft)])
+        return [
+            draft if isinstance(draft, RequestError) else draft.refusal or draft.answer for draft in drafts
+        ]
+
+    def _draft(self, record: Any, asked_at: int | None) -> _Draft:
+        """The answer and its entry in the journal, which is not yet written."""
+        started = time.thread_time_ns()
         request, faults = self._parser.parse(record)
         if faults:
             raise RequestError(*faults)
+        at = self._clock() if asked_at is None else asked_at
+        unit = str(request[self._unit])
+        arm, share, version = self._assign(unit)
+        read = self._features.read(request, at)
+        verdicts = self._check(version, request)
+        raw = version.engine.predict_one([read.values[place] for place in version.places])
+        prediction = self._finish(raw, request)
+        answer = Answer(
+            prediction=prediction,
+            prediction_id=new_id(at),
+            version=version.name,
+            arm=arm,
+            interval=version.interval.around(prediction) if version.interval else None,
+            action=self._action(raw),
+            verdict=verdicts[0].kind if verdicts else "pass",
+            codes=[verdict.code for verdict in verdicts],
+            features_age_s=max(0.0, (at - read.state.known_until) / 1e6) if read.state.known_until else None,
+        )
+        refused = self._refuses and bool(verdicts)
+        low, high = answer.interval or (None, None)
+        entry = Predicted(
+            at=at,
+            id=answer.prediction_id,
+            model=self.model.name,
+            version=version.name,
+            arm=arm,
+            share=share,
+            unit=unit,
+            key="\x1f".join([str(request[place]) for place in self._key]),
+            request=dict(zip(self._fields, request, strict=True)),
+            features=dict(zip(self._names, read.values, strict=True)),
+            prediction=raw,
+            answer=answer.prediction,
+            low=low,
+            high=high,
+            action=answer.action or "",
+            verdict="refused" if refused else answer.verdict,
+            reasons=[verdict.reason for verdict in verdicts],
+            position=read.state.serial,
+            degraded=answer.degraded,
+            cpu_us=(time.thread_time_ns() - started) // 1000,
+            served_at=time.time_ns() // 1000,
+            definitions=self._definitions,
+        )
+        return _Draft(answer, entry, _refusal(answer.prediction_id, verdicts) if refused else None)
+
+    def _assign(self, unit: str) -> tuple[str, float, LoadedVersion]:
+        """Arm of a unit, its share of all units, and the version that answers there."""
         routing = self.router.current
         if routing.champion is None:
             hint = f"icekeel train {self.model.name}, then icekeel promote"
             raise StateError(Fault("no_champion", f'no version serves "{self.model.name}"', hint=hint))
-        at = self._clock() if asked_at is None else asked_at
-        unit = str(request[self._unit])
-        arm, share, version = CHAMPION, 1.0, routing.champion
-        if routing.arms is not None and routing.challenger is not None:
-            assigned = routing.arms.assign(unit)
-            arm, share = assigned.arm, assigned.probability
-            version = version if arm == CHAMPION else routing.challenger
-        read = self._features.read(request, at)
-        verdicts = version.guard.check([request[place] for place in self._guarded]) if version.guard else []
-        raw = version.engine.predict_one([read.values[place] for place in version.places])
-        answer = self._answer(raw, request, verdicts, version)
-        identifier = new_id(at)
-        age = None if not read.state.known_until else max(0.0, (at - read.state.known_until) / 1e6)
-        result = Answer(
-            prediction=answer,
-            prediction_id=identifier,
-            version=version.name,
-            arm=arm,
-            interval=version.interval.around(answer) if version.interval else None,
-            action=self._action(raw),
-            verdict=verdicts[0].kind if verdicts else "pass",
-            codes=[verdict.code for verdict in verdicts],
-            features_age_s=age,
-        )
-        self._journal.append(
-            Predicted(
-                at=at,
-                id=identifier,
-                model=self.model.name,
-                version=version.name,
-                arm=arm,
-                share=share,
-                unit=unit,
-                key="\x1f".join(str(request[place]) for place in self._key),
-                request=dict(zip(self._fields, request, strict=True)),
-                features=dict(zip(self._names, read.values, strict=True)),
-                prediction=raw,
-                answer=answer,
-                low=result.interval[0] if result.interval else None,
-                high=result.interval[1] if result.interval else None,
-                action=result.action or "",
-                verdict="refused" if self._refuses and verdicts else result.verdict,
-                reasons=[verdict.reason for verdict in verdicts],
-                position=read.state.serial,
-                degraded=result.degraded,
-                cpu_us=(time.process_time_ns() - started) // 1000,
-                served_at=time.time_ns() // 1000,
-                definitions=self._definitions,
-            )
-        )
-        if self._refuses and verdicts:
-            raise _refusal(identifier, verdicts)
-        return result
+        if routing.arms is None or routing.challenger is None:
+            return CHAMPION, 1.0, routing.champion
+        assigned = routing.arms.assign(unit)
+        version = routing.champion if assigned.arm == CHAMPION else routing.challenger
+        return assigned.arm, assigned.probability, version
 
-    def _answer(
-        self, raw: float, request: Sequence[Value], verdicts: Sequence[Verdict], version: LoadedVersion
-    ) -> float:
-        if not math.isfinite(raw):
-            raise StateError(Fault("not_finite", f"{version.name} gave no finite prediction", got=repr(raw)))
+    def _check(self, version: LoadedVersion, request: Sequence[Value]) -> list[Verdict]:
+        if version.guard is None:
+            return []
+        places = self._guarded.get(version.name)
+        if places is None:  # by name: the request may have other fields than when this version was trained
+            names = [column.name for column in version.guard.columns]
+            missing = [name for name in names if name not in self._fields]
+            if missing:
+                what = f'the guard of {version.name} reads "{missing[0]}", which requests no longer have'
+                raise StateError(Fault("other_request", what, hint="train again, or restore the field"))
+            places = self._guarded[version.name] = [self._fields.index(name) for name in names]
+        return version.guard.check([request[place] for place in places])
+
+    def _finish(self, raw: float, request: Sequence[Value]) -> float:
         answer = raw
         for step in self._after:
             answer = step(answer, request)
+        if not math.isfinite(answer):
+            what = "the model gives no finite answer to these values"
+            raise RequestError(Fault("not_finite", what, got=repr(answer)))
         return answer
 
     def _action(self, probability: float) -> str | None:
         if self.model.action is None:
             return None
         return self.model.action.name if probability > self._threshold else "none"
+
+
+class _Draft(NamedTuple):
+    """An answer before it is given; `refusal` is given in its place where the guard refuses."""
+
+    answer: Answer
+    entry: Predicted
+    refusal: RequestError | None
 
 
 def _refusal(identifier: str, verdicts: Sequence[Verdict]) -> RequestError:
@@ -204,7 +252,12 @@ def _refusal(identifier: str, verdicts: Sequence[Verdict]) -> RequestError:
 def _postprocessor(step: Floor | RoundTo, fields: Sequence[str]) -> Any:
     if isinstance(step, RoundTo):
         size = step.step
-        return lambda answer, request: round(answer / size) * size
+
+        def nearest_multiple(answer: float, request: Sequence[Value]) -> float:
+            steps = answer / size
+            return round(steps) * size if math.isfinite(steps) else answer
+
+        return nearest_multiple
     row = compile_row([step.node], _field_leaf(fields), "r")
 
     def at_least(answer: float, request: Sequence[Value]) -> float:

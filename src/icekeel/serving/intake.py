@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from icekeel.core.errors import Fault, RequestError, nearest, shorten
 from icekeel.core.time import Clock
 from icekeel.data import AVAILABLE, EventContract
 from icekeel.define import EventTable
-from icekeel.journal import Pushed, Quarantined, QuarantinedRow, Writer
+from icekeel.journal import Pushed, Quarantined, QuarantinedRow, Record, Writer
 
 LARGEST_PUSH = 10_000
 
@@ -65,6 +68,18 @@ class Intake:
                 Fault("too_many_rows", "too many rows", "rows", str(len(rows)), f"{LARGEST_PUSH:,}")
             )
         now = self._clock()
+        good, faults = self._sort(contract, rows, now)
+        records: list[Record] = [Pushed(at=now, table=table, rows=good)] if good else []
+        if faults:
+            bad = [_set_aside(rows[at], found) for at, found in faults.items()]
+            records.append(Quarantined(at=now, table=table, rows=bad))
+        self._journal.append_many(records)
+        return Accepted(len(good), faults)
+
+    def _sort(
+        self, contract: EventContract, rows: Sequence[Any], now: int
+    ) -> tuple[list[dict[str, Any]], dict[int, list[Fault]]]:
+        """The good rows as they are stored, and the faults of the others by their place."""
         names = [field.name for field in contract.fields]
         available = contract.table.available
         good: list[dict[str, Any]] = []
@@ -80,16 +95,13 @@ class Intake:
             elif available != contract.table.time:
                 stored[available] = now
             good.append(stored)
-        if good:
-            self._journal.append(Pushed(at=now, table=table, rows=good))
-        if faults:
-            kept = [
-                QuarantinedRow(_as_object(rows[at]), [str(fault) for fault in found])
-                for at, found in faults.items()
-            ]
-            self._journal.append(Quarantined(at=now, table=table, rows=kept))
-        return Accepted(len(good), faults)
+        return good, faults
 
 
-def _as_object(row: Any) -> dict[str, Any]:
-    return row if isinstance(row, dict) else {"value": row}
+def _set_aside(row: Any, faults: Sequence[Fault]) -> QuarantinedRow:
+    """A bad row as it came; as JSON text where the journal has no such value, as a whole number beyond 64 bits."""
+    try:
+        msgspec.msgpack.encode(row)
+    except (OverflowError, ValueError, RecursionError):
+        row = {"json": json.dumps(row)}
+    return QuarantinedRow(row if isinstance(row, dict) else {"value": row}, [str(fault) for fault in faults])

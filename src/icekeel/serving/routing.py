@@ -37,7 +37,7 @@ class Routing:
 
 
 class Router:
-    """Keeps the routing of one model up to date with the registry.
+    """Keeps the routing of one model up to date with the registry; `current` is replaced as a whole.
 
     Args:
         model: Its name.
@@ -54,10 +54,16 @@ class Router:
         self._loaded: dict[str, LoadedVersion] = {}
         self.current = Routing(-1, None)
 
-    def refresh(self) -> bool:
-        """Follow the registry; gives whether anything changed. A version that cannot be loaded is not served."""
+    def refresh(self, *, again: bool = False) -> bool:
+        """Follow the registry; gives whether anything changed.
+
+        A version that cannot be loaded is not served: the champion before it goes on, an experiment stops.
+
+        Args:
+            again: Try once more what could not be loaded, although the registry says nothing new.
+        """
         revision = self._registry.changed()
-        if revision == self.current.revision:
+        if revision == self.current.revision and not (again and self.current.problems):
             return False
         aliases = self._registry.aliases(self.model)
         problems: dict[str, str] = {}
@@ -68,6 +74,7 @@ class Router:
             alias = aliases[CHALLENGER]
             arms = Arms(alias.salt, (Arm(CHAMPION, 1 - alias.share), Arm(CHALLENGER, alias.share)))
         before = self.current
+        self._loaded = {version.name: version for version in (champion, challenger) if version is not None}
         self.current = Routing(revision, champion, challenger if arms else None, arms, problems or None)
         return (before.champion, before.challenger, before.arms) != (champion, challenger, arms)
 
@@ -78,11 +85,9 @@ class Router:
             try:
                 version = self._registry.version(alias.version)
                 self._loaded[alias.version] = load_version(version, self._bundles, self._definitions)
-            except (BundleError, RegistryError) as error:
-                problems[name] = str(error)
-                log.error(
-                    "version_refused",
-                    extra={"model": self.model, "version": alias.version, "why": str(error)},
-                )
+            except (BundleError, RegistryError, OSError) as error:
+                problems[name] = f"{alias.version}: {error}"
+                if (self.current.problems or {}).get(name) != problems[name]:
+                    log.error("version_refused", extra={"model": self.model, "why": problems[name]})
                 return None
         return self._loaded[alias.version]

@@ -1,0 +1,160 @@
+"""What comes in: whether it may, and the JSON it carries. Everything here costs a few microseconds a request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from icekeel.core.errors import Fault, RequestError, shorten
+
+Headers = Mapping[bytes, bytes]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
+SLOWEST_BODY_S = 10.0
+_REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
+_decode = msgspec.json.Decoder().decode
+
+
+class Visitors:
+    """Refuses callers who reach this server by another name, and browsers sent here by another site.
+
+    A page of another site cannot send JSON here: its `Origin` is not ours. Nor can it point a name of its own
+    at this machine (DNS rebinding): its `Host` is neither a loopback name nor the configured one.
+
+    Args:
+        host: The configured address. One that means every address allows any name, since callers then know
+            the machine by names that it cannot know itself; tokens protect it.
+    """
+
+    def __init__(self, host: str) -> None:
+        self.local = host in LOOPBACK or host == "::1"
+        names = {*LOOPBACK, host.lower(), f"[{host.lower()}]"}
+        self._names = None if host in EVERYWHERE else frozenset(name.encode() for name in names)
+
+    def check(self, headers: Headers, *, changes: bool) -> None:
+        """Let a request pass.
+
+        Args:
+            headers: Of the request, names in lower case.
+            changes: Whether it may change something.
+
+        Raises:
+            RequestError: `wrong_host` (421), `wrong_origin` (403).
+        """
+        host = headers.get(b"host", b"")
+        if self._names is not None and _name_of(host) not in self._names:
+            allowed = ", ".join(sorted(name.decode() for name in self._names))
+            raise RequestError(
+                Fault("wrong_host", "this server has another name", "Host", shorten(_text(host)), allowed)
+            )
+        origin = headers.get(b"origin")
+        if changes and origin is not None and urlsplit(origin).netloc != host:
+            what = "a page of another site may not change anything here"
+            raise RequestError(Fault("wrong_origin", what, "Origin", shorten(_text(origin)), _text(host)))
+
+
+def _name_of(host: bytes) -> bytes:
+    name, colon, port = host.rpartition(b":")
+    return (name if colon and port.isdigit() else host).lower()
+
+
+def _text(header: bytes) -> str:
+    return header.decode("latin-1")
+
+
+def request_id(headers: Headers) -> bytes | None:
+    """The caller's `X-Request-Id`, if it is one that may be repeated."""
+    given = headers.get(b"x-request-id")
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else None
+
+
+async def read_json(headers: Headers, receive: Receive, *, largest: int, slowest_s: float) -> Any:
+    """The decoded body of a request.
+
+    Args:
+        headers: Of the request, names in lower case.
+        receive: Of ASGI.
+        largest: Most bytes that are read.
+        slowest_s: Most seconds until the whole body is there.
+
+    Raises:
+        RequestError: `wrong_content` (415), `too_large` (413), `too_slow` (408), `not_json` (400: malformed, not
+            UTF-8, nested too deep, a number that JSON or a double does not have), `duplicate_key` (400).
+    """
+    kind = headers.get(b"content-type", b"application/json")
+    if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
+        raise RequestError(
+            Fault("wrong_content", "expected JSON", "Content-Type", shorten(_text(kind)), "application/json")
+        )
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise RequestError(Fault("wrong_content", "encoded bodies are not read", "Content-Encoding"))
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > largest:
+        raise _too_large(largest)
+    try:
+        async with asyncio.timeout(slowest_s):
+            body = await _read(receive, largest)
+    except TimeoutError as error:
+        raise RequestError(
+            Fault("too_slow", "the body did not arrive in time", allowed=f"{slowest_s:g} s")
+        ) from error
+    return parse_json(body)
+
+
+async def _read(receive: Receive, largest: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RequestError(Fault("disconnected", "the caller went away"))
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > largest:
+            raise _too_large(largest)
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(largest: int) -> RequestError:
+    return RequestError(Fault("too_large", "the body is too large", allowed=f"{largest:,} bytes"))
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON text, where no object names a member twice.
+
+    Raises:
+        RequestError: `not_json`, `duplicate_key`.
+    """
+    try:
+        value = _decode(body)
+        # A member has a colon of its own. Where there are more colons they are in texts, in deeper objects or in
+        # members that came twice, and only a slower parser tells.
+        if body.count(b":") != _members(value):
+            json.loads(body, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(Fault("not_json", f"the body is no JSON: {error}")) from error
+    return value
+
+
+def _members(value: Any) -> int:
+    """Members of an object, with those of the rows in it where it is a batch."""
+    if not isinstance(value, dict):
+        return 0
+    rows = value.get("rows")
+    inner = sum(len(row) for row in rows if isinstance(row, dict)) if isinstance(rows, list) else 0
+    return len(value) + inner
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise RequestError(*(Fault("duplicate_key", "named twice", shorten(name)) for name in twice))

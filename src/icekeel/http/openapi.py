@@ -1,0 +1,166 @@
+"""The OpenAPI document, made of the project's definitions: what may be sent, within which limits, by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from icekeel.core.kinds import Kind
+from icekeel.data.contracts import LONGEST_TEXT
+from icekeel.define import EventTable, Model, Project
+from icekeel.define.fields import Field
+from icekeel.serving import SCOPES, Answer
+from icekeel.serving.intake import LARGEST_PUSH
+
+LARGEST_BATCH = 1_000
+Json = dict[str, Any]
+_SCHEMAS: Mapping[Kind, Json] = {
+    Kind.NUM: {"type": "number"},
+    Kind.FLAG: {"type": "boolean"},
+    Kind.TIME: {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer"}]},
+    Kind.ID: {"type": "string", "maxLength": LONGEST_TEXT},
+    Kind.CAT: {"type": "string", "maxLength": LONGEST_TEXT},
+    Kind.TEXT: {"type": "string", "maxLength": LONGEST_TEXT},
+}
+_EXAMPLES: Mapping[Kind, Any] = {Kind.FLAG: True, Kind.TIME: "2025-03-01T12:00:00Z"}
+
+
+def openapi(project: Project, *, auth: bool) -> Json:
+    """The document, of OpenAPI 3.1.
+
+    Args:
+        project: Whose models and tables are served.
+        auth: Whether requests need a token.
+    """
+    paths: Json = {}
+    for model in project.models.values():
+        paths[f"/v1/predict/{model.name}"] = {"post": _predict(model, auth)}
+    for table in project.tables.values():
+        paths[f"/v1/events/{table.name}"] = {"post": _push(table, auth)}
+    clock = _object({"now": _SCHEMAS[Kind.TIME]}, ["now"])
+    paths["/v1/clock"] = {
+        "post": _operation("Move the clock; in a rehearsal only.", "admin" if auth else "", clock, {})
+    }
+    for path, (summary, kind) in _PAGES.items():
+        paths[path] = {
+            "get": _operation(summary, "read" if auth and path == "/v1/status" else "", None, {}, kind)
+        }
+    _, components = msgspec.json.schema_components([Answer], ref_template="#/components/schemas/{name}")
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": f"Icekeel: {project.folder.name}", "version": "1"},
+        "paths": paths,
+        "components": {
+            "schemas": {**components, "Problem": _PROBLEM},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": ", ".join(SCOPES)}
+            },
+        },
+    }
+
+
+_PAGES = {
+    "/v1/status": ("What serves, how far the keeper is, what is wrong.", "application/json"),
+    "/v1/openapi.json": ("This document.", "application/json"),
+    "/metrics": ("Counters in Prometheus' text format.", "text/plain"),
+    "/": ("The status page.", "text/html"),
+    "/healthz": ("Whether the process answers.", "application/json"),
+    "/readyz": ("Whether every model can be answered for.", "application/json"),
+}
+_TEXTS = {name: {"type": "string"} for name in ("code", "what", "where", "got", "allowed", "hint")}
+_FAULTS = {"type": "array", "items": {"type": "object", "properties": _TEXTS, "required": ["code", "what"]}}
+_PROBLEM = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "faults": _FAULTS,
+    },
+}
+
+
+def _predict(model: Model, auth: bool) -> Json:
+    one = _record(model.request.icekeel_fields.values())
+    batch = _object(
+        {"rows": {"type": "array", "items": one, "minItems": 1, "maxItems": LARGEST_BATCH}}, ["rows"]
+    )
+    answer = {"$ref": "#/components/schemas/Answer"}
+    failed = _object({"faults": _FAULTS}, ["faults"])
+    answers = _object({"answers": {"type": "array", "items": {"oneOf": [answer, failed]}}}, ["answers"])
+    return _operation(
+        f"An answer of {model.name}, or one for each row.",
+        "predict" if auth else "",
+        {"oneOf": [one, batch], "examples": one["examples"]},
+        {"oneOf": [answer, answers]},
+    )
+
+
+def _push(table: EventTable, auth: bool) -> Json:
+    # Where rows are pushed, their availability is the moment they are: it is stamped, not sent.
+    stamped = table.available if table.available != table.time else ""
+    row = _record(field for field in table.fields.values() if field.name != stamped)
+    rows = _object(
+        {"rows": {"type": "array", "items": row, "minItems": 1, "maxItems": LARGEST_PUSH}}, ["rows"]
+    )
+    bad = _object({"row": {"type": "integer"}, "faults": _FAULTS}, ["row", "faults"])
+    kept = _object({"kept": {"type": "integer"}, "quarantined": {"type": "array", "items": bad}}, ["kept"])
+    summary = f"Take rows of {table.name}; those that break their contract are set aside."
+    return _operation(summary, "ingest" if auth else "", rows, kept)
+
+
+def _operation(
+    summary: str, scope: str, body: Json | None, answer: Json, kind: str = "application/json"
+) -> Json:
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    operation: Json = {
+        "summary": summary,
+        "responses": {
+            "200": {"description": "Done.", "content": {kind: {"schema": answer}}},
+            "default": {"description": "Every fault that was found.", "content": problem},
+        },
+    }
+    if body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    if scope:
+        operation["security"] = [{"token": [scope]}]
+    return operation
+
+
+def _object(properties: Json, required: list[str]) -> Json:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _record(fields: Iterable[Field]) -> Json:
+    """Declared fields as a closed object with one example."""
+    listed = list(fields)
+    required = [field.name for field in listed if not field.limits.optional]
+    schema = _object({field.name: _field(field) for field in listed}, required)
+    return {**schema, "examples": [{field.name: _example(field) for field in listed}]}
+
+
+def _field(field: Field) -> Json:
+    schema, limits = dict(_SCHEMAS[field.kind]), field.limits
+    for name, limit in (("minimum", limits.low), ("maximum", limits.high)):
+        if limit is not None:
+            schema[name] = limit
+    if limits.allowed is not None:
+        schema["enum"] = list(limits.allowed)
+    return {"oneOf": [schema, {"type": "null"}]} if limits.optional else schema
+
+
+def _example(field: Field) -> Any:
+    limits = field.limits
+    if limits.allowed:
+        return limits.allowed[0]
+    if field.kind is Kind.NUM:
+        return next((limit for limit in (limits.low, limits.high) if limit is not None), 1.0)
+    return _EXAMPLES.get(field.kind, "a")

@@ -1,0 +1,203 @@
+"""All that one serving process holds open, and what it says of itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import lmdb
+
+from icekeel.app import App
+from icekeel.core.errors import Fault, IcekeelError, StateError
+from icekeel.core.time import SECOND
+from icekeel.features.live import State
+from icekeel.serving import Answerer
+
+from .counters import Counters
+
+AGAIN = 25
+"""A version that could not be loaded is tried again at every so many refreshes."""
+BEHIND_US = 60 * SECOND
+"""A keeper that has committed nothing for so long is behind."""
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """The rooms behind one server, opened; what is missing is tried again, what worked before goes on.
+
+    Args:
+        app: The project.
+
+    Raises:
+        IcekeelError: the registry, the journal or the tokens cannot be opened.
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.counters = Counters()
+        self._closing = ExitStack()
+        self.registry = app.registry()
+        self._closing.callback(self.registry.close)
+        self.journal = app.journal("serve")
+        self._closing.callback(self.journal.close)
+        self.intake = app.intake(self.journal)
+        self.access = app.access()
+        self._answerers: dict[str, Answerer] = {}
+        self._online: lmdb.Environment | None = None
+        self._stamp = 0
+        self._lock = threading.Lock()
+        self._refreshes = 0
+        self._troubles: dict[str, str] = {}
+        self.refresh()
+
+    def close(self) -> None:
+        """Sync the journal and close everything."""
+        with self._lock:
+            self._answerers = {}
+            if self._online is not None:
+                self._online.close()
+            self._closing.close()
+
+    def answerer(self, name: str) -> Answerer:
+        """What answers for a model of the project.
+
+        Raises:
+            StateError: the keeper has not yet made the online state.
+        """
+        answerer = self._answerers.get(name)
+        if answerer is None:
+            why = self._troubles.get("online", "it is being opened")
+            hint = "is the keeper running? icekeel up starts it"
+            raise StateError(Fault("no_online_state", f"there is no online state yet: {why}", hint=hint))
+        return answerer
+
+    def refresh(self) -> None:
+        """Take over what the registry, the token file and the keeper say now."""
+        self.follow_files()
+        self.follow_registry()
+
+    def follow_files(self) -> None:
+        """The online state and the tokens; only in the thread that answers."""
+        self._try("online", self._follow_online)
+        self._try("tokens", self.access.refresh)
+
+    def follow_registry(self) -> None:
+        """The versions that serve; in any thread, since loading one takes longer than an answer may."""
+        with self._lock:
+            self._refreshes += 1
+            self._try("registry", self._follow_registry)
+
+    def _try(self, part: str, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # a process boundary: what serves goes on serving
+            if self._troubles.get(part) != str(error):
+                log.error("refresh_failed", extra={"part": part, "why": str(error)})
+            self._troubles[part] = str(error)
+        else:
+            self._troubles.pop(part, None)
+
+    def _follow_online(self) -> None:
+        """Open the online state once it is there, and again once it was made anew."""
+        path = self.app.places.online / "data.mdb"
+        stamp = path.stat().st_ino if path.exists() else 0
+        if stamp == self._stamp and self._online is not None:
+            return
+        before, self._online, self._answerers = self._online, None, {}
+        if before is not None:
+            before.close()
+        online = self.app.online(readonly=True)
+        try:
+            self._answerers = self.app.answerers(self.registry, self.journal, online)
+        except BaseException:
+            online.close()
+            raise
+        self._online, self._stamp = online, stamp
+
+    def _follow_registry(self) -> None:
+        for name, answerer in list(self._answerers.items()):
+            if answerer.router.refresh(again=self._refreshes % AGAIN == 0):
+                self.counters.swapped(name)
+
+    def state(self) -> State:
+        """How far the keeper is; a fresh state where there is none."""
+        for answerer in self._answerers.values():
+            return answerer.state()
+        return State()
+
+    def status(self) -> dict[str, Any]:
+        """What serves, how far the keeper is, what is wrong."""
+        state = self.state()
+        return {
+            "now": self.app.clock(),
+            "models": {name: _serving(answerer) for name, answerer in self._answerers.items()},
+            "keeper": {
+                "now": state.now,
+                "known_until": state.known_until,
+                "pushed": state.pushed,
+                "serial": state.serial,
+            },
+            "problems": self._degraded(state),
+        }
+
+    def _degraded(self, state: State) -> list[str]:
+        """What does not work as it should although answers are given."""
+        found = [f"{part}: {why}" for part, why in self._troubles.items()]
+        for name, answerer in self._answerers.items():
+            problems = answerer.router.current.problems or {}
+            found += [f"{name}, {alias}: {why}" for alias, why in problems.items()]
+        behind = self.app.clock() - state.now
+        if not self.app.settings.rehearsal and behind > BEHIND_US:
+            found.append(
+                f"keeper: behind by {behind // SECOND:,} s, features are as old as that"
+                if state.now
+                else "keeper: it has not run yet"
+            )
+        return found
+
+    def ready(self) -> list[str]:
+        """What is degraded, while every model can be answered for.
+
+        Raises:
+            StateError: a model has no champion, or there is no online state.
+            JournalError: nothing can be journaled, so nothing is answered.
+        """
+        self.journal.check()
+        faults = []
+        for name in self.app.project.models:
+            if self.answerer(name).router.current.champion is None:
+                faults.append(Fault("not_ready", f"no version serves {name}", hint=f"icekeel train {name}"))
+        if faults:
+            raise StateError(*faults)
+        return self._degraded(self.state())
+
+    def gauges(self) -> Mapping[str, tuple[str, float]]:
+        """What is measured when somebody looks."""
+        state = self.state()
+        try:
+            self.ready()
+            ready = 1.0
+        except IcekeelError:
+            ready = 0.0
+        return {
+            "ready": ("Whether every model can be answered for.", ready),
+            "problems": ("Things that do not work as they should.", len(self._degraded(state))),
+            "known_until_seconds": (
+                "Availability of the newest event the features can see, Unix time.",
+                state.known_until / 1e6,
+            ),
+            "keeper_now_seconds": ("The keeper's clock at its last commit, Unix time.", state.now / 1e6),
+            "keeper_rows": ("Pushed rows in the online state.", state.pushed),
+        }
+
+
+def _serving(answerer: Answerer) -> dict[str, Any]:
+    routing = answerer.router.current
+    return {
+        "champion": routing.champion.name if routing.champion else None,
+        "challenger": routing.challenger.name if routing.challenger else None,
+        "problems": dict(routing.problems or {}),
+    }
