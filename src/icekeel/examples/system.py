@@ -45,6 +45,8 @@ class System:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
     def alive(self) -> None:
         """Raises `StateError` if one of the processes has ended."""

@@ -1,0 +1,179 @@
+"""The founding case on a print shop whose true prices are known: features, guard and postprocessors at work."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+import numpy as np
+
+from icekeel.app import App
+from icekeel.core.ids import digest
+from icekeel.core.time import DAY, parse_time
+from icekeel.examples.system import System
+from icekeel.journal import Predicted, scan
+from icekeel.operations.replay import Step
+from icekeel.operations.workshop import Order, admit
+from icekeel.registry import CHAMPION, Registry, Version
+from icekeel.settings import Settings
+
+from .cases import MODEL, Desk
+from .measure import Run, measure
+from .report import summary, write_report
+from .simulate import Truth, simulate
+
+SEED = 7
+LIVE = parse_time("2024-11-01")
+END = parse_time("2025-01-01")
+AVAILABLE = {
+    "quotes": "sent_at",
+    "results": "decided_at",
+    "orders": "booked_at",
+    "capacity": "measured_at",
+}
+"""For each file, the column that says when a row became available (a quote: when it is asked for)."""
+TABLES = {"results": "Results", "orders": "Orders", "capacity": "Capacity"}
+Say = Callable[[str], None]
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """The truth of an earlier run, and digest of what it was made from."""
+
+    key: str
+    rows: dict[str, int]
+    noise_error: float
+    expected: list[float]
+
+
+def run(folder: Path, *, fresh: bool, say: Say, n: int = 40_000) -> Path:
+    """Simulate, train with raw and with engineered features, serve two months, and write the report; gives its path.
+
+    A second run reuses the simulation, what was ingested, trained and answered where nothing has changed.
+
+    Args:
+        fresh: Forget an earlier run.
+        n: Number of simulated quotes, over two years.
+    """
+    began = time.monotonic()
+    project = folder / "project"
+    truth, key = _simulated(folder / "data", n, say, fresh=fresh)
+    _lay_out(project, folder / "data", key, fresh=fresh)
+    app = App(project, Settings(rehearsal=True, port=0), clock=lambda: LIVE)
+    for one in app.ingest([]):
+        became = (
+            "unchanged, reused"
+            if one.skipped
+            else f"{one.kept:,} rows kept, {one.quarantined:,} in quarantine"
+        )
+        say(f"ingest: {one.table}: {became}")
+    registry = app.registry()
+    raw, engineered = (_trained(app, registry, say, baseline=baseline) for baseline in (True, False))
+    token = app.access().create("demo", ("admin",))
+    with System(project) as system:
+        desk = Desk(system, token, truth, app.places.journal)
+        desk.play(_traffic(app, folder / "data", say))
+        cases, twice = desk.ask_cases(at=END + DAY // 2), desk.ask_twice(at=END + DAY // 2)
+    later = measure(app, truth, folder / "data" / "results.parquet", raw, until=END)
+    done = Run(truth, raw, engineered, later, cases, twice, time.monotonic() - began)
+    report = folder / "report.html"
+    write_report(done, registry, report)
+    registry.close()
+    for line in summary(done):
+        say(line)
+    say(f"report: {report}")
+    return report
+
+
+def _simulated(data: Path, n: int, say: Say, *, fresh: bool) -> tuple[Truth, str]:
+    """The truth, and the digest of all that the demo's data are made from."""
+    code = b"".join(Path(__file__).with_name(name).read_bytes() for name in ("simulate.py", "customers.py"))
+    key = digest(code + f"{n}/{SEED}".encode())
+    kept = data / "truth.json"
+    if kept.exists() and not fresh:
+        found = msgspec.json.decode(kept.read_bytes(), type=_Kept)
+        if found.key == key:
+            say(f"simulation: unchanged, {found.rows['quotes']:,} quotes reused")
+            return Truth(found.rows, np.array(found.expected), found.noise_error), key
+    kept.unlink(missing_ok=True)
+    truth = simulate(data, n=n, seed=SEED)
+    kept.write_bytes(msgspec.json.encode(_Kept(key, truth.rows, truth.noise_error, truth.expected.tolist())))
+    say(f"simulation: {', '.join(f'{rows:,} {name}' for name, rows in truth.rows.items())}")
+    return truth, key
+
+
+def _lay_out(project: Path, data: Path, key: str, *, fresh: bool) -> None:
+    """The project folder: its file, and as sources what was known on the day the system goes live.
+
+    A folder made from other data or by other code is made anew.
+    """
+    package = Path(__file__).parents[2]
+    made_from = digest(key.encode() + b"".join(path.read_bytes() for path in sorted(package.rglob("*.py"))))
+    marker = project / "made_from"
+    if marker.exists() and marker.read_text() == made_from and not fresh:
+        return
+    shutil.rmtree(project, ignore_errors=True)
+    project.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("project.py"), project)
+    with duckdb.connect() as connection:
+        for name, available in AVAILABLE.items():
+            known = connection.from_parquet(str(data / f"{name}.parquet")).filter(f"{available} <= {LIVE}")
+            known.write_parquet(str(project / f"{name}.parquet"))
+    marker.write_text(made_from)
+
+
+def _trained(app: App, registry: Registry, say: Say, *, baseline: bool) -> Version:
+    """The version on these features, trained if it is not there yet, and admitted."""
+    model = app.model(MODEL)
+    features = (model.baseline if baseline else model.features).__name__
+    version = next((one for one in registry.versions(MODEL) if one.features == features), None)
+    if version is not None:
+        say(f"training: {version.name} on {features} features unchanged, reused")
+    else:
+        say(f"training: {features} features")
+        order = Order(MODEL, LIVE, baseline=baseline, reason=f"{features} features")
+        version, _ = app.workshop(registry).train(order, say)
+    champion = registry.aliases(MODEL).get(CHAMPION)
+    if champion is None or registry.version(champion.version).number < version.number:
+        with app.journal("train") as journal:
+            decision = admit(registry, journal, model, version, at=LIVE, by="demo")
+        say(f"{decision.kind}: {decision.reason}")
+    return version
+
+
+def _traffic(app: App, data: Path, say: Say) -> list[Step]:
+    """The days from going live to the end; without what was answered before, nothing but the end."""
+    asked = _rows(data / "quotes.parquet", AVAILABLE["quotes"])
+    known = {record.key for record in scan(app.places.journal, kinds=Predicted)}
+    if known.issuperset(row["quote_id"] for row in asked):
+        say(f"serving: {len(asked):,} later quotes were answered before, reused from the journal")
+        return [Step(END, END, {}, [])]
+    say(f"serving: {len(asked):,} later quotes over HTTP, with what became known day by day")
+    days = [
+        Step(start, start + DAY, {table: [] for table in TABLES.values()}, [])
+        for start in range(LIVE, END, DAY)
+    ]
+    questions: list[list[tuple[int, dict[str, Any]]]] = [[] for _ in days]
+    for row in asked:
+        at = int(row.pop("sent_at"))
+        questions[(at - LIVE - 1) // DAY].append((at, row))
+    for name, table in TABLES.items():
+        for row in _rows(data / f"{name}.parquet", AVAILABLE[name]):
+            events: Any = days[(row[AVAILABLE[name]] - LIVE - 1) // DAY].events
+            events[table].append(row)
+    return [Step(day.start, day.end, day.events, asked) for day, asked in zip(days, questions, strict=True)]
+
+
+def _rows(path: Path, available: str) -> list[dict[str, Any]]:
+    """What became available in `LIVE < t <= END`, in that order."""
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            f"FROM read_parquet($path) WHERE {available} > $live AND {available} <= $end ORDER BY {available}",
+            {"path": str(path), "live": LIVE, "end": END},
+        )
+        names = [column[0] for column in found.description or []]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
