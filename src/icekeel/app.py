@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import lmdb
 
-from icekeel.core.errors import Fault, ProjectError, StateError, nearest
+from icekeel.core.errors import Fault, ProjectError, nearest
 from icekeel.core.ids import digest
 from icekeel.core.time import Clock, format_time, wall_clock
 from icekeel.data import History, Ingested, find_sources, ingest
@@ -35,14 +32,18 @@ from icekeel.serving import Access, Answerer, Intake, Router
 
 from .settings import Settings, load_settings
 
-WAITING_S = 0.05
-
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a project keeps what."""
+    """Where a project keeps what.
+
+    Attributes:
+        state: Folder of everything.
+        views: Digest of the windows that are kept online.
+    """
 
     state: Path
+    views: str = ""
 
     @property
     def journal(self) -> Path:
@@ -56,8 +57,8 @@ class Places:
 
     @property
     def online(self) -> Path:
-        """The LMDB environment of all projections."""
-        return self.state / "online"
+        """The LMDB environment of all projections; other windows find none here and have it made."""
+        return self.state / "online" / self.views
 
     @property
     def bundles(self) -> Path:
@@ -89,8 +90,10 @@ class App:
         self.settings = settings or load_settings(folder)
         self.project: Project = load_project(folder)
         self.clock = clock
-        self.places = Places((folder / self.settings.state).resolve())
         self.plans: Mapping[str, Plan] = {name: _plan(model) for name, model in self.project.models.items()}
+        views = [lookup.view for lookup in self.lookups]
+        made_for = digest(repr((FORMAT, views)).encode())[:16]
+        self.places = Places((folder / self.settings.state).resolve(), made_for)
 
     def model(self, name: str) -> Model:
         """A model by name.
@@ -163,22 +166,13 @@ class App:
         """The tokens."""
         return Access(self.places.tokens)
 
-    def online(self, *, readonly: bool = True, wait_s: float = 60.0) -> lmdb.Environment:
-        """The environment of the projections; a reader waits for the keeper to make it.
+    def online(self, *, readonly: bool) -> lmdb.Environment:
+        """The environment of the projections.
 
         Raises:
-            StateError: the keeper has not made it in time.
+            StateError: the keeper has not made it.
         """
-        deadline = time.monotonic() + wait_s
-        while readonly and not self._views_folder.exists() and time.monotonic() < deadline:
-            time.sleep(WAITING_S)
-        return open_environment(self._views_folder, readonly=readonly)
-
-    @property
-    def _views_folder(self) -> Path:
-        """Named by the views, so that another version of the project file finds none and has it made."""
-        views = [lookup.view for lookup in self.lookups]
-        return self.places.online / digest(repr((FORMAT, views)).encode())[:16]
+        return open_environment(self.places.online, readonly=readonly)
 
     def answerers(self, registry: Registry, journal: Writer, online: lmdb.Environment) -> dict[str, Answerer]:
         """What answers requests, by model."""
@@ -219,39 +213,29 @@ class App:
         )
 
     def keeper(self, registry: Registry, journal: Writer) -> Keeper:
-        """What makes every projection; from the journal and history where there are none for these definitions.
+        """What makes every projection, from the journal and history where there are none for these definitions.
 
-        Raises:
-            StateError: another keeper is at work.
+        At most one may run.
         """
-        self.places.state.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            lock = stack.enter_context((self.places.state / "keeper.lock").open("a"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                where = str(self.places.state)
-                raise StateError(Fault("keeper_runs", "another keeper is at work", where)) from error
-            if not self._views_folder.exists():
-                self._rebuild(self._views_folder, registry, journal)
-            online = stack.enter_context(self.online(readonly=False))
-            return self._keeper(online, registry, journal, stack.pop_all())
+        if not (self.places.online / "data.mdb").exists():
+            self._rebuild(registry, journal)
+        return self._keeper(self.online(readonly=False), registry, journal)
 
-    def _rebuild(self, folder: Path, registry: Registry, journal: Writer) -> None:
+    def _rebuild(self, registry: Registry, journal: Writer) -> None:
         """Make the projections beside their place, and put them there when they are whole."""
+        folder = self.places.online
         draft = folder.with_suffix(".draft")
         shutil.rmtree(draft, ignore_errors=True)
         with open_environment(draft) as online:
-            self._keeper(online, registry, journal, ExitStack()).rebuild()
+            self._keeper(online, registry, journal).rebuild()
             online.sync(True)
+        shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
-        for other in self.places.online.iterdir():
+        for other in folder.parent.iterdir():
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
 
-    def _keeper(
-        self, online: lmdb.Environment, registry: Registry, journal: Writer, held: ExitStack
-    ) -> Keeper:
+    def _keeper(self, online: lmdb.Environment, registry: Registry, journal: Writer) -> Keeper:
         environment = {f"ICEKEEL_{name.upper()}": str(value) for name, value in asdict(self.settings).items()}
         retraining = Retraining(
             registry,
@@ -275,7 +259,6 @@ class App:
             journal=self.places.journal,
             history=self.history(),
             online=online,
-            held=held,
             registry=registry,
             bundles=self.places.bundles,
             loop=loop,

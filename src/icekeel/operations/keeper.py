@@ -6,7 +6,6 @@ import logging
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ SETTLING = 5 * SECOND
 REHEARSED_DAYS = 7
 KNOWN_COMMITS = 2_000_000
 """Commits of which it is remembered how far they reached: a day of 20 a second."""
-_NUMBER = struct.Struct(">Q")
+_NUMBER, _SPAN = struct.Struct(">Q"), struct.Struct(">QQ")
 log = logging.getLogger(__name__)
 
 
@@ -52,8 +51,7 @@ class Keeper:
         project, plans, lookups: The definitions.
         journal: Folder of the segments.
         history: Where bulk-ingested files lie.
-        online: The environment of all projections.
-        held: Closed with the keeper: the environment, and what makes sure that no other keeper runs.
+        online: The environment of all projections; closed with the keeper.
         registry, bundles: For versions in shadow.
         loop: What is due at the end of each day.
         auditor: Recomputes a sample of each day's answers.
@@ -70,7 +68,6 @@ class Keeper:
         journal: Path,
         history: History,
         online: lmdb.Environment,
-        held: ExitStack,
         registry: Registry,
         bundles: Path,
         loop: Loop,
@@ -79,7 +76,6 @@ class Keeper:
         rehearsal: bool,
     ) -> None:
         self._online = online
-        self._held = held
         self._windows = LmdbWindows(online, [lookup.view for lookup in lookups])
         self._feed = EventFeed(project.tables, lookups, TextCodes(online))
         self._events = EventProjection(self._feed, self._windows)
@@ -100,10 +96,12 @@ class Keeper:
         self._rehearsal = rehearsal
         self._shadows: dict[str, tuple[str, Shadow]] = {}
         self._reconciled = False
-        self._ticked = 0
         self._done = loop.done()
+        self._ticks = online.open_db(b"ticks")
         with online.begin() as txn:
             self.state = self._cell.read(txn)
+            stored = txn.get(b"rehearsed", db=self._ticks)
+        self._first_tick, self._ticked = _SPAN.unpack(stored) if stored else (0, 0)
         positions = Positions.decode(self.state.positions) if self.state.positions else Positions({})
         self._tail = Tail(journal, positions)
 
@@ -117,9 +115,9 @@ class Keeper:
             self.close()
 
     def close(self) -> None:
-        """End a training under way, and let go of what is held."""
+        """End a training under way, and close the environment."""
         self._loop.retraining.stop()
-        self._held.close()
+        self._online.close()
 
     def rebuild(self) -> None:
         """Make all projections of the journal as it is, into an empty environment, and do nothing that is due."""
@@ -162,7 +160,9 @@ class Keeper:
                 if isinstance(record, Decided | Alerted):
                     txn.put(record.id.encode(), b"1", db=self._told)
                 elif isinstance(record, Ticked):
+                    self._first_tick = self._first_tick or record.at
                     self._ticked = max(self._ticked, record.at)
+                    txn.put(b"rehearsed", _SPAN.pack(self._first_tick, self._ticked), db=self._ticks)
             serial = max([self.state.serial, *(record.position for record in predicted)]) + 1
             known_until = max(self.state.known_until, newest)
             if not rebuilding:  # what answers of the past had been read at is not known any more
@@ -191,7 +191,8 @@ class Keeper:
             return 0
         newest = 0
         file = self._history.folder / record.table / record.file
-        for rows in stored_rows(file, table, since=record.at - max(reaches)):
+        now = min(record.at, self.state.now) if self._rehearsal and self.state.now else record.at
+        for rows in stored_rows(file, table, since=now - max(reaches)):
             pushed = [Pushed(at=record.at, table=record.table, rows=rows)]
             newest = max(newest, self._events.apply(txn, pushed))
             for answers in readers:
@@ -231,7 +232,7 @@ class Keeper:
 
     def _do_due(self, now: int) -> None:
         """Do each duty whose time has come, in order, then move the clock."""
-        for duty in self._loop.due(max(self.state.now, self._done), now):
+        for duty in self._loop.due(max(self.state.now, self._done) or self._first_tick, now):
             self._do(duty)
         with self._online.begin(write=True) as txn:
             self._commit(txn, serial=self.state.serial + 1, now=now)

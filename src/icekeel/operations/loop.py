@@ -125,8 +125,8 @@ class Loop:
         if not versions or duty.at - versions[-1].at < DAY:
             return
         known = {decision.version for decision in self._registry.decisions(model.name)}
-        in_use = {alias.version for alias in self._registry.aliases(model.name).values()}
-        if versions[-1].name not in known | in_use:
+        used = {change.version for change in self._registry.history(model.name)}
+        if versions[-1].name not in known | used:
             admit(self._registry, self._journal, model, versions[-1], at=duty.at, by="loop")
 
     # Judging

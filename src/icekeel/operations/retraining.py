@@ -60,7 +60,7 @@ class Retraining:
         self._environment = {**os.environ, **(environment or {})}
         self._wait = wait
         self._child: subprocess.Popen[bytes] | None = None
-        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (as long as this object)
+        self._output: IO[bytes] | None = None
         self._run = ""
         self._orphaned = True
         self.poll()
@@ -93,8 +93,7 @@ class Retraining:
         if held is None:
             return False
         self._run = self._registry.start_run(KIND, details=asdict(job), at=job.at)
-        self._output.seek(0)
-        self._output.truncate()
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the child has ended)
         with held:
             self._child = subprocess.Popen(
                 self._command(job),
@@ -127,7 +126,7 @@ class Retraining:
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
-        self._child = None
+        self._words()
         self._registry.finish_run(self._run, "interrupted")
 
     def _note_orphans(self) -> None:
@@ -140,14 +139,21 @@ class Retraining:
 
     def _finish(self, child: subprocess.Popen[bytes], at: int | None) -> None:
         status = "failed" if child.returncode else "done"
-        self._child = None
-        self._output.seek(0)
-        words = self._output.read().decode(errors="replace").strip()[-_MOST_WORDS:]
+        words = self._words()
         details = next(run.details for run in self._registry.runs(KIND) if run.id == self._run)
         self._registry.finish_run(self._run, status, details={**details, "output": words}, at=at)
         log.log(
             logging.ERROR if status == "failed" else logging.INFO, f"training_{status}", extra=dict(details)
         )
+
+    def _words(self) -> str:
+        """The last words of the child that has ended."""
+        self._child = None
+        if self._output is None:
+            return ""
+        with self._output as output:
+            output.seek(0)
+            return output.read().decode(errors="replace").strip()[-_MOST_WORDS:]
 
     def _take_lock(self) -> IO[str] | None:
         self._lock.parent.mkdir(parents=True, exist_ok=True)

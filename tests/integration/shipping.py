@@ -1,0 +1,131 @@
+"""The small project at work inside one process: pushes, questions, days that end, and what can be compared."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import numpy as np
+
+from icekeel.app import App
+from icekeel.core.time import DAY, wall_clock
+from icekeel.journal import Ticked, Writer
+from icekeel.operations.keeper import Keeper
+from icekeel.settings import Settings
+from icekeel.testing.small import (
+    TRAINED_DAYS,
+    TRAINED_TO,
+    World,
+    small_world,
+    train_small,
+    write_small_project,
+)
+
+SETTINGS = Settings(rehearsal=True, auth=False)
+WORLD = small_world(TRAINED_DAYS + 30)
+TIMES = {"Scans": "booked_at", "Deliveries": "delivered_at"}
+
+
+def open_app(folder: Path) -> App:
+    return App(folder, SETTINGS, clock=wall_clock)
+
+
+def rows_between(world: World, table: str, start: int, end: int) -> list[dict[str, Any]]:
+    rows = world.scans if table == "Scans" else world.deliveries
+    return [dict(row) for row in rows if start < row[TIMES[table]] <= end]
+
+
+class Office:
+    """Serves and pushes, through its own writer."""
+
+    def __init__(self, app: App, online: lmdb.Environment, name: str = "serve") -> None:
+        self.app = app
+        self.journal: Writer = app.journal(name)
+        self.registry = app.registry()
+        self.answerers = app.answerers(self.registry, self.journal, online)
+        self.intake = app.intake(self.journal)
+
+    def push(self, start: int, end: int) -> int:
+        kept = 0
+        for table in TIMES:
+            if rows := rows_between(WORLD, table, start, end):
+                kept += self.intake.push(table, rows).kept
+        return kept
+
+    def ask(self, start: int, end: int, every: int = 1) -> int:
+        asked = [row for row in WORLD.questions if start < row["asked_at"] <= end][::every]
+        answerer = self.answerers["late"]
+        answerer.router.refresh()
+        for row in asked:
+            request = {name: value for name, value in row.items() if name != "asked_at"}
+            answerer.answer(request, asked_at=row["asked_at"])
+        return len(asked)
+
+    def tick(self, now: int) -> None:
+        self.journal.append(Ticked(at=now))
+
+    def close(self) -> None:
+        self.journal.close()
+        self.registry.close()
+
+
+@contextmanager
+def kept(app: App) -> Iterator[Keeper]:
+    with app.journal("keep") as journal:
+        registry = app.registry()
+        keeper = app.keeper(registry, journal)
+        try:
+            yield keeper
+        finally:
+            keeper.close()
+            registry.close()
+
+
+def drain(keeper: Keeper) -> None:
+    while keeper.step():
+        pass
+
+
+def run_day(keeper: Keeper, office: Office, day: int, *, every: int = 1) -> None:
+    """One day from `TRAINED_TO` on: events a moment before the questions that see them, then midnight."""
+    start = TRAINED_TO + day * DAY
+    office.push(start, start + DAY)
+    drain(keeper)
+    office.ask(start, start + DAY, every)
+    drain(keeper)
+    office.tick(start + DAY)
+    drain(keeper)
+
+
+def windows(app: App, online: lmdb.Environment, keys: int = 40) -> list[list[float | str | None]]:
+    """What would be served now for a sample of questions at several times."""
+    registry = app.registry()
+    rng = np.random.default_rng(3)
+    found = []
+    with app.journal("look") as journal:
+        features = app.answerers(registry, journal, online)["late"]._features
+        for row in [WORLD.questions[at] for at in rng.integers(0, len(WORLD.questions), keys)]:
+            request = [row["parcel_id"], row["depot"], row["service"], row["weight"]]
+            for at in (TRAINED_TO + DAY // 2, TRAINED_TO + 3 * DAY, TRAINED_TO + 3 * DAY + 7 * 3_600_000_000):
+                found.append(list(features.read(request, at).values))
+    registry.close()
+    return found
+
+
+def settled(keeper: Keeper) -> list[Any]:
+    return list(keeper._settled(keeper._answers["late"], 0, TRAINED_TO + 400 * DAY))
+
+
+@contextmanager
+def temporary_project() -> Iterator[Path]:
+    """A folder with the small project, its first version champion and its second challenger."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder) / "small"
+        write_small_project(project)
+        train_small(project, settings=SETTINGS, baseline=True)
+        train_small(project, settings=SETTINGS)
+        yield project

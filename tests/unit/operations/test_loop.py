@@ -1,0 +1,345 @@
+"""The duties of a day, on fabricated answers: what is decided, once, and what is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from icekeel.app import App
+from icekeel.core.time import DAY, HOUR, parse_time
+from icekeel.journal import Alerted, Decided, Writer, scan
+from icekeel.operations import watch as watching
+from icekeel.operations.loop import Loop
+from icekeel.operations.projections import Settled
+from icekeel.operations.retraining import Job
+from icekeel.operations.watch import Duty
+from icekeel.operations.workshop import SHADOW, admit
+from icekeel.registry import CHAMPION, Registry, Version
+from icekeel.serving.routing import CHALLENGER
+from icekeel.testing.small import write_small_project
+
+T0 = parse_time("2024-03-01")
+
+
+class Trainer:
+    """Stands in for training in a child process: notes what it was told to do."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def last(self, model: str, now: int) -> int:
+        return max((job.at for job in self.jobs), default=0)
+
+    def begin(self, job: Job) -> bool:
+        self.jobs.append(job)
+        return True
+
+
+class World:
+    """A loop over a registry and answers made up."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_small_project(folder)
+        self.app = App(folder, clock=lambda: T0)
+        self.registry: Registry = self.app.registry()
+        self.journal: Writer = self.app.journal("test")
+        self.trainer = Trainer()
+        self.model = self.app.model("late")
+        self.rows: list[Settled] = []
+        monkeypatch.setattr(watching.Watch, "_reference", lambda watch, model: None)
+        self.loop = self.fresh_loop()
+
+    def fresh_loop(self) -> Loop:
+        app, trainer = self.app, self.trainer
+        return Loop(
+            app.project, app.plans, registry=self.registry, bundles=app.places.bundles, journal=self.journal,
+            retraining=trainer,  # type: ignore[arg-type]  # the two methods that the loop calls
+        )  # fmt: skip
+
+    def version(
+        self, number: int, *, at: int = T0, quiet: Sequence[float] = (), passed: bool = True
+    ) -> Version:
+        days = [[T0 // DAY - len(quiet) + at_, loss] for at_, loss in enumerate(quiet)]
+        return self.registry.register(
+            "late", f"d{number}", snapshot="s", code="c", features=f"F{number}", metrics={"daily_loss": days},
+            gates=[{"name": "parity", "passed": passed}], ladder={"winner": "linear"}, trained_from=0, trained_to=1,
+            reason="r", at=at,
+        )  # fmt: skip
+
+    def alias(self, alias: str, number: int, *, share: float = 1.0, at: int = T0) -> None:
+        self.registry.set_alias("late", alias, f"late-{number}", share=share, reason="r", by="t", at=at)
+
+    def between(self, since: int, until: int) -> Iterable[Settled]:
+        return [row for row in self.rows if since <= row.settled_at < until]
+
+    def day(self, day: int, *, times: int = 1) -> None:
+        duty = Duty(T0 // DAY + day, T0 + (day + 1) * DAY)
+        for _ in range(times):
+            self.loop.do(duty, "late", self.between, None)
+
+    def decisions(self) -> list[tuple[str, str]]:
+        return [(one.kind, one.version) for one in self.registry.decisions("late")]
+
+    def told(self, kind: type[Any]) -> list[str]:
+        return [record.id for record in scan(self.app.places.journal, kinds=kind)]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    made = World(tmp_path / "small", monkeypatch)
+    yield made
+    made.journal.close()
+    made.registry.close()
+
+
+def answers(
+    days: range,
+    *,
+    arms: Sequence[str] = (CHAMPION,),
+    wrong: Sequence[float] = (0.1,),
+    per_day: int = 40,
+    seed: int = 1,
+) -> Iterator[Settled]:
+    """Answers of arm `i` (version late-<i+1>), wrong with the probability `wrong[i]`."""
+    rng = np.random.default_rng(seed)
+    for day in days:
+        for number in range(per_day):
+            arm = number % len(arms)
+            target = float(rng.random() < 0.3)
+            mistaken = rng.random() < wrong[arm]
+            prediction = 0.95 if (target > 0.5) != mistaken else 0.05
+            asked = T0 + day * DAY + number * 60_000_000
+            yield Settled(
+                asked + HOUR, asked, f"{day}-{number}", f"u{day}-{number}", f"late-{arm + 1}", arms[arm],
+                1 / len(arms), prediction, prediction, {}, target,
+            )  # fmt: skip
+
+
+BOTH = (CHAMPION, CHALLENGER)
+
+
+def experiment(world: World, wrong: tuple[float, float], days: int, **kind: Any) -> None:
+    world.version(1)
+    world.version(2)
+    world.alias(CHAMPION, 1)
+    world.alias(CHALLENGER, 2, share=0.5)
+    world.rows = list(answers(range(days), arms=BOTH, wrong=wrong, **kind))
+    for day in range(days):
+        if CHALLENGER in world.registry.aliases("late"):
+            world.day(day, times=2)
+
+
+def test_a_better_challenger_is_promoted_once(world: World) -> None:
+    experiment(world, (0.5, 0.02), 20)
+    assert world.decisions() == [("promote", "late-2")]
+    assert {name: alias.version for name, alias in world.registry.aliases("late").items()} == {
+        CHAMPION: "late-2"
+    }
+    assert world.told(Decided) == [one.id for one in world.registry.decisions()]
+
+
+def test_a_worse_challenger_is_stopped(world: World) -> None:
+    experiment(world, (0.02, 0.5), 20)
+    assert world.decisions() == [("stop", "late-2")]
+    assert world.registry.aliases("late")[CHAMPION].version == "late-1"
+
+
+def test_no_difference_goes_on(world: World) -> None:
+    experiment(world, (0.1, 0.1), 8)
+    assert world.decisions() == []
+
+
+def test_an_experiment_without_answers_ends_at_the_longest_time(world: World) -> None:
+    experiment(world, (0.1, 0.1), 0)
+    for day in (1, 30, 60):
+        world.day(day)
+    assert world.decisions() == [("stop", "late-2")]
+
+
+def test_answers_from_before_the_server_knew_of_the_experiment_do_not_count(world: World) -> None:
+    experiment(world, (0.5, 0.02), 0)
+    rows = list(answers(range(8), arms=BOTH, wrong=(0.5, 0.02)))
+    world.rows = [replace_share(row, 1.0) for row in rows]
+    for day in range(8):
+        world.day(day)
+    assert world.decisions() == []
+
+
+def replace_share(row: Settled, share: float) -> Settled:
+    return msgspec.structs.replace(row, share=share)
+
+
+def shadowed(world: World, champion: float, shadow: float, days: int) -> None:
+    world.version(1)
+    world.version(2)
+    world.alias(CHAMPION, 1)
+    world.alias(SHADOW, 2, share=0.0)
+    pairs = zip(
+        answers(range(days), wrong=(champion,), seed=2),
+        answers(range(days), wrong=(shadow,), seed=2),
+        strict=True,
+    )
+    world.rows = [
+        msgspec.structs.replace(a, shadows={"late-2": b.prediction}) for a, b in pairs if a.target == b.target
+    ]
+    for day in range(days):
+        if SHADOW in world.registry.aliases("late"):
+            world.day(day, times=2)
+
+
+def test_a_shadow_that_is_no_worse_is_promoted_after_a_week(world: World) -> None:
+    shadowed(world, 0.4, 0.05, 30)
+    assert world.decisions() == [("promote", "late-2")]
+    assert world.registry.decisions()[0].at >= T0 + 7 * DAY
+
+
+def test_a_shadow_that_is_worse_is_dropped(world: World) -> None:
+    shadowed(world, 0.02, 0.4, 30)
+    assert world.decisions() == [("stop", "late-2")]
+
+
+def quiet(level: float = 0.24, spread: float = 0.12) -> list[float]:
+    """A past of a month: the mean loss of days on which 40 answers are wrong as often as `level` says."""
+    return [float(loss) for loss in np.random.default_rng(4).normal(level, spread, 30)]
+
+
+def test_an_error_that_leaves_its_past_raises_one_alert_that_closes_after_three_quiet_days(
+    world: World,
+) -> None:
+    world.version(1, quiet=quiet())
+    world.alias(CHAMPION, 1)
+    world.rows = list(answers(range(6), wrong=(0.8,))) + list(answers(range(6, 40), wrong=(0.064,)))
+    for day in range(6):
+        world.day(day, times=2)
+    (alert,) = world.registry.alerts("late")
+    assert (alert.cause, alert.resolved_at) == ("outcome", None)
+    assert 1 < alert.evidence["times"] <= 6
+    assert alert.evidence["last_seen"] > alert.at
+    assert "late-1" in alert.evidence["sentences"][0]
+    assert world.told(Alerted) == [alert.id]
+    for day in range(6, 12):
+        world.day(day, times=2)
+    (closed,) = world.registry.alerts("late")
+    assert closed.resolved_at == closed.evidence["last_seen"] + 3 * DAY
+
+
+def test_a_keeper_that_was_started_again_sees_the_same_alarm(world: World) -> None:
+    world.version(1, quiet=quiet())
+    world.alias(CHAMPION, 1)
+    world.rows = list(answers(range(4), wrong=(0.8,)))
+    for day in range(3):
+        world.day(day)
+    before = world.registry.alerts("late")
+    world.loop = world.fresh_loop()
+    world.day(2)
+    assert world.registry.alerts("late") == before != []
+
+
+def test_a_new_champion_is_watched_against_its_own_past(world: World) -> None:
+    world.version(1, quiet=quiet())
+    world.version(2, quiet=quiet(2.05, 0.22))
+    world.alias(CHAMPION, 2)
+    bad = [msgspec.structs.replace(row, version="late-2") for row in answers(range(6), wrong=(0.68,))]
+    world.rows = bad  # as bad as the second version always was
+    for day in range(6):
+        world.day(day)
+    assert world.registry.alerts("late") == []
+    world.alias(CHAMPION, 1, at=T0 + 6 * DAY)
+    world.rows = bad + list(answers(range(6, 10), wrong=(0.68,)))
+    for day in range(6, 10):
+        world.day(day)
+    assert [alert.cause for alert in world.registry.alerts("late")] == ["outcome"]
+
+
+def test_a_version_without_a_past_learns_it_in_service(world: World) -> None:
+    world.version(1)
+    world.alias(CHAMPION, 1)
+    world.rows = list(answers(range(25), wrong=(0.1,))) + list(answers(range(25, 32), wrong=(0.9,)))
+    for day in range(25):
+        world.day(day)
+    assert world.registry.alerts("late") == []
+    for day in range(25, 32):
+        world.day(day)
+    assert [alert.cause for alert in world.registry.alerts("late")] == ["outcome"]
+
+
+def test_a_version_that_failed_a_gate_is_blocked(world: World) -> None:
+    version = world.version(1, passed=False)
+    admit(world.registry, world.journal, world.model, version, at=T0, by="t")
+    assert world.decisions() == [("block", "late-1")]
+    assert world.registry.aliases("late") == {}
+
+
+def test_a_version_left_unadmitted_by_a_crash_is_admitted_a_day_later(world: World) -> None:
+    world.version(1)
+    world.alias(CHAMPION, 1)
+    world.version(2, at=T0 + DAY)
+    world.day(0)
+    assert world.decisions() == []
+    world.day(1, times=2)
+    assert world.decisions() == [("start_experiment", "late-2")]
+
+
+def test_nothing_happens_without_a_champion_or_answers(world: World) -> None:
+    world.day(0)
+    world.version(1)
+    world.alias(CHAMPION, 1)
+    world.day(0)
+    assert (world.decisions(), world.registry.alerts(), world.trainer.jobs) == ([], [], [])
+
+
+def test_targets_that_are_all_the_same_are_no_trouble(world: World) -> None:
+    experiment(world, (0.1, 0.1), 0)
+    rows = answers(range(8), arms=BOTH, wrong=(0.0, 0.0))
+    world.rows = [msgspec.structs.replace(row, target=0.0, prediction=0.05) for row in rows]
+    for day in range(8):
+        world.day(day)
+    assert world.decisions() == []
+
+
+def test_one_retrain_a_month_with_the_rung_of_the_champion(world: World) -> None:
+    world.version(1)
+    world.alias(CHAMPION, 1)
+    for day in range(62):
+        world.day(day, times=2)
+    assert [(job.at, job.rung) for job in world.trainer.jobs] == [
+        (parse_time("2024-04-01"), "linear"),
+        (parse_time("2024-05-01"), "linear"),
+    ]
+
+
+def test_a_retrain_that_an_experiment_put_off_is_made_up_for(world: World) -> None:
+    world.version(1)
+    world.version(2)
+    world.alias(CHAMPION, 1)
+    world.alias(CHALLENGER, 2, share=0.5)
+    for day in range(28, 34):
+        world.day(day)
+    assert world.trainer.jobs == []
+    world.registry.drop_alias("late", CHALLENGER, reason="r", by="t", at=T0 + 34 * DAY)
+    world.day(34)
+    world.day(35)
+    assert [job.at for job in world.trainer.jobs] == [T0 + 35 * DAY]
+
+
+def test_an_alarm_retrains_at_most_once_a_week(world: World) -> None:
+    world.version(1, quiet=quiet())
+    world.alias(CHAMPION, 1)
+    world.rows = list(answers(range(20), wrong=(0.8,)))
+    for day in range(20):
+        world.day(day)
+    gaps = np.diff([T0, *(job.at for job in world.trainer.jobs)])
+    assert len(gaps) == 2
+    assert min(gaps) >= 7 * DAY
+    assert {job.reason for job in world.trainer.jobs} == {"the error of the answers raised an alarm"}
+
+
+def test_after_a_pause_each_day_is_looked_at_and_at_most_a_month(world: World) -> None:
+    assert [duty.at for duty in world.loop.due(T0 + HOUR, T0 + 2 * DAY)] == [T0 + DAY, T0 + 2 * DAY]
+    assert world.loop.due(0, T0) == []
+    assert len(world.loop.due(T0, T0 + 400 * DAY)) == 31
