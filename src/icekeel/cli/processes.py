@@ -189,7 +189,7 @@ def _announce(address: str, keeper: Child, server: Child, *, as_json: bool) -> N
 
 def _explain(address: str, folder: Path, model: Model, *, auth: bool) -> None:
     """The next commands, ready to be copied."""
-    header = ' -H "Authorization: Bearer $TOKEN"' if auth else ""
+    header = ' -H "Content-Type: application/json"' + (' -H "Authorization: Bearer $TOKEN"' if auth else "")
     here = "" if folder == Path(".") else f" --project {folder}"
     if auth:
         print(f"TOKEN=...  # from icekeel init; icekeel token NAME --scope admin{here} makes another")

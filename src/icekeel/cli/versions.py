@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from icekeel.core.errors import BundleError
 from icekeel.core.time import SECOND, format_time, parse_time
 
 from .options import HERE, AsJson, ProjectFolder, Reason, open_app
@@ -15,7 +16,7 @@ from .output import print_json, print_rows, say
 
 if TYPE_CHECKING:
     from icekeel.app import App
-    from icekeel.registry import Registry
+    from icekeel.registry import Registry, Version
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL")]
 OneModel = Annotated[str | None, typer.Argument(metavar="MODEL", help="One model; all by default.")]
@@ -31,11 +32,11 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a model, put it through its gates, register it and decide what becomes of it."""
+    from icekeel.operations.workshop import Order, admit
+
     app = open_app(project)
     definition = app.model(model)
     at = parse_time(now) if now else app.clock()
-    from icekeel.operations.workshop import Order, admit
-
     with _registry(app) as registry, app.journal("train") as journal:
         version, trained = app.workshop(registry).train(Order(model, at, baseline, rung, reason), say)
         decision = admit(registry, journal, definition, version, at=at, by="train")
@@ -70,7 +71,7 @@ def models(model: OneModel = None, project: ProjectFolder = HERE, as_json: AsJso
                     "version": version.name,
                     "serves_as": [name for name, alias in aliases if alias.version == version.name],
                     "features": version.features,
-                    "rung": version.ladder.get("winner"),
+                    "rung": _rung(app, version),
                     "registered_at": _shown(version.at),
                     "failed_gates": version.failed,
                 }
@@ -86,10 +87,10 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Make a version champion by hand."""
+    from icekeel.operations.workshop import decide
+
     app = open_app(project)
     with _registry(app) as registry, app.journal("promote") as journal:
-        from icekeel.operations.workshop import decide
-
         at, model = app.clock(), registry.version(version).model
 
         def change() -> None:
@@ -104,10 +105,10 @@ def rollback(
     model: ModelName, reason: Reason, project: ProjectFolder = HERE, as_json: AsJson = False
 ) -> None:
     """Go back to the champion before this one."""
+    from icekeel.operations.workshop import decide
+
     app = open_app(project)
     with _registry(app, model) as registry, app.journal("rollback") as journal:
-        from icekeel.operations.workshop import decide
-
         at = app.clock()
         version = registry.rollback(model, reason=reason, by="hand", at=at).name
         decide(registry, journal, model, "rollback", version, reason=f"by hand: {reason}", at=at)
@@ -164,6 +165,16 @@ def _registry(app: App, model: str | None = None) -> Iterator[Registry]:
         yield registry
     finally:
         registry.close()
+
+
+def _rung(app: App, version: Version) -> str | None:
+    """What was fitted, which may be another than the ladder's winner; None where the bundle is damaged."""
+    from icekeel.registry import read
+
+    try:
+        return str(read(app.places.bundles, version.digest).meta["rung"])
+    except BundleError:
+        return None
 
 
 def _shown(at: int) -> str:

@@ -104,7 +104,7 @@ def test_versions_decisions_and_alerts_are_lists_with_stable_keys(shop: Path, ca
         "version": "minutes-1",
         "serves_as": ["champion"],
         "features": "Features",
-        "rung": version["rung"],
+        "rung": "linear",
         "registered_at": "2025-03-05T15:00:00Z",
         "failed_gates": [],
     }
