@@ -61,7 +61,7 @@ def told(folder: Path) -> Counter[str]:
 PLACES = {
     "before the alias": (Registry, "set_alias"),
     "between promoting and dropping": (Registry, "drop_alias"),
-    "before the journal is told": (loops.Loop, "_retrain"),
+    "before the retraining": (loops.Loop, "_retrain"),
     "before the day is done": (loops.Loop, "finish"),
 }
 
