@@ -95,8 +95,10 @@ def _shift(folder: Path, now: str, *, follow: bool) -> int:
         return 0
     from icekeel.features.live import StateCell
 
-    with open_app(folder).online(readonly=True) as online, online.begin() as txn:
-        state = StateCell(online).read(txn)
+    with open_app(folder).online(readonly=True) as online:
+        cell = StateCell(online)
+        with online.begin() as txn:
+            state = cell.read(txn)
     end = max(state.now, state.known_until)
     return end - wall_clock() if end else 0
 
