@@ -19,7 +19,7 @@ from icekeel.core.time import DAY
 
 _json = msgspec.json.Encoder().encode
 LARGEST_PUSH = 2_000
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 STALE_S = 2.0
 """A connection that rested longer is opened anew: the server may have closed it."""
 
