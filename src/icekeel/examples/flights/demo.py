@@ -60,7 +60,8 @@ def run(folder: Path, *, fresh: bool, say: Say, end: int = END) -> Path:
         shutil.rmtree(project / ".icekeel")
     with _timed(seconds, "project"):
         lay_out(project, prepared)
-    app = App(project, Settings(rehearsal=True, port=0))
+    # Ingestion happens on the day the model goes live: the online windows reach back from there.
+    app = App(project, Settings(rehearsal=True, port=0), clock=lambda: START)
     with _timed(seconds, "ingest"):
         say("ingesting what was known on 1 March 2013")
         ingested = app.ingest([])
