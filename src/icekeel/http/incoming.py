@@ -139,6 +139,8 @@ def parse_json(body: bytes) -> Any:
         # members that came twice, and only a slower parser tells.
         if body.count(b":") != _members(value):
             json.loads(body, object_pairs_hook=_unique)
+    except RequestError:  # which is a ValueError as well
+        raise
     except (ValueError, RecursionError) as error:
         raise RequestError(Fault("not_json", f"the body is no JSON: {error}")) from error
     return value

@@ -27,12 +27,13 @@ _SCHEMAS: Mapping[Kind, Json] = {
 _EXAMPLES: Mapping[Kind, Any] = {Kind.FLAG: True, Kind.TIME: "2025-03-01T12:00:00Z"}
 
 
-def openapi(project: Project, *, auth: bool) -> Json:
+def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
     """The document, of OpenAPI 3.1.
 
     Args:
         project: Whose models and tables are served.
         auth: Whether requests need a token.
+        local: Whether pages are open to all, since only this machine can ask.
     """
     paths: Json = {}
     for model in project.models.values():
@@ -44,9 +45,9 @@ def openapi(project: Project, *, auth: bool) -> Json:
         "post": _operation("Move the clock; in a rehearsal only.", "admin" if auth else "", clock, {})
     }
     for path, (summary, kind) in _PAGES.items():
-        paths[path] = {
-            "get": _operation(summary, "read" if auth and path == "/v1/status" else "", None, {}, kind)
-        }
+        closed = path == "/v1/status" or not (local or path in ("/healthz", "/readyz"))
+        scope = "read" if auth and closed else ""
+        paths[path] = {"get": _operation(summary, scope, None, {}, kind)}
     _, components = msgspec.json.schema_components([Answer], ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",

@@ -254,7 +254,8 @@ class Server:
         return Reply(200, _encode(self.service.status()))
 
     def _openapi(self, _: Any) -> Reply:
-        return Reply(200, _encode(openapi(self.service.app.project, auth=self._settings.auth)))
+        project, auth = self.service.app.project, self._settings.auth
+        return Reply(200, _encode(openapi(project, auth=auth, local=self._visitors.local)))
 
     def _metrics(self, _: Any) -> Reply:
         return Reply(200, self.service.counters.text(self.service.gauges()), (), CONTENT_TYPE)

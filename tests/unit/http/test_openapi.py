@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+
+from icekeel.http.openapi import openapi
+from icekeel.testing.small import TRAINED_TO
+
+from .conftest import Client
+
+
+@pytest.fixture
+def document(client: Client) -> dict[str, Any]:
+    got: dict[str, Any] = client.call("GET", "/v1/openapi.json").json
+    return got
+
+
+def test_every_route_is_in_it_with_its_method_and_scope(client: Client, document: dict[str, Any]) -> None:
+    assert document["paths"].keys() == client.server.routes.keys()
+    for path, route in client.server.routes.items():
+        assert list(document["paths"][path]) == [route.method.lower()]
+        operation = document["paths"][path][route.method.lower()]
+        assert operation.get("security") == ([{"token": [route.scope]}] if route.scope else None), path
+
+
+def test_its_examples_are_accepted(client: Client, document: dict[str, Any]) -> None:
+    body = document["paths"]["/v1/predict/late"]["post"]["requestBody"]["content"]["application/json"][
+        "schema"
+    ]
+    for example in body["examples"]:
+        assert client.predict(example).status == 200
+    rows = document["paths"]["/v1/events/Scans"]["post"]["requestBody"]["content"]["application/json"][
+        "schema"
+    ]
+    (row,) = rows["properties"]["rows"]["items"]["examples"]
+    assert "booked_at" not in row
+    pushed = client.call("POST", "/v1/events/Scans", {"rows": [row | {"scanned_at": TRAINED_TO}]})
+    assert pushed.json["kept"] == 1
+
+
+def test_limits_are_in_it(document: dict[str, Any]) -> None:
+    body = document["paths"]["/v1/predict/late"]["post"]["requestBody"]["content"]["application/json"][
+        "schema"
+    ]
+    one = body["oneOf"][0]
+    assert one["required"] == ["parcel_id", "depot", "service"]
+    assert one["additionalProperties"] is False
+    assert one["properties"]["service"]["enum"] == ["express", "standard"]
+    weight, null = one["properties"]["weight"]["oneOf"]
+    assert (weight["minimum"], weight["maximum"], null) == (0, 50, {"type": "null"})
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', msgspec.json.encode(document).decode()))
+    assert named == document["components"]["schemas"].keys() == {"Answer", "Problem"}
+
+
+def test_a_server_of_all_addresses_asks_for_a_token_to_look(client: Client) -> None:
+    document = openapi(client.server.service.app.project, auth=True, local=False)
+    assert document["paths"]["/metrics"]["get"]["security"] == [{"token": ["read"]}]
+    assert "security" not in document["paths"]["/healthz"]["get"]

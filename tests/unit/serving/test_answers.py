@@ -1,0 +1,126 @@
+"""The policies of an answer, on a trained project whose definition is varied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icekeel.app import App
+from icekeel.core.errors import JournalError, RequestError, StateError
+from icekeel.core.time import HOUR
+from icekeel.journal import Predicted, Writer, scan
+from icekeel.serving import Answerer
+from icekeel.testing.small import PROJECT, REQUEST, TRAINED_TO, train_small, write_small_project
+
+STRANGE = {**REQUEST, "depot": "moon"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("answers")
+    write_small_project(folder)
+    train_small(folder)
+    app = App(folder, clock=lambda: TRAINED_TO)
+    registry = app.registry()
+    with app.journal("keep") as journal:
+        keeper = app.keeper(registry, journal)
+        keeper.step()
+        keeper.close()
+    registry.close()
+    return folder
+
+
+Open = Callable[..., tuple[Answerer, Writer]]
+
+
+@pytest.fixture
+def open_answerer(trained: Path) -> Iterator[Open]:
+    closing: list[Any] = []
+
+    def make(project: str = PROJECT) -> tuple[Answerer, Writer]:
+        (trained / "project.py").write_text(project)
+        app = App(trained, clock=lambda: TRAINED_TO)
+        registry, journal, online = app.registry(), app.journal("test"), app.online(readonly=True)
+        closing.extend((journal, online, registry))
+        return app.answerers(registry, journal, online)["late"], journal
+
+    yield make
+    for one in closing:
+        one.close()
+
+
+def journaled(folder: Path, identifier: str) -> Predicted:
+    return next(
+        e for e in scan(folder / ".icekeel" / "journal") if isinstance(e, Predicted) and e.id == identifier
+    )
+
+
+def test_the_windows_are_those_of_the_time_asked(open_answerer: Open, trained: Path) -> None:
+    answerer, _ = open_answerer()
+    now = journaled(trained, answerer.answer(dict(REQUEST)).prediction_id)
+    later = journaled(trained, answerer.answer(dict(REQUEST), asked_at=TRAINED_TO + 60 * HOUR).prediction_id)
+    assert (now.at, later.at) == (TRAINED_TO, TRAINED_TO + 60 * HOUR)
+    assert now.features["delivered_1d"] and later.features["delivered_1d"] == 0
+    assert later.features["backlog"] is None
+    assert now.prediction != later.prediction
+
+
+def test_a_strange_request_is_marked_with_codes_for_the_caller_and_reasons_for_us(
+    open_answerer: Open, trained: Path
+) -> None:
+    answerer, _ = open_answerer()
+    answer = answerer.answer(STRANGE)
+    entry = journaled(trained, answer.prediction_id)
+    assert answer.verdict == entry.verdict == "unseen_value"
+    assert answer.codes and len(entry.reasons) == len(answer.codes)
+
+
+def test_where_the_project_says_so_it_is_refused_and_journaled(open_answerer: Open, trained: Path) -> None:
+    answerer, _ = open_answerer(PROJECT.replace("budget=0.02", "budget=0.02, otherwise=ik.refuse()"))
+    with pytest.raises(RequestError) as caught:
+        answerer.answer(STRANGE)
+    fault = caught.value.faults[0]
+    assert (fault.code, fault.where) == ("refused", "depot")
+    entry = journaled(trained, fault.hint.removeprefix("prediction_id "))
+    assert (entry.verdict, entry.version) == ("refused", "late-1")
+    first, second = answerer.answer_many([STRANGE, dict(REQUEST)])
+    assert isinstance(first, RequestError) and not isinstance(second, RequestError)
+    assert journaled(trained, second.prediction_id).verdict == "pass"
+
+
+def test_postprocessors_work_in_order(open_answerer: Open, trained: Path) -> None:
+    after = "after=[ik.floor(Parcel.weight), ik.round_to(5)],\n    action="
+    answerer, _ = open_answerer(PROJECT.replace("action=", after))
+    answer = answerer.answer({**REQUEST, "weight": 13})
+    assert answer.prediction == 15.0
+    entry = journaled(trained, answer.prediction_id)
+    assert entry.answer == 15.0 and 0 < entry.prediction < 1
+    light = answerer.answer({**REQUEST, "weight": None})
+    assert light.prediction == 0.0
+
+
+def test_no_batch_is_answered_that_is_not_journaled(open_answerer: Open) -> None:
+    answerer, journal = open_answerer()
+    journal.close()
+    with pytest.raises(JournalError):
+        answerer.answer_many([dict(REQUEST), {}])
+
+
+def test_a_feature_defined_otherwise_is_not_served(open_answerer: Open) -> None:
+    answerer, _ = open_answerer(
+        PROJECT.replace('arrived.last("1d").count()', 'arrived.last("1d").count() + 1')
+    )
+    assert answerer.router.current.champion is None
+    assert "delivered_1d" in str(answerer.router.current.problems)
+    with pytest.raises(StateError) as caught:
+        answerer.answer(dict(REQUEST))
+    assert caught.value.code == "no_champion"
+
+
+def test_a_field_that_the_guard_lost_is_told(open_answerer: Open) -> None:
+    extra = "weight: ik.Num = ik.between(0, 50, optional=True)\n    fragile: ik.Flag = ik.optional()"
+    kept, _ = open_answerer(PROJECT.replace("weight: ik.Num = ik.between(0, 50, optional=True)", extra))
+    assert kept.answer({**REQUEST, "fragile": True}).verdict == "pass"
