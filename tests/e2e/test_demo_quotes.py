@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from icekeel.app import App
 from icekeel.core.time import DAY
 from icekeel.examples.quotes.cases import MODEL
 from icekeel.examples.quotes.demo import END, LIVE, run
 from icekeel.journal import Predicted, scan
 from icekeel.registry import CHAMPION, Registry
+from icekeel.settings import Settings
 
 N = 4_000
 
@@ -66,6 +68,13 @@ def test_pushed_orders_change_the_next_answer(demo: tuple[Path, list[str]]) -> N
     assert before.features["customer_value"] == 0
     assert after.features["customer_value"] == pytest.approx(40_000 * 1.35)
     assert after.answer < before.answer
+
+
+def test_every_served_feature_equals_the_one_recomputed(demo: tuple[Path, list[str]]) -> None:
+    audit = App(demo[0] / "project", Settings(rehearsal=True)).audit(MODEL, limit=1_000)
+    assert audit.rows > 300
+    assert audit.skipped == 0
+    assert audit.differences == ()
 
 
 def test_the_report_stands_alone_and_says_what_its_figures_are(demo: tuple[Path, list[str]]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from icekeel.app import App
 from icekeel.core.ids import digest
-from icekeel.core.time import DAY, parse_time
+from icekeel.core.time import DAY, HOUR, parse_time
 from icekeel.examples.system import System
 from icekeel.journal import Predicted, scan
 from icekeel.operations.replay import Step
@@ -30,6 +30,8 @@ from .simulate import Truth, simulate
 SEED = 7
 LIVE = parse_time("2024-11-01")
 END = parse_time("2025-01-01")
+STEP = 6 * HOUR
+"""Events are pushed up to two steps ahead of the questions; the online windows allow for a day."""
 AVAILABLE = {
     "quotes": "sent_at",
     "results": "decided_at",
@@ -60,10 +62,9 @@ def run(folder: Path, *, fresh: bool, say: Say, n: int = 40_000) -> Path:
         n: Number of simulated quotes, over two years.
     """
     began = time.monotonic()
-    project = folder / "project"
-    truth, key = _simulated(folder / "data", n, say, fresh=fresh)
-    _lay_out(project, folder / "data", key, fresh=fresh)
-    app = App(project, Settings(rehearsal=True, port=0), clock=lambda: LIVE)
+    truth, key = _simulated(folder / "source", n, say, fresh=fresh)
+    _lay_out(folder, folder / "source", key, fresh=fresh)
+    app = App(folder, Settings(rehearsal=True, port=0), clock=lambda: LIVE)
     for one in app.ingest([]):
         became = (
             "unchanged, reused"
@@ -74,11 +75,11 @@ def run(folder: Path, *, fresh: bool, say: Say, n: int = 40_000) -> Path:
     registry = app.registry()
     raw, engineered = (_trained(app, registry, say, baseline=baseline) for baseline in (True, False))
     token = app.access().create("demo", ("admin",))
-    with System(project) as system:
+    with System(folder) as system:
         desk = Desk(system, token, truth, app.places.journal)
-        desk.play(_traffic(app, folder / "data", say))
+        desk.play(_traffic(app, folder / "source", say))
         cases, twice = desk.ask_cases(at=END + DAY // 2), desk.ask_twice(at=END + DAY // 2)
-    later = measure(app, truth, folder / "data" / "results.parquet", raw, until=END)
+    later = measure(app, truth, folder / "source" / "results.parquet", raw, until=END)
     done = Run(truth, raw, engineered, later, cases, twice, time.monotonic() - began)
     report = folder / "report.html"
     write_report(done, registry, report)
@@ -146,26 +147,35 @@ def _trained(app: App, registry: Registry, say: Say, *, baseline: bool) -> Versi
 
 
 def _traffic(app: App, data: Path, say: Say) -> list[Step]:
-    """The days from going live to the end; without what was answered before, nothing but the end."""
-    asked = _rows(data / "quotes.parquet", AVAILABLE["quotes"])
-    known = {record.key for record in scan(app.places.journal, kinds=Predicted)}
-    if known.issuperset(row["quote_id"] for row in asked):
-        say(f"serving: {len(asked):,} later quotes were answered before, reused from the journal")
-        return [Step(END, END, {}, [])]
-    say(f"serving: {len(asked):,} later quotes over HTTP, with what became known day by day")
-    days = [
-        Step(start, start + DAY, {table: [] for table in TABLES.values()}, [])
-        for start in range(LIVE, END, DAY)
+    """What is left to serve between going live and the end: all of it, the rest after an interruption, or nothing."""
+    steps = [
+        Step(at, at + STEP, {table: [] for table in TABLES.values()}, []) for at in range(LIVE, END, STEP)
     ]
-    questions: list[list[tuple[int, dict[str, Any]]]] = [[] for _ in days]
-    for row in asked:
+    questions: list[list[tuple[int, dict[str, Any]]]] = [[] for _ in steps]
+    for row in _rows(data / "quotes.parquet", AVAILABLE["quotes"]):
         at = int(row.pop("sent_at"))
-        questions[(at - LIVE - 1) // DAY].append((at, row))
+        questions[(at - LIVE - 1) // STEP].append((at, row))
     for name, table in TABLES.items():
         for row in _rows(data / f"{name}.parquet", AVAILABLE[name]):
-            events: Any = days[(row[AVAILABLE[name]] - LIVE - 1) // DAY].events
+            events: Any = steps[(row[AVAILABLE[name]] - LIVE - 1) // STEP].events
             events[table].append(row)
-    return [Step(day.start, day.end, day.events, asked) for day, asked in zip(days, questions, strict=True)]
+    known = {record.key for record in scan(app.places.journal, kinds=Predicted)}
+    done = [
+        place + 1
+        for place, asked in enumerate(questions)
+        if asked and known.issuperset(row["quote_id"] for _, row in asked)
+    ]
+    first = max(done, default=0)
+    left = sum(map(len, questions[first:]))
+    if first:
+        answered = sum(map(len, questions[:first]))
+        say(f"serving: {answered:,} later quotes were answered before, reused from the journal")
+    if left:
+        say(f"serving: {left:,} later quotes over HTTP, with what became known in between")
+    steps = [
+        Step(step.start, step.end, step.events, asked) for step, asked in zip(steps, questions, strict=True)
+    ]
+    return steps[first:] or [Step(END, END, {}, [])]
 
 
 def _rows(path: Path, available: str) -> list[dict[str, Any]]:
