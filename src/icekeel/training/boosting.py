@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-import lightgbm
 import msgspec
 import numpy as np
 
@@ -18,6 +18,9 @@ from icekeel.engines.loading import ENGINE_FILE, load_engine
 
 from .problem import Problem, TrainingSet, vocabulary
 from .rungs import Fitted
+
+if TYPE_CHECKING:
+    import lightgbm
 
 _OBJECTIVES = {"log_loss": "binary", "mape": "regression", "mae": "regression_l1", "rmse": "regression"}
 
@@ -63,7 +66,7 @@ class LightGBM:
         earlier, later = data.split(0.2)
         if min(len(earlier), len(later)) < 100:
             return min(50, self.most_trees)
-        stop = lightgbm.early_stopping(self.patience, verbose=False)
+        stop = library().early_stopping(self.patience, verbose=False)
         booster = self._train(problem, earlier, encoder, self.most_trees, held_out=later, callbacks=[stop])
         return max(booster.best_iteration, 1)
 
@@ -92,7 +95,20 @@ class LightGBM:
         }
         rows = _dataset(problem, data, encoder)
         held = [_dataset(problem, held_out, encoder, rows)] if held_out is not None else None
-        return lightgbm.train(parameters, rows, trees, valid_sets=held, callbacks=callbacks)
+        booster: lightgbm.Booster = library().train(
+            parameters, rows, trees, valid_sets=held, callbacks=callbacks
+        )
+        return booster
+
+
+def library() -> ModuleType:
+    """LightGBM's training package, imported when something is trained.
+
+    It brings scikit-learn: two seconds that serving and every other command would pay.
+    """
+    import lightgbm
+
+    return lightgbm
 
 
 def _dataset(
@@ -101,9 +117,10 @@ def _dataset(
     target = np.log(data.target) if problem.log_target else data.target
     texts = [i for i, column in enumerate(data.columns) if column.kind is Kind.CAT]
     matrix = encoder.encode_many(data.frame)
-    return lightgbm.Dataset(
+    made: lightgbm.Dataset = library().Dataset(
         matrix, target, categorical_feature=texts, reference=reference, params={"verbosity": -1}
     )
+    return made
 
 
 def _fills(data: TrainingSet) -> dict[str, float]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import lightgbm
 import numpy as np
 
 from icekeel.engines import Engine
 from icekeel.engines.lightgbm import MODEL_FILE
 
+from .boosting import library
 from .problem import Problem, TrainingSet
 from .rungs import Fitted
 
@@ -34,7 +34,7 @@ def gain_importance(fitted: Fitted) -> Shares:
     """What the splits on each feature gained while LightGBM was trained; nothing for other engines."""
     if MODEL_FILE not in fitted.files:
         return []
-    booster = lightgbm.Booster(model_str=fitted.files[MODEL_FILE].decode())
+    booster = library().Booster(model_str=fitted.files[MODEL_FILE].decode())
     gains = booster.feature_importance("gain").tolist()
     return _shares({column.name: gain for column, gain in zip(fitted.engine.columns, gains, strict=True)})
 

@@ -47,21 +47,20 @@ def run(folder: Path, *, fresh: bool, say: Say, end: int = END) -> Path:
     report = folder / "report.html"
     seconds: dict[str, float] = {}
     with _timed(seconds, "data"):
-        prepared = prepare(folder / "data", progress=say)
+        prepared = prepare(folder / "source", progress=say)
     if prepared.reused:
         say("data: unchanged, reused")
-    project = folder / "project"
     marker = _marker(prepared, end)
     finished = folder / FINISHED
     if not fresh and finished.exists() and report.exists() and finished.read_text() == marker:
         say("nothing has changed since the last run: its report stands (--fresh replays)")
         return report
-    if (project / ".icekeel").exists():
-        shutil.rmtree(project / ".icekeel")
+    if (folder / ".icekeel").exists():
+        shutil.rmtree(folder / ".icekeel")
     with _timed(seconds, "project"):
-        lay_out(project, prepared)
+        lay_out(folder, prepared)
     # Ingestion happens on the day the model goes live: the online windows reach back from there.
-    app = App(project, Settings(rehearsal=True, port=0), clock=lambda: START)
+    app = App(folder, Settings(rehearsal=True, port=0), clock=lambda: START)
     with _timed(seconds, "ingest"):
         say("ingesting what was known on 1 March 2013")
         ingested = app.ingest([])
@@ -102,13 +101,12 @@ def _marker(prepared: Prepared, end: int) -> str:
     return msgspec.json.encode({"data": prepared.digest, "code": code, "end": end}).decode()
 
 
-def lay_out(project: Path, prepared: Prepared) -> None:
-    """The project folder: its file, and as its sources what was known when the model first went live."""
-    project.mkdir(parents=True, exist_ok=True)
-    shutil.copy(Path(__file__).with_name("project.py"), project / "project.py")
+def lay_out(folder: Path, prepared: Prepared) -> None:
+    """Make a project of the folder: its file, and as sources what was known when the model first went live."""
+    shutil.copy(Path(__file__).with_name("project.py"), folder / "project.py")
     with duckdb.connect(config={"threads": 2}) as connection:
         for table, available in AVAILABLE.items():
-            source, target = prepared.path(table), project / f"{table}.parquet"
+            source, target = prepared.path(table), folder / f"{table}.parquet"
             connection.execute(
                 f"COPY (SELECT * FROM read_parquet('{source}') WHERE {available} <= {START}) TO '{target}' (FORMAT parquet)"
             )

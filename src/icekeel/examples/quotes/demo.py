@@ -107,23 +107,22 @@ def _simulated(data: Path, n: int, say: Say, *, fresh: bool) -> tuple[Truth, str
     return truth, key
 
 
-def _lay_out(project: Path, data: Path, key: str, *, fresh: bool) -> None:
-    """The project folder: its file, and as sources what was known on the day the system goes live.
+def _lay_out(folder: Path, data: Path, key: str, *, fresh: bool) -> None:
+    """Make a project of the folder: its file, and as sources what was known on the day the system goes live.
 
-    A folder made from other data or by other code is made anew.
+    What was kept from other data or other code is forgotten.
     """
     package = Path(__file__).parents[2]
     made_from = digest(key.encode() + b"".join(path.read_bytes() for path in sorted(package.rglob("*.py"))))
-    marker = project / "made_from"
+    marker = folder / "made_from"
     if marker.exists() and marker.read_text() == made_from and not fresh:
         return
-    shutil.rmtree(project, ignore_errors=True)
-    project.mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("project.py"), project)
+    shutil.rmtree(folder / ".icekeel", ignore_errors=True)
+    shutil.copy(Path(__file__).with_name("project.py"), folder)
     with duckdb.connect() as connection:
         for name, available in AVAILABLE.items():
             known = connection.from_parquet(str(data / f"{name}.parquet")).filter(f"{available} <= {LIVE}")
-            known.write_parquet(str(project / f"{name}.parquet"))
+            known.write_parquet(str(folder / f"{name}.parquet"))
     marker.write_text(made_from)
 
 
