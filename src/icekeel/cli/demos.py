@@ -14,9 +14,11 @@ from .output import print_line
 
 
 class Demo(Protocol):
-    """A whole system, run in a folder; gives the path of its report."""
+    """A whole system on its history."""
 
-    def __call__(self, folder: Path, *, fresh: bool, say: Callable[[str], None]) -> Path: ...
+    def __call__(self, folder: Path, *, fresh: bool, say: Callable[[str], None]) -> Path:
+        """Run it in `folder`; gives the path of its report."""
+        ...
 
 
 DEMOS: dict[str, Demo] = {"flights": run_flights, "quotes": run_quotes}
