@@ -15,6 +15,7 @@ from icekeel.serving import SCOPES, Answer
 from icekeel.serving.intake import LARGEST_PUSH
 
 LARGEST_BATCH = 1_000
+"""Most requests in one body."""
 Json = dict[str, Any]
 _SCHEMAS: Mapping[Kind, Json] = {
     Kind.NUM: {"type": "number"},

@@ -29,12 +29,11 @@ from icekeel.serving import Answer
 
 from .counters import CONTENT_TYPE
 from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_json, request_id
-from .openapi import openapi
+from .openapi import LARGEST_BATCH, openapi
 from .problems import Reply, internal, problem
 from .service import Service
 
 POLL_S = 0.2
-LARGEST_BATCH = 1_000
 MOST_WAITING = 100
 """Requests that have come and are not answered; beyond, they are shed until the queue is shorter."""
 _encode = msgspec.json.Encoder().encode
