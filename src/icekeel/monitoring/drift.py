@@ -13,16 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri  # type: ignore[import-untyped]
 
 from icekeel.core.frames import Bools, Floats, Ints
 
 from .profiles import Binning, Profile, Profiler, chi2_p_value, distance
 
 EFFECT = 0.03
-FALSE_DISCOVERY_RATE = 0.05
+SMALLEST_DISTANCE = 1e-6
+FALSE_DAYS = 0.05
+"""Chance of a day with any false flag, unless a budget says otherwise."""
 MINIMUM_ROWS = 50
 """Rows below which a day has no shape: the chi-squared approximation is void."""
-_SPREADS = 3.0
 _KOLMOGOROV = (0.8687, 0.2603)
 """Mean and standard deviation of Kolmogorov's limit distribution."""
 
@@ -55,8 +57,9 @@ class Reference:
     Attributes:
         profiler: How columns are counted.
         total: Sum of the reference days.
-        usual: Column -> distance of a reference day from all others, mean plus three standard deviations:
-            a quantile of forty days would be passed once in forty days.
+        usual: Column -> distance of a day from all others that a quiet day passes with probability
+            `rate / columns`. Distances are taken for log-normal, since they are positive and skewed, and
+            forty days hold no such quantile of their own.
         excess: Column -> `usual` times the share of its square that counting noise does not explain.
     """
 
@@ -64,26 +67,33 @@ class Reference:
     total: Profile
     usual: Mapping[str, float]
     excess: Mapping[str, float]
+    rate: float = FALSE_DAYS
 
     @classmethod
-    def of(cls, profiler: Profiler, days: Sequence[Profile]) -> Reference:
-        """The reference made of `days`, at least one; with a single day nothing is known of the usual."""
+    def of(cls, profiler: Profiler, days: Sequence[Profile], *, rate: float = FALSE_DAYS) -> Reference:
+        """The reference made of `days`, at least one; with a single day nothing is known of the usual.
+
+        Args:
+            rate: Chance of a quiet day on which any column is flagged: false alarms a year over 365.
+        """
+        spreads = float(ndtri(1 - rate / max(1, len(profiler.binnings))))
         total, usual, excess = {}, {}, {}
         for name, binning in profiler.binnings.items():
             counts = np.array([day.counts[name] for day in days])
             total[name] = counts.sum(axis=0)
             distances = [distance(binning, day, total[name] - day) for day in counts]
-            usual[name] = float(np.mean(distances) + _SPREADS * np.std(distances))
-            noise = _noise(binning, total[name], float(np.median(counts.sum(axis=1))))
+            logs = np.log(np.maximum(distances, SMALLEST_DISTANCE))
+            usual[name] = float(np.exp(np.mean(logs) + spreads * np.std(logs)))
+            noise = _noise(binning, total[name], float(np.median(counts.sum(axis=1))), spreads)
             excess[name] = max(0.0, usual[name] - noise**2 / usual[name]) if usual[name] else 0.0
-        return cls(profiler, Profile(total), usual, excess)
+        return cls(profiler, Profile(total), usual, excess, rate)
 
 
 def examine(reference: Reference, today: Profile) -> list[Finding]:
     """A finding for each watched column, flagged or not, in the profiler's order."""
     names = list(reference.profiler.binnings)
     p_values = np.array([chi2_p_value(reference.total.counts[name], today.counts[name]) for name in names])
-    certain = benjamini_hochberg(p_values)
+    certain = benjamini_hochberg(p_values, reference.rate)
     enough = today.rows >= MINIMUM_ROWS
     return [
         _finding(reference, name, today.counts[name], float(p), enough and bool(sure))
@@ -91,7 +101,7 @@ def examine(reference: Reference, today: Profile) -> list[Finding]:
     ]
 
 
-def benjamini_hochberg(p_values: Floats, rate: float = FALSE_DISCOVERY_RATE) -> Bools:
+def benjamini_hochberg(p_values: Floats, rate: float) -> Bools:
     """Which hypotheses are rejected, with false discovery rate `rate` (Benjamini and Hochberg 1995)."""
     n = len(p_values)
     order = np.argsort(p_values)
@@ -102,8 +112,8 @@ def benjamini_hochberg(p_values: Floats, rate: float = FALSE_DISCOVERY_RATE) -> 
     return rejected
 
 
-def _noise(binning: Binning, counts: Ints, rows: float) -> float:
-    """The same mean plus three standard deviations if the `rows` of a day were independent.
+def _noise(binning: Binning, counts: Ints, rows: float, spreads: float) -> float:
+    """What `usual` would be if the `rows` of a day were independent.
 
     Numbers: Kolmogorov's limit over sqrt(n). Categories: total variation has mean
     `sum(sqrt(2 p (1 - p) / (pi n))) / 2` and a standard deviation of at most `1 / (2 sqrt(n))`, since one row
@@ -112,10 +122,16 @@ def _noise(binning: Binning, counts: Ints, rows: float) -> float:
     if not rows:
         return 0.0
     if binning.categories is None:
-        return (_KOLMOGOROV[0] + _SPREADS * _KOLMOGOROV[1]) / math.sqrt(rows)
-    p = counts / max(1, counts.sum())
-    mean = float(np.sqrt(2 * p * (1 - p) / (math.pi * rows)).sum()) / 2
-    return mean + _SPREADS / (2 * math.sqrt(rows))
+        mean, deviation = (moment / math.sqrt(rows) for moment in _KOLMOGOROV)
+    else:
+        p = counts / max(1, counts.sum())
+        mean = float(np.sqrt(2 * p * (1 - p) / (math.pi * rows)).sum()) / 2
+        deviation = 1 / (2 * math.sqrt(rows))
+    if not mean:
+        return 0.0
+    # The log-normal distribution with these two moments.
+    variance = math.log1p((deviation / mean) ** 2)
+    return mean * math.exp(spreads * math.sqrt(variance) - variance / 2)
 
 
 def _finding(reference: Reference, name: str, counts: Ints, p_value: float, certain: bool) -> Finding:

@@ -63,7 +63,7 @@ class Loop:
         self._registry = registry
         self._journal = journal
         self.retraining = retraining
-        self.watch = Watch(plans, registry, bundles, journal)
+        self.watch = Watch(project, plans, registry, bundles, journal)
 
     def done(self) -> int:
         """The end of the last day whose duties are done, by the registry's ledger; 0 before the first."""

@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 
 from icekeel.core.errors import Fault, StateError
-from icekeel.core.time import DAY
+from icekeel.core.time import DAY, HOUR, format_duration
 
 _json = msgspec.json.Encoder().encode
 LARGEST_PUSH = 2_000
+LONGEST_STEP = 12 * HOUR
 PATIENCE_S = 600.0
 STALE_S = 2.0
 """A connection that rested longer is opened anew: the server may have closed it."""
@@ -109,6 +110,7 @@ class Replay:
         self._control = Connection(port, token)
         self._askers = [Connection(port, token) for _ in range(connections)]
         self.played = Played()
+        self._before = 0
 
     def play(self, steps: Iterable[Step], on_day: Callable[[int, Played], None]) -> Played:
         """Play all steps; `on_day` is told each midnight that has passed.
@@ -122,12 +124,13 @@ class Replay:
         return self.played
 
     async def _play(self, steps: Iterable[Step], on_day: Callable[[int, Played], None]) -> None:
+        self._before = int((await self._keeper())["pushed"])
         source = iter(steps)
         step = next(source, None)
         if step is not None:
             await self._push(step)
         while step is not None:
-            await self._wait("pushed", self.played.pushed)
+            await self._wait("pushed", self._before + self.played.pushed)
             following = next(source, None)
             asking = asyncio.gather(*(self._ask(step, place) for place in range(len(self._askers))))
             if following is not None:
@@ -142,6 +145,10 @@ class Replay:
             connection.close()
 
     async def _push(self, step: Step) -> None:
+        if step.end - step.start > LONGEST_STEP:
+            raise ValueError(
+                f"a step of at most {format_duration(LONGEST_STEP)}: the windows forget after a day"
+            )
         for table, rows in step.events.items():
             for first in range(0, len(rows), LARGEST_PUSH):
                 part = rows[first : first + LARGEST_PUSH]
@@ -172,11 +179,15 @@ class Replay:
             )
         return answer
 
+    async def _keeper(self) -> dict[str, int]:
+        found: dict[str, int] = msgspec.json.decode(await self._call("GET", "/v1/status"))["keeper"]
+        return found
+
     async def _wait(self, name: str, value: int) -> None:
         """Until the keeper is as far as `value`."""
         deadline, pause = time.monotonic() + PATIENCE_S, 0.0005
         while True:
-            keeper = msgspec.json.decode(await self._call("GET", "/v1/status"))["keeper"]
+            keeper = await self._keeper()
             if keeper[name] >= value:
                 return
             if time.monotonic() > deadline:

@@ -13,7 +13,7 @@ import numpy as np
 from icekeel.core.errors import BundleError
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY
-from icekeel.define import Model
+from icekeel.define import Model, Project
 from icekeel.define.nodes import Windowed, walk
 from icekeel.features.plan import Plan
 from icekeel.journal import Alerted, Writer
@@ -85,11 +85,15 @@ class Watch:
     """Looks at a day of each model and keeps its alerts.
 
     Args:
+        project: For the budget of false alarms.
         plans: For the event tables behind each feature.
         registry, bundles, journal: What versions expect, and where alerts are recorded.
     """
 
-    def __init__(self, plans: Mapping[str, Plan], registry: Registry, bundles: Path, journal: Writer) -> None:
+    def __init__(
+        self, project: Project, plans: Mapping[str, Plan], registry: Registry, bundles: Path, journal: Writer
+    ) -> None:
+        self._project = project
         self._plans = plans
         self._registry = registry
         self._bundles = bundles
@@ -115,7 +119,8 @@ class Watch:
             stored = msgspec.json.decode(bundle.files[PROFILE_FILE])
             profiler = Profiler.from_dict(stored["profiler"])
             days = [Profile.from_dict(day) for day in stored["days"]]
-            self._references[model] = (alias.version, Reference.of(profiler, days))
+            budget = self._project.models[model].watch.false_alarms_per_year * DRIFT_SHARE
+            self._references[model] = (alias.version, Reference.of(profiler, days, rate=budget / 365))
         return self._references[model]
 
     def look(

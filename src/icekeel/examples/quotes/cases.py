@@ -13,7 +13,7 @@ import msgspec
 from icekeel.core.errors import Fault, StateError
 from icekeel.core.time import DAY, HOUR
 from icekeel.examples.system import System
-from icekeel.journal import Predicted, Pushed, scan
+from icekeel.journal import Predicted, scan
 from icekeel.operations.replay import Connection, Played, Replay, Step
 
 from .simulate import NEVER_SEEN, Truth
@@ -86,7 +86,6 @@ class Desk:
         """Push and ask all of it, and let the keeper follow to the end."""
         replay = Replay(MODEL, self._system.port, self._token, alive=self._system.alive)
         # How far the keeper has to be counts from the beginning of the journal.
-        replay.played.pushed = sum(len(record.rows) for record in scan(self._journal, kinds=Pushed))
         return replay.play(steps, lambda *_: None)
 
     def ask_cases(self, *, at: int) -> list[Case]:
