@@ -119,9 +119,12 @@ class _TableFeed:
         values = [value for lookup in lookups for value in lookup.values]
         self.compute: Row = compile_event(fields, values)
         self.cuts: list[slice] = []
+        self.filters: list[list[int]] = []
         start = 0
         for lookup in lookups:
             self.cuts.append(slice(start, start + len(lookup.values)))
+            filters = {one.where for one in lookup.view.aggregates}
+            self.filters.append([] if -1 in filters else [start + place for place in filters])
             start += len(lookup.values)
 
     def version(
@@ -137,9 +140,17 @@ class _TableFeed:
             time=int(row[self.time] or 0),
             start=available if start is None else int(start),
             deleted=bool(row.get(DELETED)),
-            keys=tuple(encode_key([row.get(column) for column in keys]) for keys in self.keys),
+            keys=tuple(
+                None if self._idle(filters, computed) else encode_key([row.get(column) for column in keys])
+                for keys, filters in zip(self.keys, self.filters, strict=True)
+            ),
             values=tuple(tuple(computed[cut]) for cut in self.cuts),
         )
+
+    @staticmethod
+    def _idle(filters: Sequence[int], computed: Sequence[Any]) -> bool:
+        """Whether a version passes no filter of a view all of whose windows have one: it need not be stored."""
+        return bool(filters) and not any(computed[place] == 1.0 for place in filters)
 
 
 class Read(NamedTuple):

@@ -37,7 +37,8 @@ HEARTBEAT = SECOND
 """How often the keeper's clock is written while nothing happens."""
 SETTLING = 5 * SECOND
 """A day's duties begin so long after its end: what was stamped before midnight is in the journal by then."""
-REHEARSED_DAYS = 7
+PRUNE_DAYS = 7
+REHEARSED_DAYS = 28
 KNOWN_COMMITS = 2_000_000
 """Commits of which it is remembered how far they reached: a day of 20 a second."""
 _NUMBER, _SPAN = struct.Struct(">Q"), struct.Struct(">QQ")
@@ -242,7 +243,8 @@ class Keeper:
             for answers in self._answers.values():
                 answers.close(txn, duty.at)
                 answers.forget(txn, duty.at)
-            self._windows.prune(txn, duty.at)
+            if duty.day % PRUNE_DAYS == 0:
+                self._windows.prune(txn, duty.at)
             self._forget_known(txn)
         for name, answers in self._answers.items():
             with self._online.begin() as txn:
@@ -257,7 +259,7 @@ class Keeper:
             yield from answers.settled(txn, since, until)
 
     def _audit(self, duty: Duty, model: str) -> None:
-        """Audit the day's answers; in a rehearsal, whose days are short, those of a week at its end."""
+        """Audit the day's answers; in a rehearsal, whose days are short, those of four weeks at their end."""
         days = REHEARSED_DAYS if self._rehearsal else 1
         if duty.day % days == 0:
             since = duty.at - days * DAY

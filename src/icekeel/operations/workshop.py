@@ -21,6 +21,7 @@ from icekeel.monitoring import Profiler
 from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version, write
 from icekeel.serving import load_version
 from icekeel.serving.routing import CHALLENGER
+from icekeel.training.cache import FeatureCache
 from icekeel.training.dataset import Learnable, event_store, learnable, past_questions
 from icekeel.training.pipeline import Recipe, Standing, Trained, full_ladder, rungs_up_to, train
 from icekeel.training.problem import TrainingSet
@@ -94,11 +95,13 @@ class Workshop:
             snapshot = snapshot_digest(manifest, [*self._project.tables, f"{ANSWERS}/{name}"])
             questions = past_questions(model, plan, self._project.folder, self._history, now=now)
             say(
-                f"computing {len(plan.features)} features for {int((~questions.served).sum()):,} past questions"
+                f"{len(plan.features)} features of {len(questions):,} past questions, {int(questions.served.sum()):,} as served"
             )
             store = event_store(self._project.tables, self._history, manifest)
             try:
-                self._prepared[name, now] = (snapshot, learnable(model, plan, questions, store, now=now))
+                cache = FeatureCache(self._history.folder / "features")
+                data = learnable(model, plan, questions, store, manifest, cache=cache, now=now)
+                self._prepared[name, now] = (snapshot, data)
             finally:
                 store.close()
         return self._prepared[name, now]

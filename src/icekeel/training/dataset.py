@@ -22,6 +22,8 @@ from icekeel.features.offline import EventStore, historical_features
 from icekeel.features.outcomes import Outcomes, Status, historical_outcomes
 from icekeel.features.plan import Plan
 
+from .cache import FeatureCache, cache_key
+
 
 @dataclass(frozen=True, slots=True)
 class Questions:
@@ -180,17 +182,27 @@ def _stack_logged(plan: Plan, parts: list[Questions]) -> Frame:
     return Frame(stacked)
 
 
-def learnable(model: Model, plan: Plan, questions: Questions, store: EventStore, *, now: int) -> Learnable:
+def learnable(
+    model: Model,
+    plan: Plan,
+    questions: Questions,
+    store: EventStore,
+    manifest: Manifest,
+    *,
+    cache: FeatureCache,
+    now: int,
+) -> Learnable:
     """Features and outcomes of past questions.
 
     Features that were served under the present definitions are taken as they were served; the skew audit
-    vouches that they equal recomputed ones. All others are computed from history.
+    vouches that they equal recomputed ones. All others are computed from history, once.
     """
     missing = np.flatnonzero(~questions.served)
     frame = questions.logged
     if len(missing):
-        requests = questions.requests.take(missing)
-        computed = historical_features(plan, requests, questions.asked_at[missing], store)
+        requests, asked_at = questions.requests.take(missing), questions.asked_at[missing]
+        key = cache_key(plan.digest, manifest, requests, asked_at)
+        computed = cache.get(key, plan.columns, lambda: historical_features(plan, requests, asked_at, store))
         columns = {name: frame[name].copy() for name in frame}
         for name, values in columns.items():
             values[missing] = computed[name]

@@ -30,7 +30,7 @@ START = parse_time("2013-03-01")
 END = parse_time("2013-10-01")
 SAMPLE = 0.46
 """Share of flights that are asked about, by salted hash of their id, declared before the replay."""
-STEP = 3 * HOUR
+STEP = 6 * HOUR
 """Events are pushed this far ahead of the questions, which still see only what was known when they were asked."""
 TABLES = {"flights": "Schedule", "arrivals": "Arrivals", "weather": "Weather", "planes": "Planes"}
 FINISHED = "finished.json"
