@@ -69,17 +69,23 @@ def read_settings(
         for name, raw in values.items():
             if name not in known:
                 hint = nearest(name, known)
-                faults.append(Fault("unknown_setting", f'unknown setting "{name}"', source, "", ", ".join(known), hint))
+                faults.append(
+                    Fault("unknown_setting", f'unknown setting "{name}"', source, "", ", ".join(known), hint)
+                )
                 continue
             value = _converted(raw, known[name])
             if value is None:
                 allowed = f"a value of type {known[name].__name__}"
-                faults.append(Fault("bad_setting", f'"{name}" has the wrong type', source, repr(raw), allowed))
+                faults.append(
+                    Fault("bad_setting", f'"{name}" has the wrong type', source, repr(raw), allowed)
+                )
                 continue
             found.setdefault(name, Setting(name, value, source))
     if faults:
         raise SettingsError(*faults)
-    return [found.get(field.name, Setting(field.name, field.default, "default")) for field in fields(Settings)]
+    return [
+        found.get(field.name, Setting(field.name, field.default, "default")) for field in fields(Settings)
+    ]
 
 
 def load_settings(folder: Path, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -92,7 +98,9 @@ def load_settings(folder: Path, flags: Mapping[str, Any] | None = None) -> Setti
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    return {name[len(_PREFIX) :].lower(): value for name, value in environment.items() if name.startswith(_PREFIX)}
+    return {
+        name[len(_PREFIX) :].lower(): value for name, value in environment.items() if name.startswith(_PREFIX)
+    }
 
 
 def _from_file(path: Path) -> dict[str, Any]:

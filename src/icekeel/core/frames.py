@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .kinds import Column, Kind
 
-__all__ = ["Array", "Bools", "Column", "Floats", "Frame", "Ints", "Kind", "NO_TIME"]
+__all__ = ["NO_TIME", "Array", "Bools", "Column", "Floats", "Frame", "Ints", "Kind"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]

@@ -38,7 +38,7 @@ def write_report(run: Run, app: App, path: Path) -> None:
     sections = [
         _at_a_glance(run),
         _features(run),
-        _life(run, app),
+        _life(run),
         _decisions(run),
         _alerts(run),
         _data(run),
@@ -152,7 +152,12 @@ def _features(run: Run) -> Section:
     return Section("Features matter more than the algorithm", text, blocks)
 
 
-def _life(run: Run, app: App) -> Section:
+def _life(run: Run) -> Section:
+    blocks = [*(_life_charts(run) if len(run.findings.months) > 1 else []), _life_table(run)]
+    return Section("The living system against models left alone", _life_text(run), blocks)
+
+
+def _life_charts(run: Run) -> list[Block]:
     found = run.findings
     names = {
         "living": LIVING,
@@ -160,72 +165,69 @@ def _life(run: Run, app: App) -> Section:
         run.notebook.name: f"{run.notebook.name}, the notebook's",
     }
     at = [parse_time(f"{month.name}-01") for month in found.months]
-    months = len(at) > 1
-    blocks: list[Block] = []
-    if months:
-        blocks.append(
-            lines(
-                _loss_title(run),
-                at,
-                {label: by_month(found, "loss", key) for key, label in names.items()},
-                x_title="month",
-                y_title="log loss (nats)",
-            )
+    titles = {
+        "loss": (_loss_title(run), "log loss (nats)"),
+        "auc": ("Who is right about which flight: the area under the ROC curve", "AUC"),
+    }
+    return [
+        lines(
+            title,
+            at,
+            {label: by_month(found, pick, key) for key, label in names.items()},
+            x_title="month",
+            y_title=unit,
         )
-        blocks.append(
-            lines(
-                "Who is right about which flight: the area under the ROC curve",
-                at,
-                {label: by_month(found, "auc", key) for key, label in names.items()},
-                x_title="month",
-                y_title="AUC",
-            )
-        )
-    headers = [
-        "month",
-        "answers",
-        "late",
-        *(
-            f"{part} {label}"
-            for part in ("log loss", "AUC", "cost")
-            for label in ("living", "frozen", "notebook")
-        ),
+        for pick, (title, unit) in titles.items()
     ]
-    keys = ("living", run.engineered.name, run.notebook.name)
+
+
+def _life_table(run: Run) -> Table:
+    keys = {"living": "living", "frozen": run.engineered.name, "notebook": run.notebook.name}
+    parts = {"log loss": "loss", "AUC": "auc", "cost": "cost"}
     rows: list[list[Cell]] = [
         [
-            m.name,
-            m.rows,
-            f"{m.late_rate:.1%}",
-            *(f"{part[key]:.3f}" for part in (m.loss, m.auc, m.cost) for key in keys),
+            month.name,
+            month.rows,
+            f"{month.late_rate:.1%}",
+            *(f"{getattr(month, part)[key]:.3f}" for part in parts.values() for key in keys.values()),
         ]
-        for m in [*found.months, found.total]
+        for month in [*run.findings.months, run.findings.total]
     ]
-    blocks.append(
-        Table(
-            headers,
-            rows,
-            "Cost is per answer: 5 for a late flight nobody was warned of, 1 for a warning in vain",
-            strong=[len(rows) - 1],
-        )
-    )
-    total = found.total
-    gain = 1 - total.loss["living"] / total.loss[run.engineered.name]
+    headers = ["month", "answers", "late", *(f"{part} {label}" for part in parts for label in keys)]
+    title = "Cost is per answer: 5 for a late flight nobody was warned of, 1 for a warning in vain"
+    return Table(headers, rows, title, strong=[len(rows) - 1])
+
+
+def _life_text(run: Run) -> str:
+    total, frozen = run.findings.total, run.engineered.name
     text = (
-        f"The living system starts with the notebook's model and has to earn its way; the frozen one is the engineered model "
-        f"of January and February answering everything from the first day. Over all months the living system's log loss is "
-        f"{_change(total.loss['living'], total.loss[run.engineered.name])} than the frozen engineered model's, its cost "
-        f"{_change(total.cost['living'], total.cost[run.engineered.name])}."
+        "The living system starts with the notebook's model and has to earn its way; the frozen one is the engineered "
+        "model of January and February answering everything from the first day. Over all months the living system, "
+        f"held against the frozen one, has {_change(total.loss['living'], total.loss[frozen])} log loss and "
+        f"{_change(total.cost['living'], total.cost[frozen])} cost."
     )
-    if gain < 0.005:
-        text += " Retraining has gained nothing over the whole period that would be worth telling."
-    promoted = [decision for decision in found.decisions if decision.kind == "promote"]
-    if promoted:
-        later = [month for month in found.months if month.name > format_time(promoted[-1].at)[:7]]
-        if later:
-            change = np.mean([m.loss["living"] / m.loss[run.engineered.name] - 1 for m in later])
-            text += f" In the {len(later)} months after the last promotion it is {change:+.1%} in log loss, month by month on average."
-    return Section("The living system against models left alone", text, blocks)
+    retrained = [
+        decision
+        for decision in run.findings.decisions
+        if decision.kind == "promote" and decision.version not in (frozen, run.notebook.name)
+    ]
+    if not retrained:
+        return text + " No retrained version was promoted, so retraining has gained nothing."
+    first = format_time(retrained[0].at)[:7]
+    later = [month for month in run.findings.months if month.name > first]
+    if not later:
+        return text
+    loss, cost = (
+        sum(part["living"] * month.rows for month, part in pairs)
+        / sum(part[frozen] * month.rows for month, part in pairs)
+        - 1
+        for pairs in ([(m, m.loss) for m in later], [(m, m.cost) for m in later])
+    )
+    told = "gained" if loss < -0.005 or cost < -0.005 else "gained nothing worth telling"
+    return text + (
+        f" Retraining has {told}: in the {len(later)} months after {first}, when the first retrained version was "
+        f"promoted, log loss is {loss:+.1%} and cost {cost:+.1%} against the model never retrained."
+    )
 
 
 def _loss_title(run: Run) -> str:
