@@ -224,11 +224,15 @@ class Loop:
     # Retraining
 
     def _retrain(self, duty: Duty, model: Model, alarmed: bool) -> None:
-        """Start a training that is due, unless an experiment runs: it is made up for when that has ended."""
+        """Start a training that is due, unless a version is on trial: it is made up for when that has ended.
+
+        A version born now would be judged against a champion that may change any day, and one that replaced an
+        undecided version in shadow every month might keep all of them from ever being decided.
+        """
         retrain = model.retrain
         aliases = self._registry.aliases(model.name)
-        if retrain is None or CHALLENGER in aliases:
-            return  # a version born now would be judged against a champion that may change any day
+        if retrain is None or CHALLENGER in aliases or SHADOW in aliases:
+            return
         versions = self._registry.versions(model.name)
         newest = max(self.retraining.last(model.name, duty.at), *(version.at for version in versions))
         if scheduled(retrain.every, newest, duty.at):

@@ -207,7 +207,10 @@ class Watch:
             self._journal.append(alerted(alert))
 
     def _error_signal(self, duty: Duty, model: Model, between: Between, champion: Alias) -> Signal | None:
-        """An alarm if the daily error of the champion's answers has left the version's own past."""
+        """An alarm if the daily error of the champion's answers has risen above the version's own past.
+
+        An error that falls alarms nobody; its detector begins anew.
+        """
         watch = self._errors.get(model.name)
         if watch is None or (watch.version, watch.since) != (champion.version, champion.since):
             quiet = self._registry.version(champion.version).metrics.get("daily_loss", [])
@@ -220,12 +223,12 @@ class Watch:
             loss = _mean_error(model, between(day * DAY, (day + 1) * DAY), champion)
             if loss is not None:
                 watch.add(day, loss, bar)
-        if watch.look is None or not watch.look.alarm:
+        if watch.look is None or not watch.look.alarm or watch.look.direction == "below":
             return None
         usual = float(np.mean([loss for _, loss in watch.past]))
         sentence = (
-            f"{model.error} of {champion.version} has left its past: {np.mean(watch.recent):.4g} over the last "
-            f"{len(watch.recent)} days against {usual:.4g} in its quiet past ({watch.look.direction} it)"
+            f"{model.error} of {champion.version} has risen: {np.mean(watch.recent):.4g} over the last "
+            f"{len(watch.recent)} days against {usual:.4g} in its quiet past"
         )
         return Signal("outcome", model.error, sentence, watch.look.log_evidence)
 
