@@ -33,6 +33,8 @@ from .workshop import SHADOW
 
 LARGEST_READ = 2 << 20
 IDLE_S = 0.05
+REHEARSED_IDLE_S = 0.002
+"""Pause with nothing to read. Virtual time waits for the keeper, so there it looks again at once."""
 HEARTBEAT = SECOND
 """How often the keeper's clock is written while nothing happens."""
 SETTLING = 5 * SECOND
@@ -111,7 +113,7 @@ class Keeper:
         try:
             while not stop.is_set():
                 if not self.step():
-                    stop.wait(IDLE_S)
+                    stop.wait(REHEARSED_IDLE_S if self._rehearsal else IDLE_S)
         finally:
             self.close()
 

@@ -199,4 +199,4 @@ class Replay:
                 )
             self._alive()
             await asyncio.sleep(pause)
-            pause = min(pause * 1.5, 0.02)
+            pause = min(pause * 1.5, 0.005)

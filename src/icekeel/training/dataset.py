@@ -123,7 +123,7 @@ def _declared(model: Model, fields: list[Column], folder: Path, now: int) -> Que
         asked = Column("_asked_at", Kind.TIME)
         frame = fetch(
             connection,
-            f"SELECT * FROM (SELECT {listed} FROM ({relation})) WHERE {quote(model.history.asked_at)} < {now}",
+            f"SELECT * FROM (SELECT {listed} FROM ({relation})) WHERE {quote(model.history.asked_at)} <= {now}",
             [*fields, asked],
         )
     except duckdb.Error as error:
@@ -156,7 +156,7 @@ def _answered(model: Model, plan: Plan, fields: list[Column], history: History, 
     try:
         held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {_union(files)}").fetchall()}
         listed = ", ".join(quote(c.name) if c.name in held else f"NULL AS {quote(c.name)}" for c in columns)
-        frame = fetch(connection, f"SELECT {listed} FROM {_union(files)} WHERE _asked_at < {now}", columns)
+        frame = fetch(connection, f"SELECT {listed} FROM {_union(files)} WHERE _asked_at <= {now}", columns)
     finally:
         connection.close()
     served = np.array(frame["_definitions"] == plan.digest, dtype=np.bool_)
