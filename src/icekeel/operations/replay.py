@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from icekeel.core.errors import Fault, StateError
-from icekeel.core.time import DAY, HOUR, format_duration
+from icekeel.core.time import DAY, format_duration
 
 _json = msgspec.json.Encoder().encode
 LARGEST_PUSH = 2_000
-LONGEST_STEP = 12 * HOUR
+AHEAD = 2
+"""Steps that are pushed before the first of them is asked about, so that the keeper is never waited for."""
+LONGEST_STEP = DAY // (2 * AHEAD)
 PATIENCE_S = 600.0
 STALE_S = 2.0
 """A connection that rested longer is opened anew: the server may have closed it."""
@@ -111,6 +115,7 @@ class Replay:
         self._askers = [Connection(port, token) for _ in range(connections)]
         self.played = Played()
         self._before = 0
+        self._kept: Counter[int] = Counter()
 
     def play(self, steps: Iterable[Step], on_day: Callable[[int, Played], None]) -> Played:
         """Play all steps; `on_day` is told each midnight that has passed.
@@ -125,22 +130,26 @@ class Replay:
 
     async def _play(self, steps: Iterable[Step], on_day: Callable[[int, Played], None]) -> None:
         self._before = int((await self._keeper())["pushed"])
+        ahead: deque[Step] = deque()
         source = iter(steps)
-        step = next(source, None)
-        if step is not None:
+        for step in islice(source, AHEAD):
+            ahead.append(step)
             await self._push(step)
-        while step is not None:
-            await self._wait("pushed", self._before + self.played.pushed)
+        pushed = 0
+        while ahead:
+            step = ahead.popleft()
+            pushed += self._kept.pop(step.end)
+            await self._wait("pushed", self._before + pushed)
             following = next(source, None)
             asking = asyncio.gather(*(self._ask(step, place) for place in range(len(self._askers))))
             if following is not None:
+                ahead.append(following)
                 await self._push(following)
             await asking
-            if step.end % DAY == 0 or following is None:
+            if step.end % DAY == 0 or not ahead:
                 await self._call("POST", "/v1/clock", {"now": step.end})
                 await self._wait("now", step.end)
                 on_day(step.end, self.played)
-            step = following
         for connection in (self._control, *self._askers):
             connection.close()
 
@@ -154,6 +163,7 @@ class Replay:
                 part = rows[first : first + LARGEST_PUSH]
                 reply = msgspec.json.decode(await self._call("POST", f"/v1/events/{table}", {"rows": part}))
                 self.played.pushed += reply["kept"]
+                self._kept[step.end] += reply["kept"]
                 self.played.quarantined += len(reply["quarantined"])
 
     async def _ask(self, step: Step, place: int) -> None:

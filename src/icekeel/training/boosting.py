@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ class LightGBM:
     """Trees, as many as were best on the latest fifth of the rows, then grown anew on all rows.
 
     Args:
+        trees: How many; 0 finds out.
         threads: Of the fit; the same number gives the same bytes.
     """
 
@@ -37,6 +38,7 @@ class LightGBM:
     learning_rate: float = 0.05
     most_trees: int = 600
     patience: int = 30
+    trees: int = 0
     threads: int = 1
     name: str = "lightgbm"
 
@@ -50,7 +52,8 @@ class LightGBM:
         }
         fills = _fills(data)
         encoder = Encoder(data.columns, categories, fills)
-        booster = self._train(problem, data, encoder, self._tree_count(problem, data, encoder))
+        trees = self.trees or self._tree_count(problem, data, encoder)
+        booster = self._train(problem, data, encoder, trees)
         model = booster.model_to_string().encode()
         link: Link = "exp" if problem.log_target else "identity"
         spec = LightGBMSpec(data.columns, categories, fills, link, digest(model))
@@ -60,7 +63,7 @@ class LightGBM:
             scores = booster.predict(encoder.encode_many(frame), num_threads=1)
             return from_link_many(link, np.asarray(scores, dtype=np.float64))
 
-        return Fitted(files, load_engine(files), reference)
+        return Fitted(files, load_engine(files), reference, replace(self, trees=trees))
 
     def _tree_count(self, problem: Problem, data: TrainingSet, encoder: Encoder) -> int:
         earlier, later = data.split(0.2)

@@ -150,7 +150,7 @@ def train(
     say(ladder.reason)
     winner = recipe.rung or ladder.winner
     rung = next(rung for rung in recipe.rungs if rung.name == winner)
-    fitted = rung.fit(problem, rows)
+    fitted = (trial.fitted[winner].again or rung).fit(problem, rows)
     golden = build_golden(fitted, rows.frame)
     files = {**fitted.files, GOLDEN_FILE: golden, **(describe(rows) if describe else {})}
     metrics: dict[str, Any] = {"counts": counts, "ladder_winner": ladder.winner}

@@ -20,11 +20,14 @@ class Fitted:
         files: What the bundle ships; the same data and seed give the same bytes.
         engine: Loaded from those files: what will serve.
         reference: Predictions of the library that was trained with, to hold the engine against.
+        again: The rung with what this fit has found out held fixed, for a fit on more rows; None where it
+            found out nothing.
     """
 
     files: dict[str, bytes]
     engine: Engine
     reference: Callable[[Frame], Floats]
+    again: Rung | None = None
 
     @property
     def size_bytes(self) -> int:
