@@ -40,7 +40,7 @@ HEARTBEAT = SECOND
 SETTLING = 5 * SECOND
 """A day's duties begin so long after its end: what was stamped before midnight is in the journal by then."""
 PRUNE_DAYS = 7
-REHEARSED_DAYS = 28
+REHEARSED_DAYS = 91
 KNOWN_COMMITS = 2_000_000
 """Commits of which it is remembered how far they reached: a day of 20 a second."""
 _NUMBER, _SPAN = struct.Struct(">Q"), struct.Struct(">QQ")
@@ -261,7 +261,7 @@ class Keeper:
             yield from answers.settled(txn, since, until)
 
     def _audit(self, duty: Duty, model: str) -> None:
-        """Audit the day's answers; in a rehearsal, whose days are short, those of four weeks at their end."""
+        """Audit the day's answers; in a rehearsal, whose days are short, those of a quarter at its end."""
         days = REHEARSED_DAYS if self._rehearsal else 1
         if duty.day % days == 0:
             since = duty.at - days * DAY
