@@ -95,7 +95,7 @@ def test_training_that_is_interrupted_leaves_nothing_half_done(shop: Path) -> No
     process = start(shop, "train", "minutes")
     assert process.stderr is not None
     said = ""
-    while "computing" not in said:
+    while "past questions" not in said:
         line = process.stderr.readline()
         assert line, said
         said += line

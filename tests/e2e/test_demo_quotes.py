@@ -23,7 +23,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 
 
 def answers(folder: Path) -> dict[str, Predicted]:
-    journal = folder / "project" / ".icekeel" / "journal"
+    journal = folder / ".icekeel" / "journal"
     return {record.key: record for record in scan(journal, kinds=Predicted)}
 
 
@@ -32,13 +32,13 @@ def test_every_later_quote_is_answered_by_the_engineered_version(demo: tuple[Pat
     assert len(later) > N * (END - LIVE) / DAY / 730
     assert {record.version for record in later} == {"price-2"}
     assert sum(record.verdict == "refused" for record in later) <= 0.02 * len(later)
-    registry = Registry(demo[0] / "project" / ".icekeel" / "registry.db", clock=lambda: END)
+    registry = Registry(demo[0] / ".icekeel" / "registry.db", clock=lambda: END)
     assert registry.aliases(MODEL)[CHAMPION].version == "price-2"
     registry.close()
 
 
 def test_the_same_algorithm_errs_less_with_engineered_features(demo: tuple[Path, list[str]]) -> None:
-    registry = Registry(demo[0] / "project" / ".icekeel" / "registry.db", clock=lambda: END)
+    registry = Registry(demo[0] / ".icekeel" / "registry.db", clock=lambda: END)
     raw, engineered = (
         next(step["error"] for step in registry.version(name).ladder["steps"] if step["rung"] == "lightgbm")
         for name in ("price-1", "price-2")
@@ -71,7 +71,7 @@ def test_pushed_orders_change_the_next_answer(demo: tuple[Path, list[str]]) -> N
 
 
 def test_every_served_feature_equals_the_one_recomputed(demo: tuple[Path, list[str]]) -> None:
-    audit = App(demo[0] / "project", Settings(rehearsal=True)).audit(MODEL, limit=1_000)
+    audit = App(demo[0], Settings(rehearsal=True)).audit(MODEL, limit=1_000)
     assert audit.rows > 300
     assert audit.skipped == 0
     assert audit.differences == ()

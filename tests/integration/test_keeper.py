@@ -244,7 +244,10 @@ def test_served_features_equal_recomputed_ones_with_late_and_corrected_rows(fold
     assert (result.rows, result.features, result.differences) == (60, 7, ())
 
 
-def test_a_difference_is_found_with_its_feature_and_cause(folder: Path) -> None:
+def test_a_difference_is_found_with_its_feature_and_cause(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("icekeel.operations.keeper.REHEARSED_DAYS", 7)
     app = open_app(folder)
     never_journaled: dict[str, float | int | str | bool | None] = {
         "scan_id": "ghost",
