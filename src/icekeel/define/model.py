@@ -213,6 +213,8 @@ class Model:
         choose: How much error simplicity is worth.
         after: Postprocessors, in order.
         action: What follows an answer, and what mistakes cost (flags only).
+        influences: Whether the answer changes what happens afterwards, as a price or a recommendation does
+            and a forecast does not. Versions of such a model are compared by a split test, never in shadow.
         guard, rollout, retrain, watch: See their classes.
     """
 
@@ -229,6 +231,7 @@ class Model:
         baseline: Any = None,
         after: list[Floor | RoundTo] | tuple[Floor | RoundTo, ...] = (),
         action: Act | None = None,
+        influences: bool = False,
         guard: Guard | None = None,
         rollout: Rollout | None = None,
         retrain: Retrain | None = None,
@@ -244,6 +247,7 @@ class Model:
         self.choose = choose
         self.after = tuple(after)
         self.action = action
+        self.influences = influences
         self.guard = guard
         self.rollout = rollout
         self.retrain = retrain
@@ -383,12 +387,16 @@ class Model:
             self.task != "probability" or min(self.action.missed, self.action.false) <= 0
         ):
             found.append(Fault("bad_action", "an action needs a flag target and two costs above 0", where))
-        if self.guard is not None and not 0 < self.guard.budget < 1:
-            found.append(
-                Fault("bad_guard", "budget= is a share of requests", where, repr(self.guard.budget), "0 to 1")
-            )
-        if self.rollout is not None:
-            found += self._rollout_faults(where, self.rollout)
+        found += self._number_faults(where)
+        if self.guard is not None and not isinstance(self.guard.otherwise, Refuse | Mark):
+            got = repr(self.guard.otherwise)[:60]
+            found.append(Fault("bad_guard", "otherwise= is a policy", where, got, "ik.mark(), ik.refuse()"))
+        unit = None if self.rollout is None else self.rollout.unit
+        if unit is not None and not (isinstance(unit, Id) and isinstance(unit.node, RequestField)):
+            found.append(Fault("bad_unit", "unit= is an Id field of the request", f"{where}, rollout"))
+        if self.influences and self.retrain is not None and self.rollout is None:
+            what = "an answer that changes what happens is judged by a split test only"
+            found.append(Fault("needs_rollout", what, where, hint="declare rollout=ik.Rollout(unit=...)"))
         if self.retrain is not None and self.retrain.every not in ("month", "week"):
             found += _duration_faults(f"{where}, retrain", self.retrain.every)
         for step in self.after:
@@ -408,15 +416,40 @@ class Model:
             return []
         return [Fault("bad_floor", "floor= is an ik.Num of the request or a number", where)]
 
-    def _rollout_faults(self, where: str, rollout: Rollout) -> list[Fault]:
-        found = []
-        if not isinstance(rollout.unit, Id) or not isinstance(rollout.unit.node, RequestField):
-            found.append(Fault("bad_unit", "unit= is an Id field of the request", f"{where}, rollout"))
-        if not 0 < rollout.share < 1:
-            found.append(
-                Fault("bad_share", "share= lies between 0 and 1", f"{where}, rollout", repr(rollout.share))
-            )
-        return found
+    def _number_faults(self, where: str) -> list[Fault]:
+        """Numbers of the policies that are out of range; each must be refused here, not at midnight."""
+        checks: list[tuple[str, object, bool, str]] = []
+        if self.guard is not None:
+            checks.append(("guard, budget", self.guard.budget, _inside(self.guard.budget, 0, 1), "0 to 1"))
+        if (rollout := self.rollout) is not None:
+            days = (rollout.minimum_days, rollout.maximum_days)
+            checks += [
+                ("rollout, share", rollout.share, _inside(rollout.share, 0, 1), "between 0 and 1"),
+                ("rollout, alpha", rollout.alpha, _inside(rollout.alpha, 0, 0.5), "between 0 and 0.5"),
+                ("rollout, days", days, _inside(days[0], -1, days[1]), "0 or more, minimum below maximum"),
+            ]
+        if (retrain := self.retrain) is not None:
+            checks += [
+                ("retrain, alpha", retrain.alpha, _inside(retrain.alpha, 0, 0.5), "between 0 and 0.5"),
+                ("retrain, margin", retrain.margin, _inside(retrain.margin, -1e-9, 1), "0 or more, below 1"),
+            ]
+        alarms = self.watch.false_alarms_per_year
+        checks.append(("watch, false_alarms_per_year", alarms, _inside(alarms, 0, 365), "above 0, below 365"))
+        return [
+            Fault("out_of_range", "out of range", f"{where}, {place}", repr(got)[:60], allowed)
+            for place, got, holds, allowed in checks
+            if not holds
+        ]
+
+
+def _inside(value: object, low: object, high: object) -> bool:
+    """Whether all three are numbers and `low < value < high`."""
+    numbers = [
+        float(one)
+        for one in (low, value, high)
+        if isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
+    ]
+    return len(numbers) == 3 and numbers[0] < numbers[1] < numbers[2]
 
 
 def _duration_faults(where: str, text: str) -> list[Fault]:

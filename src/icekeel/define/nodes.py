@@ -145,8 +145,8 @@ class Outcome:
     """What happened later: events with `asked_at <= event_time < asked_at + within`.
 
     Attributes:
-        closes_early: True for `latest` and `first`, known as soon as an event is; otherwise the
-            outcome is known when the time is over.
+        closes_early: True for `latest` and `first` without `absent=`, known as soon as an event is;
+            otherwise the outcome is known when the time is over.
         absent: Value when the time is over and no event came; None: such rows are left out.
     """
 

@@ -319,7 +319,8 @@ class Later(_Columns):
             )
         if faults:
             return CLASSES[kind](Invalid(tuple(faults), kind))
-        early = function in ("last", "first")
+        # With a value for "nothing came", early outcomes alone would be a sample of those that came.
+        early = function in ("last", "first") and absent is None
         return expression(Outcome(function, self._keyed, self._within, value, kind, early, absent))
 
 
@@ -333,11 +334,11 @@ class LaterValues:
         self._value = value
 
     def latest(self, *, absent: float | None) -> Any:
-        """Value of the latest event; known as soon as there is one."""
+        """Value of the latest event; known as soon as there is one, with `absent=` when the time is over."""
         return self._later._outcome("last", self._value, absent)
 
     def first(self, *, absent: float | None) -> Any:
-        """Value of the first event; known as soon as there is one."""
+        """Value of the first event; known as soon as there is one, with `absent=` when the time is over."""
         return self._later._outcome("first", self._value, absent)
 
     def sum(self, *, absent: float | None) -> Num:

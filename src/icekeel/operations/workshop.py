@@ -27,6 +27,8 @@ from icekeel.training.pipeline import Recipe, Standing, Trained, full_ladder, ru
 from icekeel.training.problem import TrainingSet
 
 SHADOW = "shadow"
+COMPARED = "no_worse_than_champion"
+"""The gate that holds a candidate against the champion; absent where there is nothing to compare on."""
 PROFILE_DAYS = 60
 Say = Callable[[str], None]
 
@@ -167,9 +169,10 @@ def admit(
 ) -> Decision:
     """Decide what becomes of a new version, and do it.
 
-    A failed gate blocks it. The first version becomes champion. Where a rollout is declared and the features
-    are others than the champion's, it becomes challenger with the declared share; otherwise it answers in
-    shadow until paired answers show that it is no worse; without `retrain=` its gates alone promote it.
+    A failed gate blocks it. The first version becomes champion. Where a rollout is declared and either the
+    features are others than the champion's or answers influence outcomes, it becomes challenger with the
+    declared share; otherwise it answers in shadow until paired answers show that it is no worse; without
+    `retrain=` its gates alone promote it, provided that one of them held it against the champion.
     """
     champion = registry.aliases(model.name).get(CHAMPION)
     standing = registry.version(champion.version) if champion is not None else None
@@ -180,12 +183,17 @@ def admit(
         kind, reason = "promote", f"{version.name} is the first version and passed every gate"
     elif standing.name == version.name:
         kind, alias, reason = "unchanged", "", f"{version.name} serves already"
-    elif model.rollout is not None and standing.features != version.features:
+    elif model.rollout is not None and (model.influences or standing.features != version.features):
         kind, alias, share = "start_experiment", CHALLENGER, model.rollout.share
         reason = f"{version.name} ({version.features}) answers {share:.0%} of units against {standing.name} ({standing.features})"
     elif model.retrain is not None:
         kind, alias, share = "start_shadow", SHADOW, 0.0
         reason = f"{version.name} answers in shadow, paired with {standing.name}"
+    elif all(gate.get("name") != COMPARED for gate in version.gates):
+        kind, alias = "block", ""
+        reason = (
+            f"{version.name} cannot be held against {standing.name}: too few outcomes since that was trained"
+        )
     else:
         kind, reason = "promote", f"{version.name} passed every gate"
 

@@ -13,6 +13,7 @@ from icekeel.compile import quote
 from icekeel.core.errors import Fault, SourceError, TrainingError, nearest
 from icekeel.core.frames import Frame, Ints
 from icekeel.core.kinds import Column, Kind
+from icekeel.core.time import DAY
 from icekeel.data import History, Manifest, find_sources
 from icekeel.data.compaction import ANSWERS, FEATURE
 from icekeel.data.ingest import read_source
@@ -83,6 +84,8 @@ def past_questions(model: Model, plan: Plan, folder: Path, history: History, *, 
     fields = [Column(field.name, field.kind) for field in plan.fields]
     declared = _declared(model, fields, folder, now)
     answered = _answered(model, plan, fields, history, now)
+    if answered is not None:
+        declared = _without_served(declared, answered, [field.name for _, field in model.outcome.keyed.keys])
     parts = [part for part in (declared, answered) if part is not None and len(part)]
     if not parts:
         raise TrainingError(
@@ -94,6 +97,29 @@ def past_questions(model: Model, plan: Plan, folder: Path, history: History, *, 
     logged = _stack_logged(plan, parts)
     order = np.argsort(asked_at, kind="stable")
     return Questions(requests.take(order), asked_at[order], logged.take(order), served[order])
+
+
+def _without_served(declared: Questions, answered: Questions, keys: list[str]) -> Questions:
+    """The declared questions without those that were answered too: a file exported again holds both.
+
+    The same question has the same outcome key and was asked within a day.
+    """
+    served: dict[tuple[object, ...], list[int]] = {}
+    for *key, at in zip(*(answered.requests[name] for name in keys), answered.asked_at.tolist(), strict=True):
+        served.setdefault(tuple(key), []).append(at)
+    again = np.array(
+        [
+            any(abs(at - other) <= DAY for other in served.get(tuple(key), ()))
+            for *key, at in zip(
+                *(declared.requests[name] for name in keys), declared.asked_at.tolist(), strict=True
+            )
+        ],
+        dtype=np.bool_,
+    )
+    kept = np.flatnonzero(~again)
+    return Questions(
+        declared.requests.take(kept), declared.asked_at[kept], declared.logged, declared.served[kept]
+    )
 
 
 def _declared(model: Model, fields: list[Column], folder: Path, now: int) -> Questions:

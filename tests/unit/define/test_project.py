@@ -146,7 +146,31 @@ def test_every_mistake_is_reported_at_once_with_its_place(tmp_path: Path) -> Non
         ('"m", Quote, Features, target=loose, error="mape", **same', "bad_target"),
         ('"m", Quote, Features, target=target, error="log_loss", **same', "bad_error"),
         ('"m", Quote, Features, target=target, error="mape", guard=0.01, **same', "wrong_type"),
-        ('"m", Quote, Features, target=target, error="mape", guard=ik.Guard(2.0), **same', "bad_guard"),
+        ('"m", Quote, Features, target=target, error="mape", guard=ik.Guard(2.0), **same', "out_of_range"),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(otherwise=5), **same',
+            "bad_guard",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", rollout=ik.Rollout(unit=Quote.quote_id, alpha=0.5), **same',
+            "out_of_range",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", rollout=ik.Rollout(unit=Quote.quote_id, minimum_days=60), **same',
+            "out_of_range",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", retrain=ik.Retrain(margin=-0.1), **same',
+            "out_of_range",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", watch=ik.Watch(false_alarms_per_year=0), **same',
+            "out_of_range",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", influences=True, retrain=ik.Retrain(), **same',
+            "needs_rollout",
+        ),
         ('"m", Quote, Features, target=target, error="mape", after=[5], **same', "wrong_type"),
         ('"m", Quote, Features, target=target, error="mape", after=[ik.round_to(0)], **same', "bad_step"),
         (

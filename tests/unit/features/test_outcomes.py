@@ -113,9 +113,11 @@ ONE: list[Row] = [("r", "q", 100.0, 1.0, 5, 7)]
         (
             later.price.first(absent=0),
             [("b", "q", 1.0, 1.0, 6, 7), ("a", "q", 2.0, 1.0, 6, 7)],
-            9,
-            (KNOWN, 2.0, 7),
+            10,
+            (KNOWN, 2.0, 10),
         ),
+        # with a value for "nothing came", an early event must not count before the others' time is over
+        (later.price.latest(absent=0), ONE, 9.9, (PENDING, None, 10)),
         (LATEST, [*ONE, ("s", "other", 9.0, 1.0, 6, 6)], 9, (KNOWN, 100.0, 7)),
         # nulls: a row without the value is no outcome yet, a target without a value none at all
         (LATEST, [("r", "q", float("nan"), 1.0, 5, 7)], 9, (PENDING, None, 10)),
