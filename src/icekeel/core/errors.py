@@ -23,6 +23,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import islice
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,12 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
     return f'did you mean "{close[0]}"?' if close else ""
+
+
+def first_faults(faults: Iterable[Fault], total: int, most: int = 50) -> list[Fault]:
+    """The first `most` of `total` faults, and one that counts the others; those are never made."""
+    named = list(islice(faults, most))
+    return named if total <= most else [*named, Fault("more_faults", f"and {total - most:,} more")]
 
 
 def shorten(value: object, limit: int = 60) -> str:

@@ -6,11 +6,11 @@ Requests and pushed events pass through here; `ingest` does the same to whole fi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from icekeel.compile import compile_event
-from icekeel.core.errors import Fault, IcekeelError, nearest, shorten
+from icekeel.core.errors import Fault, IcekeelError, first_faults, nearest, shorten
 from icekeel.core.kinds import Kind
 from icekeel.core.time import parse_time
 from icekeel.define.fields import Field
@@ -20,6 +20,8 @@ Value = float | int | str | None
 """A checked value: float for numbers and flags, `int` microseconds for times, `str`, or None."""
 
 LONGEST_TEXT = 10_000
+MOST_UNKNOWN = 20
+"""Unknown fields of a record that are named, each with the nearest name; the others are counted."""
 
 
 class RecordParser:
@@ -42,11 +44,14 @@ class RecordParser:
             return [], [Fault("not_an_object", "expected an object", where, shorten(record))]
         faults: list[Fault] = []
         values: list[Value] = []
+        unknown: list[Any] = []
+        if len(record) > len(self.names) or not self._known.issuperset(record):
+            unknown = [name for name in record if name not in self._known]
         for name, field, read in self._steps:
             raw = record.get(name)
             if raw is None:
                 if not field.limits.optional:
-                    hint = nearest(name, map(str, record)) if name not in record else ""
+                    hint = "" if name in record else nearest(name, map(str, unknown[:MOST_UNKNOWN]))
                     faults.append(Fault("missing_field", f'"{name}" is missing', _at(where, name), hint=hint))
                 values.append(None)
                 continue
@@ -58,13 +63,15 @@ class RecordParser:
                     Fault(fault.code, fault.what, _at(where, name), fault.got, fault.allowed, fault.hint)
                 )
                 values.append(None)
-        if len(record) > len(self.names) or not self._known.issuperset(record):
-            for name in record:
-                if name not in self._known:
-                    hint = nearest(str(name), self.names)
-                    what = f"unknown field {shorten(name)}"
-                    faults.append(Fault("unknown_field", what, where, "", ", ".join(self.names), hint))
-        return values, faults
+        faults += first_faults(self._unknown(unknown, where), len(unknown), MOST_UNKNOWN)
+        return values, first_faults(faults, len(faults))
+
+    def _unknown(self, names: Sequence[Any], where: str) -> Iterator[Fault]:
+        """A fault for each name, made when it is asked for; what is allowed stands in the first."""
+        for at, name in enumerate(names):
+            allowed = "" if at else ", ".join(self.names)
+            hint = nearest(str(name)[:LONGEST_TEXT], self.names)
+            yield Fault("unknown_field", f"unknown field {shorten(name)}", where, "", allowed, hint)
 
 
 class EventContract:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from icekeel.core.errors import Fault, RequestError, shorten
+from icekeel.core.errors import Fault, RequestError, first_faults, shorten
 
 Headers = Mapping[bytes, bytes]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
 SLOWEST_BODY_S = 10.0
+DEEPEST = 64
+"""Levels of objects and arrays in a body; a batch of requests has three."""
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
 _decode = msgspec.json.Decoder().decode
 
@@ -86,7 +89,7 @@ async def read_json(headers: Headers, receive: Receive, *, largest: int, slowest
 
     Raises:
         RequestError: `wrong_content` (415), `too_large` (413), `too_slow` (408), `not_json` (400: malformed, not
-            UTF-8, nested too deep, a number that JSON or a double does not have), `duplicate_key` (400).
+            UTF-8, a number that JSON or a double does not have), `too_deep` (400), `duplicate_key` (400).
     """
     kind = headers.get(b"content-type", b"application/json")
     if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
@@ -131,19 +134,42 @@ def parse_json(body: bytes) -> Any:
     """The value of a JSON text, where no object names a member twice.
 
     Raises:
-        RequestError: `not_json`, `duplicate_key`.
+        RequestError: `not_json`, `too_deep`, `duplicate_key`.
     """
     try:
         value = _decode(body)
+        if body.count(b"{") + body.count(b"[") > DEEPEST:
+            _check_depth(value)
         # A member has a colon of its own. Where there are more colons they are in texts, in deeper objects or in
         # members that came twice, and only a slower parser tells.
         if body.count(b":") != _members(value):
             json.loads(body, object_pairs_hook=_unique)
     except RequestError:  # which is a ValueError as well
         raise
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise _too_deep() from error
+    except ValueError as error:
         raise RequestError(Fault("not_json", f"the body is no JSON: {error}")) from error
     return value
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse a value of too many levels, one level at a time, so that no depth exhausts the stack."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> RequestError:
+    return RequestError(Fault("too_deep", "the body is nested too deep", allowed=f"{DEEPEST} levels"))
 
 
 def _members(value: Any) -> int:
@@ -156,7 +182,8 @@ def _members(value: Any) -> int:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise RequestError(*(Fault("duplicate_key", "named twice", shorten(name)) for name in twice))
+    counts = Counter(name for name, _ in pairs)
+    if len(counts) < len(pairs):
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        faults = (Fault("duplicate_key", "named twice", shorten(name)) for name in twice)
+        raise RequestError(*first_faults(faults, len(twice)))

@@ -10,6 +10,7 @@ from icekeel.core.errors import AuthError, Fault, IcekeelError, RequestError
 
 _STATUS = {
     "not_json": 400,
+    "too_deep": 400,
     "duplicate_key": 400,
     "disconnected": 400,
     "wrong_scope": 403,

@@ -54,6 +54,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     prediction: float
     answer: float
     shadows: dict[str, float]
+    verdict: str = "pass"
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True):
@@ -70,6 +71,7 @@ class Settled(msgspec.Struct, frozen=True, array_like=True):
     answer: float
     shadows: dict[str, float]
     target: float
+    verdict: str = "pass"
 
 
 class EventProjection:
@@ -137,7 +139,7 @@ class AnswerProjection:
         for record in records:
             waiting = Waiting(
                 record.at, record.id, record.unit, record.version, record.arm, record.share,
-                record.prediction, record.answer, shadows(record),
+                record.prediction, record.answer, shadows(record), record.verdict,
             )  # fmt: skip
             key = self._mine + digest(record.key.encode())
             txn.put(key + record.id.encode(), _pack(waiting), db=self._waiting)
@@ -175,7 +177,9 @@ class AnswerProjection:
             return
         for place, waiting in list(_under(txn, self._waiting, key, _waiting)):
             counting = [
-                event.available for event in self._versions(txn, key, waiting) if event.value is not None
+                event.available
+                for event in self._versions(txn, key)
+                if event.value is not None and self._meets(waiting, event)
             ]
             if counting:
                 self._settle(txn, place, waiting, min(counting), min(counting))
@@ -193,18 +197,22 @@ class AnswerProjection:
             if max(event.time, event.available) < now - self._outcome.within - GRACE:
                 txn.delete(place, db=self._happened)
 
-    def _versions(self, txn: lmdb.Transaction, key: bytes, waiting: Waiting) -> list[Happened]:
-        """All versions of the events of an answer's window, those of one event in the order they became known."""
-        end = waiting.asked_at + self._outcome.within
-        found = _under(txn, self._happened, key, _happened)
-        return [event for _, event in found if waiting.asked_at <= event.time < end]
+    def _versions(self, txn: lmdb.Transaction, key: bytes) -> list[Happened]:
+        """All versions of a key's events, those of one event in the order they became known."""
+        return [event for _, event in _under(txn, self._happened, key, _happened)]
+
+    def _meets(self, waiting: Waiting, event: Happened) -> bool:
+        return waiting.asked_at <= event.time < waiting.asked_at + self._outcome.within
 
     def _settle(self, txn: lmdb.Transaction, place: bytes, waiting: Waiting, known: int, at: int) -> None:
         """Settle an answer by what was known at `known`, not before `at`."""
         txn.delete(place, db=self._waiting)
-        versions = self._versions(txn, place[:_KEY], waiting)
+        versions = self._versions(txn, place[:_KEY])
         newest = {event.id: event for event in versions if event.available <= known}
-        events = [event for event in newest.values() if event.value is not None]
+        # Only now by time: a correction may have moved an event out of the window, which then counts as gone.
+        events = [
+            event for event in newest.values() if event.value is not None and self._meets(waiting, event)
+        ]
         at = max([at, waiting.asked_at, *(event.available for event in events)])
         ordered = sorted(events, key=lambda one: (one.time, one.id))
         values = [event.value for event in ordered if event.value is not None]
@@ -215,7 +223,7 @@ class AnswerProjection:
             return
         settled = Settled(
             at, waiting.asked_at, waiting.id, waiting.unit, waiting.version, waiting.arm, waiting.share,
-            waiting.prediction, waiting.answer, waiting.shadows, target,
+            waiting.prediction, waiting.answer, waiting.shadows, target, waiting.verdict,
         )  # fmt: skip
         txn.put(self._mine + _sortable(at) + waiting.id.encode(), _pack(settled), db=self._settled)
 

@@ -1,7 +1,8 @@
 """Compiling the guard: what was seen together, what moves the target, and how much may be flagged.
 
-Every kind of verdict gets a threshold on rows later than the training rows, so that all kinds together stay
-within one budget of flags on ordinary traffic. What does not fit becomes a blind spot of the report.
+Every kind of verdict gets a threshold on rows later than those counted, so that all kinds together stay within
+one budget of flags on ordinary traffic. What does not fit becomes a blind spot of the report. With the thresholds
+set, all rows are counted again: what the model learnt from is not to be called unseen.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -68,8 +69,6 @@ TRIPLE_EXPECTED = Step(
 STEPS = (PAIR_EXPECTED, PAIR_EFFECT, TRIPLE_EFFECT, RANGE, TRIPLE_EXPECTED)
 NEW_VALUES_SHARE = 0.25
 
-Watched = TypeVar("Watched", Category, Number)
-
 
 @dataclass(frozen=True, slots=True)
 class KindReport:
@@ -91,8 +90,8 @@ class GuardReport:
     """What was compiled, what it flags and what it cannot see.
 
     Attributes:
-        rows: Training rows counted.
-        later_rows: Rows of the calibration window.
+        rows: Training rows counted, the calibration window among them.
+        later_rows: Rows of the calibration window; rates are of these rows, held against the rows before them.
         budget: Share of ordinary requests that may be flagged.
         flag_rate: Share of later rows flagged by any kind.
         kinds: One entry for each kind.
@@ -121,11 +120,11 @@ def compile_guard(
     """The guard of these training rows as bytes for `Guard.load`, and what it flags and cannot see.
 
     Args:
-        frame: Training rows.
+        frame: Earlier training rows.
         columns: Columns to guard, in the order in which `Guard.check` gets their values: categories, flags, numbers.
-        target: What is predicted, for every row of `frame`.
+        target: What is predicted, for every row of `frame` and then of `later`.
         scale: `log` for amounts above 0, `logit` for 0 or 1, `plain` for any number.
-        later: Ordinary rows later than all of `frame`; thresholds are set on them.
+        later: Training rows later than all of `frame`; thresholds are set on them before they are counted too.
         budget: Largest share of ordinary requests to be flagged, by all kinds together.
         max_values: Values of a category from which on those that do not move the target are pooled.
         target_name: The target in the sentences.
@@ -134,41 +133,24 @@ def compile_guard(
         TrainingError: with every fault of the arguments.
     """
     _refuse(frame, columns, target, scale=scale, later=later, budget=budget)
-    outcome = np.log(target) if scale == "log" else target
-    smallest = SMALLEST_EFFECT * (float(np.std(target)) if scale == "plain" else 1.0)
-    effects = _effects(frame, columns, outcome, logistic=scale == "logit")
-    found = [
-        _category(frame, at, column, np.where(effect > smallest, effect, 0), max_values)
-        for (at, column), effect in zip(_at(columns, Kind.CAT, Kind.FLAG), effects, strict=True)
-    ]
-    codes = [_encode(category, _values(frame, category.name)) for category in found]
-    later_codes = [_encode(category, _values(later, category.name)) for category in found]
-    calibration = _Calibration.start(len(later), budget)
-    categories = [calibration.watch(c, new == 0) for c, new in zip(found, later_codes, strict=True)]
-    numbers = [
-        calibration.watch(
-            _number(frame[column.name], at, column.name, found, codes), np.isnan(later[column.name])
-        )
-        for at, column in _at(columns, Kind.NUM)
-    ]
-    evidence = Evidence.count(categories, codes, len(frame))
-    scores = _scores(evidence, later_codes, len(later))
-    for number in numbers:
-        np.maximum(scores[RANGE], _distances(number, later[number.name], later_codes), out=scores[RANGE])
-    for step in STEPS:
-        calibration.add(step, scores[step])
+    early = _Counted.of(frame, columns, target[: len(frame)], scale, max_values)
+    calibration = _Calibration.of(early, later, budget)
+    names = [column.name for column in columns]
+    every = Frame.stack([frame.select(names), later.select(names)])
+    counted = _Counted.of(every, columns, target, scale, max_values)
+    margin = calibration.thresholds[RANGE]
     tables = Tables(
-        rows=len(frame),
+        rows=len(every),
         target=target_name,
         scale=scale,
-        categories=tuple(categories),
-        numbers=tuple(_widen(number, calibration.thresholds[RANGE]) for number in numbers),
-        combinations=evidence.cells.members,
-        pair_counts=evidence.pair_counts.astype("<i4").tobytes(),
-        flags=_flags(evidence, calibration.thresholds).tobytes(),
+        categories=tuple(replace(c, watched=calibration.watches(c)) for c in counted.categories),
+        numbers=tuple(replace(_widen(n, margin), watched=calibration.watches(n)) for n in counted.numbers),
+        combinations=counted.evidence.cells.members,
+        pair_counts=counted.evidence.pair_counts.astype("<i4").tobytes(),
+        flags=_flags(counted.evidence, calibration.thresholds).tobytes(),
     )
-    blind = [*_unseeable(categories, evidence), *calibration.blind_spots]
-    return tables.encode(), calibration.report(len(frame), blind)
+    blind = [*_unseeable(counted.evidence), *calibration.blind_spots]
+    return tables.encode(), calibration.report(len(every), blind)
 
 
 def _refuse(
@@ -183,9 +165,9 @@ def _refuse(
     for rows, data in (("training", frame), ("later", later)):
         absent = [c.name for c in columns if c.name not in data]
         faults += [Fault("guard_column", f"no such column in the {rows} rows", name) for name in absent]
-    if not len(frame) or not len(later) or len(target) != len(frame):
+    if not len(frame) or not len(later) or len(target) != len(frame) + len(later):
         got = f"{len(frame)} training rows, {len(target)} targets, {len(later)} later rows"
-        faults.append(Fault("guard_rows", "expected rows, as many targets, and later rows", got=got))
+        faults.append(Fault("guard_rows", "expected rows, later rows, and a target for each", got=got))
     if not 0 < budget < 1:
         faults.append(Fault("guard_budget", "expected a share", "budget", f"{budget}", "above 0, below 1"))
     good = {"log": target > 0, "logit": (target == 0) | (target == 1)}.get(scale, True) & np.isfinite(target)
@@ -195,6 +177,33 @@ def _refuse(
         faults.append(Fault("guard_target", f"no targets for scale {scale}", "target", got, allowed))
     if faults:
         raise TrainingError(*faults)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What the tables hold of some rows before any threshold: no margins, all columns watched."""
+
+    categories: Sequence[Category]
+    numbers: Sequence[Number]
+    evidence: Evidence
+
+    @classmethod
+    def of(
+        cls, frame: Frame, columns: Sequence[Column], target: Floats, scale: Scale, max_values: int
+    ) -> _Counted:
+        outcome = np.log(target) if scale == "log" else target
+        smallest = SMALLEST_EFFECT * (float(np.std(target)) if scale == "plain" else 1.0)
+        effects = _effects(frame, columns, outcome, logistic=scale == "logit")
+        categories = [
+            _category(frame, at, column, np.where(effect > smallest, effect, 0), max_values)
+            for (at, column), effect in zip(_at(columns, Kind.CAT, Kind.FLAG), effects, strict=True)
+        ]
+        codes = [_encode(category, _values(frame, category.name)) for category in categories]
+        numbers = [
+            _number(frame[column.name], at, column.name, categories, codes)
+            for at, column in _at(columns, Kind.NUM)
+        ]
+        return cls(categories, numbers, Evidence.count(categories, codes, len(frame)))
 
 
 # Values, their codes and effects
@@ -325,9 +334,9 @@ def _flags(evidence: Evidence, thresholds: Mapping[Step, float]) -> Array:
     return table
 
 
-def _unseeable(categories: Sequence[Category], evidence: Evidence) -> Iterator[str]:
+def _unseeable(evidence: Evidence) -> Iterator[str]:
     """What no budget would let the tables see."""
-    for category in categories:
+    for category in evidence.categories:
         pooled = len(category.values) - len(set(category.codes))
         if pooled:
             yield f"which of {pooled + 1} rare values of {category.name}, that do not move the target, is in a combination"
@@ -440,13 +449,25 @@ class _Calibration:
     budget: float
     flagged: Bools
     by_kind: Mapping[VerdictKind, Bools]
+    unwatched: set[str]
     thresholds: dict[Step, float]
     blind_spots: list[str]
 
     @classmethod
-    def start(cls, n_rows: int, budget: float) -> _Calibration:
-        masks: dict[VerdictKind, Bools] = {kind: np.zeros(n_rows, dtype=np.bool_) for kind in KINDS}
-        return cls(budget, np.zeros(n_rows, dtype=np.bool_), masks, {}, [])
+    def of(cls, early: _Counted, later: Frame, budget: float) -> _Calibration:
+        """The thresholds at which a guard of the early rows keeps the budget on the later ones."""
+        masks: dict[VerdictKind, Bools] = {kind: np.zeros(len(later), dtype=np.bool_) for kind in KINDS}
+        made = cls(budget, np.zeros(len(later), dtype=np.bool_), masks, set(), {}, [])
+        codes = [_encode(category, _values(later, category.name)) for category in early.categories]
+        for category, code in zip(early.categories, codes, strict=True):
+            made.watch(category, code == 0)
+        scores = _scores(early.evidence, codes, len(later))
+        for number in early.numbers:
+            made.watch(number, np.isnan(later[number.name]))
+            np.maximum(scores[RANGE], _distances(number, later[number.name], codes), out=scores[RANGE])
+        for step in STEPS:
+            made.add(step, scores[step])
+        return made
 
     def room(self, share: float) -> int:
         """Later rows that may still be flagged when `share` of the budget may be used."""
@@ -457,15 +478,18 @@ class _Calibration:
         self.flagged[:] |= rows
         self.by_kind[kind][:] |= rows
 
-    def watch(self, column: Watched, new: Bools) -> Watched:
-        """The column, no longer watched where values never seen are too common among ordinary rows."""
+    def watch(self, column: Category | Number, new: Bools) -> None:
+        """Flags what was never seen, unless it is too common among ordinary rows: then it is not watched."""
         if not column.watched or not new.any():
-            return column
+            return
         if int((new & ~self.flagged).sum()) > self.room(NEW_VALUES_SHARE):
             self.blind_spots.append(f"new values of {column.name}; {new.mean():.2%} of later rows have one")
-            return replace(column, watched=False)
-        self.flag("unseen_value", new)
-        return column
+            self.unwatched.add(column.name)
+        else:
+            self.flag("unseen_value", new)
+
+    def watches(self, column: Category | Number) -> bool:
+        return column.watched and column.name not in self.unwatched
 
     def add(self, step: Step, scores: Floats) -> None:
         """Sets the threshold of a step: the smallest that its share of the budget allows."""

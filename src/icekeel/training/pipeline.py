@@ -242,10 +242,10 @@ def guarded_columns(model: Model) -> tuple[Column, ...]:
 
 
 def _guard(model: Model, data: Learnable, known: np.typing.NDArray[np.int64]) -> tuple[bytes, dict[str, Any]]:
-    """The guard of the earlier rows, its thresholds set on the latest fifth."""
+    """The guard of all rows known, its thresholds set on the latest fifth as held against the rest."""
     cut = max(1, len(known) * 4 // 5)
     early, later = data.requests.take(known[:cut]), data.requests.take(known[cut:])
-    target = data.outcomes.target[known[:cut]]
+    target = data.outcomes.target[known]
     scale: Scale = "logit" if model.task == "probability" else "log" if target.min() > 0 else "plain"
     budget = model.guard.budget if model.guard else 0.01
     columns = guarded_columns(model)

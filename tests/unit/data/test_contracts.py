@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -82,6 +84,25 @@ def test_all_faults_are_given_at_once_with_hints() -> None:
     ]
     assert faults[2].allowed == "1 to 12"
     assert len(str(faults[4])) < 300
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def test_many_unknown_names_are_counted_at_a_cost_that_does_not_grow_with_their_square() -> None:
+    few = {f"name {n}": 1 for n in range(1_000)}
+    many = {f"name {n}": 1 for n in range(80_000)}
+    faults = parser.parse(many)[1]
+    assert [fault.code for fault in faults] == ["missing_field"] * 3 + ["unknown_field"] * 20 + [
+        "more_faults"
+    ]
+    assert faults[-1].what == "and 79,980 more"
+    assert [bool(fault.allowed) for fault in faults[3:]] == [True] + [False] * 20
+    small = cpu_seconds(lambda: parser.parse(few))
+    assert cpu_seconds(lambda: parser.parse(many)) < 100 * small + 0.1
 
 
 @pytest.mark.parametrize("record", [None, 5, "text", [GOOD], True])

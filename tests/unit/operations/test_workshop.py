@@ -27,7 +27,7 @@ def admitted(app: App, model: Model, *, compared: bool = True, features: str = "
     def version(number: int, features: str) -> Version:
         gates = [{"name": COMPARED if compared else "parity", "passed": True}]
         return registry.register(
-            "late", f"d{number}", snapshot="s", code="c", features=features, metrics={}, gates=gates, ladder={},
+            "late", f"d{number}{features}", snapshot="s", code="c", features=features, metrics={}, gates=gates, ladder={},
             trained_from=0, trained_to=1, reason="r",
         )  # fmt: skip
 

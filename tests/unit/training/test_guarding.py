@@ -21,9 +21,10 @@ Compiled = tuple[Guard, GuardReport, list[Row]]
 def compiled(request: pytest.FixtureRequest) -> Compiled:
     rng = np.random.default_rng(7)
     frame, price = quotes(rng, request.param)
-    later, _ = quotes(rng, max(request.param // 6, 1_600))
+    later, later_price = quotes(rng, max(request.param // 6, 1_600))
+    target = np.concatenate([price, later_price])
     data, report = compile_guard(
-        frame, COLUMNS, price, scale="log", later=later, budget=0.01, target_name="price"
+        frame, COLUMNS, target, scale="log", later=later, budget=0.01, target_name="price"
     )
     test, _ = quotes(rng, 5_000)
     return Guard.load(data), report, rows_of(test)
@@ -61,7 +62,7 @@ def test_every_kind_is_found(compiled: Compiled) -> None:
 def test_small_data_leaves_blind_spots_and_says_so(compiled: Compiled) -> None:
     _, report, _ = compiled
     said = any(spot.startswith("triples never seen whose smallest effect") for spot in report.blind_spots)
-    assert said == (report.rows == 8_000)
+    assert said == (report.rows < 10_000)
 
 
 def test_the_report_has_every_kind_once(compiled: Compiled) -> None:
@@ -90,15 +91,16 @@ FLIGHTS = (Column("tail", Kind.CAT), Column("carrier", Kind.CAT), Column("intl",
 
 def test_values_that_are_always_new_are_a_blind_spot_not_a_flood() -> None:
     frame, late = drifting(20_000, 1, new=0)
-    later, _ = drifting(4_000, 2, new=0.03)
+    later, later_late = drifting(4_000, 2, new=0.03)
+    target = np.concatenate([late, later_late])
     data, report = compile_guard(
-        frame, FLIGHTS, late, scale="logit", later=later, budget=0.01, max_values=32, target_name="late"
+        frame, FLIGHTS, target, scale="logit", later=later, budget=0.01, max_values=32, target_name="late"
     )
     guard = Guard.load(data)
     assert report.flag_rate <= 0.01
     assert any(spot.startswith("new values of tail;") for spot in report.blind_spots)
     assert any("rare values of tail" in spot for spot in report.blind_spots)
-    assert guard.check(["NEW", "3", 1.0]) == []
+    assert guard.check(["NEWER", "3", 1.0]) == []
     assert [verdict.code for verdict in guard.check(["N1", "9", 1.0])] == ["unseen_value:carrier"]
     # Plane N1 flies for carrier 1 only; a null flag is a value like any other and was seen.
     assert [v.code for v in guard.check(["N1", "3", float("nan")])] == ["unseen_pair:tail+carrier"]
@@ -115,7 +117,9 @@ def test_a_numbers_range_follows_the_category_that_narrows_it_most() -> None:
         }
     )
     columns = (Column("noise", Kind.CAT), Column("product", Kind.CAT), Column("size", Kind.NUM))
-    data, _ = compile_guard(frame, columns, frame["size"], scale="plain", later=frame, budget=0.05)
+    data, _ = compile_guard(
+        frame, columns, np.tile(frame["size"], 2), scale="plain", later=frame, budget=0.05
+    )
     guard = Guard.load(data)
     assert guard.check(["x", "b", 100.0]) == []
     (verdict,) = guard.check(["x", "b", 200.0])
@@ -140,7 +144,7 @@ def test_effects_are_those_of_the_data() -> None:
         ("plain", np.log(price), "each alone moves price by 0.3"),
     ):
         data, _ = compile_guard(
-            frame, columns, target, scale=scale, later=frame, budget=0.01, target_name="price"  # type: ignore[arg-type]
+            frame, columns, np.tile(target, 2), scale=scale, later=frame, budget=0.01, target_name="price"  # type: ignore[arg-type]
         )  # fmt: skip
         (verdict,) = Guard.load(data).check([1.0, 1.0, 1.0])
         assert verdict.kind == "unseen_triple"
@@ -155,22 +159,57 @@ def test_a_missing_combination_of_values_that_move_nothing_is_found_by_its_expec
     flags[flags.all(axis=1)] = False
     frame = Frame({name: flags[:, at].astype(float) for at, name in enumerate("abc")})
     columns = [Column(name, Kind.FLAG) for name in "abc"]
-    data, _ = compile_guard(frame, columns, np.ones(20_000), scale="log", later=frame, budget=0.01)
+    data, _ = compile_guard(frame, columns, np.ones(40_000), scale="log", later=frame, budget=0.01)
     (verdict,) = Guard.load(data).check([1.0, 1.0, 1.0])
     assert verdict.kind == "missing_combination"
     assert "rows were to be expected" in verdict.reason
 
 
-def test_the_row_that_sets_a_threshold_is_not_flagged() -> None:
+def test_the_value_that_sets_a_threshold_is_not_flagged() -> None:
+    """Common extremes keep the range when the two rows far beyond it are counted too: only the margin lets them in."""
     rng = np.random.default_rng(8)
     for _ in range(60):
-        frame = Frame({"x": np.exp(rng.normal(0, 1, 30))})
-        later = Frame({"x": np.exp(rng.normal(0, 3, 30))})
-        data, report = compile_guard(
-            frame, [Column("x", Kind.NUM)], frame["x"], scale="plain", later=later, budget=0.01
+        drawn = np.clip(np.exp(rng.normal(0, 1, 3_300)), 0.2, 5.0)
+        far = float(np.exp(rng.normal(3, 0.3)))
+        drawn[-2:] = far
+        frame, later = Frame({"x": drawn[:3_000]}), Frame({"x": drawn[3_000:]})
+        data, _ = compile_guard(
+            frame, [Column("x", Kind.NUM)], drawn, scale="plain", later=later, budget=0.01
         )
-        assert report.flag_rate == 0
-        assert not any(Guard.load(data).check([x]) for x in later["x"].tolist())
+        guard = Guard.load(data)
+        assert guard.check([far]) == []
+        assert guard.check([far * 1.01]) != []
+
+
+def test_what_came_late_was_learnt_and_is_not_flagged() -> None:
+    rng = np.random.default_rng(10)
+
+    def window(n_rows: int, *, late: bool) -> Frame:
+        place = rng.integers(0, 4, n_rows)
+        kind = np.where(rng.random(n_rows) < 0.5, place, 3 - place)
+        place, size = np.array(list("nesw"), dtype=object)[place], rng.normal(0, 1, n_rows)
+        kind = np.array(list("abcd"), dtype=object)[kind]
+        if late:
+            kind[:2], place[:2], size[2] = "new", "n", np.nan
+            kind[3], place[3] = "a", "e"
+        return Frame({"kind": kind, "place": place, "size": size})
+
+    columns = (Column("kind", Kind.CAT), Column("place", Kind.CAT), Column("size", Kind.NUM))
+    frame, later, after = window(4_000, late=False), window(1_000, late=True), window(4_000, late=False)
+    data, report = compile_guard(
+        frame, columns, rng.normal(size=5_000), scale="plain", later=later, budget=0.02
+    )
+    guard = Guard.load(data)
+    rates = {kind.kind: kind.rate for kind in report.kinds}
+    assert (report.rows, rates["unseen_value"], rates["unseen_pair"]) == (5_000, 0.003, 0.001)
+    assert guard.check(["new", "n", 0.0]) == guard.check(["a", "e", 0.0]) == []
+    assert guard.check(["a", "n", float("nan")]) == []
+    assert [v.code for v in guard.check(["newer", "n", 0.0])] == ["unseen_value:kind"]
+    assert [v.code for v in guard.check(["a", "s", 0.0])] == ["unseen_pair:kind+place"]
+    flags = sum(
+        bool(guard.check(row)) for row in zip(*(after[c.name].tolist() for c in columns), strict=True)
+    )
+    assert flags <= 80 + 3 * np.sqrt(80)
 
 
 def test_values_that_move_nothing_have_no_effect_however_rare() -> None:
@@ -178,7 +217,7 @@ def test_values_that_move_nothing_have_no_effect_however_rare() -> None:
     values = np.array([str(value) for value in rng.zipf(1.5, 5_000) % 300], dtype=object)
     frame = Frame({"value": values})
     data, _ = compile_guard(
-        frame, [Column("value", Kind.CAT)], rng.normal(size=5_000), scale="plain", later=frame, budget=0.01
+        frame, [Column("value", Kind.CAT)], rng.normal(size=10_000), scale="plain", later=frame, budget=0.01
     )
     (category,) = Tables.decode(data).categories
     assert np.mean(np.array(category.effects) > 0) < 0.1
@@ -188,7 +227,7 @@ def test_all_faults_are_reported_at_once() -> None:
     frame = Frame({"id": np.array(["1"], dtype=object), "x": np.array([1.0])})
     columns = [Column("id", Kind.ID), Column("x", Kind.NUM), Column("y", Kind.NUM)]
     with pytest.raises(TrainingError) as error:
-        compile_guard(frame, columns, np.array([-1.0]), scale="log", later=frame, budget=2.0)
+        compile_guard(frame, columns, np.array([-1.0, 1.0]), scale="log", later=frame, budget=2.0)
     assert [(fault.code, fault.where) for fault in error.value.faults] == [
         ("guard_column", "id"),
         ("guard_column", "y"),
