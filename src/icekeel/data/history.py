@@ -93,8 +93,13 @@ class History:
         """Move a finished Parquet file to its place, named by its content. It counts once it is listed."""
         name = f"{file_digest(written)}.parquet"
         target = self.folder / table / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.exists():
+            target.parent.mkdir(parents=True)
+            for folder in {target.parent.parent, self.folder}:  # two where a name has two parts
+                sync(folder)
+        sync(written)
         os.replace(written, target)
+        sync(target.parent)
         return StoredFile(name, rows, source)
 
     @contextmanager
@@ -125,7 +130,17 @@ class History:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
+        sync(self.folder)
         return after
+
+
+def sync(path: Path) -> None:
+    """Let a file's content, or a folder's names, outlast a power cut from here on."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def snapshot_digest(manifest: Manifest, tables: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -32,9 +33,10 @@ class FeatureCache:
         path = self._folder / f"{key}.parquet"
         with duckdb.connect(config={"threads": 2}) as connection:
             if path.exists():
-                return fetch(
-                    connection, f"SELECT * EXCLUDE (_row) FROM {parquet([path])} ORDER BY _row", columns
-                )
+                with suppress(duckdb.Error):  # a damaged file, as after a power cut, is made anew
+                    return fetch(
+                        connection, f"SELECT * EXCLUDE (_row) FROM {parquet([path])} ORDER BY _row", columns
+                    )
             frame = compute()
             self._folder.mkdir(parents=True, exist_ok=True)
             create_table(connection, "_computed", columns, frame)

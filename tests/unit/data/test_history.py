@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,16 +44,36 @@ def test_the_manifest_changes_as_a_whole(tmp_path: Path, monkeypatch: pytest.Mon
     history = History(tmp_path)
     add(history, "orders", "one")
     before = (tmp_path / "manifest.json").read_bytes()
+    replace = os.replace
 
-    def crash(*_: object) -> None:
-        raise KeyboardInterrupt
+    def crash(draft: Path, target: Path) -> None:
+        if target.name == "manifest.json":
+            raise KeyboardInterrupt
+        replace(draft, target)
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-        broken.setattr("icekeel.data.history.os.fsync", crash)
+        broken.setattr("icekeel.data.history.os.replace", crash)
         add(history, "orders", "two")
     assert (tmp_path / "manifest.json").read_bytes() == before
     add(history, "orders", "two")  # the lock is free again
     assert history.manifest().rows("orders") == 2
+
+
+def test_what_is_listed_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History(tmp_path)
+    done: list[str] = []
+    replace = os.replace
+
+    def renamed(draft: Path, target: Path) -> None:
+        done.append(f"rename {target.suffix}")
+        replace(draft, target)
+
+    monkeypatch.setattr("icekeel.data.history.os.replace", renamed)
+    monkeypatch.setattr("icekeel.data.history.sync", lambda path: done.append(path.name))
+    add(history, "orders", "one")
+    assert done == [
+        tmp_path.name, "draft", "rename .parquet", "orders", "rename .json", tmp_path.name
+    ]  # fmt: skip
 
 
 def test_the_position_in_the_journal_is_kept(tmp_path: Path) -> None:
