@@ -14,6 +14,7 @@ import duckdb
 import numpy as np
 
 from icekeel.compile import literal
+from icekeel.core.errors import Fault, StateError
 from icekeel.core.frames import NO_TIME, Array, Frame
 from icekeel.core.kinds import Column, Kind
 from icekeel.define import EventTable
@@ -66,6 +67,10 @@ def compact(
         journal: Folder of the segments.
         tables: Event tables by name.
         answers: `answer_columns` of each model.
+
+    Raises:
+        StateError: the journal holds rows of a table, or answers of a model, that the project no longer has. Nothing
+            is moved, so nothing is lost; it all is once the definition is back.
     """
     with history.adding() as manifest:
         tail = Tail(journal, Positions(dict(manifest.journal)))
@@ -73,6 +78,7 @@ def compact(
         while records := tail.read():
             for record in records:
                 pending.add(record)
+        pending.check()
         sequence = sum(len(files) for files in manifest.tables.values()) << 32
         added = pending.write(history, sequence)
         return history.replace(manifest, added, journal=tail.positions.offsets)
@@ -87,17 +93,35 @@ class _Pending:
             for name, table in tables.items()
         }
         self._columns |= {f"{ANSWERS}/{model}": columns for model, columns in answers.items()}
-        self._times = {name: table.available for name, table in tables.items()}
         self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._missing: set[tuple[str, str]] = set()
+
+    def check(self) -> None:
+        """Refuse to go on where records would be passed over: their kind and name are not in the project."""
+        if self._missing:
+            hint = "restore its definition; once icekeel train has run it may be removed"
+            raise StateError(
+                *(
+                    Fault("not_in_project", f'the journal holds records of the {kind} "{name}"', hint=hint)
+                    for kind, name in sorted(self._missing)
+                )
+            )
 
     def add(self, record: Record) -> None:
-        if isinstance(record, Pushed) and record.table in self._columns:
+        if isinstance(record, Pushed):
+            if record.table not in self._columns:
+                self._missing.add(("event table", record.table))
+                return
             for row in record.rows:
                 row.setdefault(AVAILABLE, record.at)
                 row.setdefault(DELETED, 0.0)
             self._rows.setdefault(record.table, []).extend(record.rows)
-        elif isinstance(record, Predicted) and f"{ANSWERS}/{record.model}" in self._columns:
-            self._rows.setdefault(f"{ANSWERS}/{record.model}", []).append(_answer_row(record))
+        elif isinstance(record, Predicted):
+            name = f"{ANSWERS}/{record.model}"
+            if name not in self._columns:
+                self._missing.add(("model", record.model))
+                return
+            self._rows.setdefault(name, []).append(_answer_row(record))
         elif isinstance(record, Quarantined):
             name = f"quarantine/{record.table}"
             self._columns[name] = (Column("row", Kind.TEXT), Column("faults", Kind.TEXT))

@@ -1,0 +1,63 @@
+"""What the journal holds goes into history once, or stays where it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import icekeel as ik
+from icekeel.core.errors import StateError
+from icekeel.core.kinds import Column
+from icekeel.data import History
+from icekeel.data.compaction import ANSWERS, answer_columns, compact
+from icekeel.journal import Pushed, Writer
+from tests.unit.journal.examples import PREDICTED
+
+
+class Orders(ik.Events, time="ordered_at", id="order_id"):
+    order_id: ik.Id
+
+
+TABLES = {"orders": Orders.icekeel_table}
+ANSWER = {"price": answer_columns((), ())}
+ROWS = [{"order_id": "a", "ordered_at": 5}, {"order_id": "b", "ordered_at": 6}]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    with Writer(tmp_path / "journal", "serve", clock=lambda: 10) as writer:
+        writer.append_many([Pushed(at=10, table="orders", rows=ROWS), PREDICTED])
+    return tmp_path / "journal"
+
+
+@pytest.mark.parametrize(
+    ("tables", "answers", "missing"),
+    [
+        ({}, ANSWER, ['event table "orders"']),
+        (TABLES, {}, ['model "price"']),
+        ({}, {}, ['event table "orders"', 'model "price"']),
+    ],
+)
+def test_what_the_project_no_longer_declares_is_not_lost(
+    journal: Path,
+    tmp_path: Path,
+    tables: dict[str, ik.EventTable],
+    answers: dict[str, tuple[Column, ...]],
+    missing: list[str],
+) -> None:
+    history = History(tmp_path / "history")
+    with pytest.raises(StateError) as caught:
+        compact(history, journal, tables, answers)
+    assert [fault.code for fault in caught.value.faults] == ["not_in_project"] * len(missing)
+    assert all(name in fault.what for name, fault in zip(missing, caught.value.faults, strict=True))
+    assert history.manifest().journal == {}
+    restored = compact(history, journal, TABLES, ANSWER)
+    assert (restored.rows("orders"), restored.rows(f"{ANSWERS}/price")) == (2, 1)
+    assert compact(history, journal, {}, {}) == restored  # what was moved needs no definition
+
+
+def test_each_record_is_moved_once(journal: Path, tmp_path: Path) -> None:
+    history = History(tmp_path / "history")
+    assert compact(history, journal, TABLES, ANSWER) == compact(history, journal, TABLES, ANSWER)
+    assert history.manifest().rows("orders") == 2
