@@ -183,7 +183,15 @@ class App:
             router = Router(name, registry, self.places.bundles, plan.definitions)
             router.refresh()
             features = LiveFeatures(online, plan, views)
-            found[name] = Answerer(model, plan, features, router, journal=journal, clock=self.clock)
+            found[name] = Answerer(
+                model,
+                plan,
+                features,
+                router,
+                journal=journal,
+                clock=self.clock,
+                rehearsal=self.settings.rehearsal,
+            )
         return found
 
     def intake(self, journal: Writer) -> Intake:

@@ -69,6 +69,16 @@ def encode_key(values: Sequence[Value]) -> bytes | None:
     return "".join(parts).encode()
 
 
+def outcome_key(values: Sequence[Value]) -> str:
+    """The key by which an answer meets its outcome; empty, which meets none, where a part is null.
+
+    A single text stands as it is, so that people find it in the journal; several parts are length-prefixed.
+    """
+    if len(values) == 1 and isinstance(values[0], str):
+        return values[0]
+    return (encode_key(values) or b"").decode()
+
+
 def all_views(plans: Sequence[Plan]) -> list[Lookup]:
     """Every different view of some plans, in a stable order."""
     found = {lookup.view.name: lookup for plan in plans for lookup in plan.lookups}

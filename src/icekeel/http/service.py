@@ -14,13 +14,12 @@ from icekeel.app import App
 from icekeel.core.errors import Fault, IcekeelError, StateError
 from icekeel.core.time import SECOND
 from icekeel.features.live import State
-from icekeel.serving import Answerer
+from icekeel.serving import KEEPER_BEHIND, Answerer
 
 from .counters import Counters
 
 AGAIN = 25
 """A version that could not be loaded is tried again at every so many refreshes."""
-BEHIND_US = 60 * SECOND
 """A keeper that has committed nothing for so long is behind."""
 log = logging.getLogger(__name__)
 
@@ -150,7 +149,7 @@ class Service:
             problems = answerer.router.current.problems or {}
             found += [f"{name}, {alias}: {why}" for alias, why in problems.items()]
         behind = self.app.clock() - state.now
-        if not self.app.settings.rehearsal and behind > BEHIND_US:
+        if not self.app.settings.rehearsal and behind > KEEPER_BEHIND:
             found.append(
                 f"keeper: behind by {behind // SECOND:,} s, features are as old as that"
                 if state.now

@@ -20,7 +20,7 @@ from icekeel.data import AVAILABLE, DELETED, SEQUENCE
 from icekeel.data.relations import parquet
 from icekeel.define import EventTable, Model, Project
 from icekeel.engines import Engine
-from icekeel.features.live import EventFeed
+from icekeel.features.live import EventFeed, outcome_key
 from icekeel.features.online.lmdb import LmdbWindows
 from icekeel.features.online.versions import digest
 from icekeel.features.outcomes import target_function
@@ -150,7 +150,7 @@ class AnswerProjection:
         for record in records:
             for row in record.rows:
                 parts = [row.get(column) for column in self._keys]
-                if any(part is None for part in parts):
+                if not (met := outcome_key(parts)):
                     continue
                 known = row.get(AVAILABLE)
                 event = Happened(
@@ -159,7 +159,7 @@ class AnswerProjection:
                     self._value_of(row),
                     record.at if known is None else int(known),
                 )
-                key = self._mine + digest("\x1f".join(map(str, parts)).encode())
+                key = self._mine + digest(met.encode())
                 place = key + digest(event.id.encode()) + _sortable(event.available)
                 txn.put(place, _pack(event), db=self._happened)
                 self._settle_known(txn, key)

@@ -5,12 +5,13 @@ the registry and the journal; nothing of HTTP, and nothing that trains or decide
 """
 
 from .access import SCOPES, Access
-from .answers import Answer, Answerer
+from .answers import KEEPER_BEHIND, Answer, Answerer
 from .intake import Accepted, Intake
 from .routing import Router, Routing
 from .versions import LoadedVersion, load_version
 
 __all__ = [
+    "KEEPER_BEHIND",
     "SCOPES",
     "Accepted",
     "Access",

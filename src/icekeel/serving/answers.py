@@ -12,11 +12,11 @@ import msgspec
 from icekeel.compile import compile_row
 from icekeel.core.errors import Fault, RequestError, StateError
 from icekeel.core.ids import new_id
-from icekeel.core.time import Clock
+from icekeel.core.time import SECOND, Clock
 from icekeel.data import RecordParser
 from icekeel.define import Floor, Model, Refuse, RoundTo
 from icekeel.define.nodes import Node, RequestField
-from icekeel.features.live import LiveFeatures, State
+from icekeel.features.live import LiveFeatures, State, outcome_key
 from icekeel.features.plan import Plan
 from icekeel.guard import Verdict
 from icekeel.journal import Predicted, Writer
@@ -26,6 +26,8 @@ from .routing import Router
 from .versions import LoadedVersion
 
 Value = float | int | str | None
+KEEPER_BEHIND = 60 * SECOND
+"""Lag of the keeper's last commit from which it counts as behind; far more than a keeper that runs ever has."""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -37,8 +39,9 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
         action: What follows, where the project declares an action; `none` below its threshold.
         verdict: `pass`, or the kind of the gravest finding of the guard.
         codes: All findings, as codes that name only the caller's own fields.
-        features_age_s: Seconds since the newest event the features could see; null before any.
-        degraded: What was missing or replaced.
+        features_age_s: Seconds since the newest event the features could see became available; null before any.
+        degraded: What the features lacked: `no_events` (none seen yet), `keeper_behind` (they miss what came in
+            the last minute or more, since the keeper does not run or does not keep up).
     """
 
     prediction: float
@@ -63,6 +66,7 @@ class Answerer:
         router: Which version answers.
         journal: Every answer is in it before the caller has it.
         clock: The time of the question.
+        rehearsal: True where history is replayed: the keeper's time is then no measure of its lag.
     """
 
     def __init__(
@@ -74,12 +78,14 @@ class Answerer:
         *,
         journal: Writer,
         clock: Clock,
+        rehearsal: bool = False,
     ) -> None:
         self.model = model
         self.router = router
         self._features = features
         self._journal = journal
         self._clock = clock
+        self._rehearsal = rehearsal
         self._parser = RecordParser(plan.fields)
         self._names = tuple(feature.name for feature in plan.features)
         self._definitions = plan.digest
@@ -141,7 +147,7 @@ class Answerer:
         if faults:
             raise RequestError(*faults)
         at = self._clock() if asked_at is None else asked_at
-        unit = str(request[self._unit])
+        unit = "" if request[self._unit] is None else str(request[self._unit])
         arm, share, version = self._assign(unit)
         read = self._features.read(request, at)
         verdicts = self._check(version, request)
@@ -157,6 +163,7 @@ class Answerer:
             verdict=verdicts[0].kind if verdicts else "pass",
             codes=[verdict.code for verdict in verdicts],
             features_age_s=max(0.0, (at - read.state.known_until) / 1e6) if read.state.known_until else None,
+            degraded=self._degraded(read.state),
         )
         refused = self._refuses and bool(verdicts)
         low, high = answer.interval or (None, None)
@@ -168,7 +175,7 @@ class Answerer:
             arm=arm,
             share=share,
             unit=unit,
-            key="\x1f".join([str(request[place]) for place in self._key]),
+            key=outcome_key([request[place] for place in self._key]),
             request=dict(zip(self._fields, request, strict=True)),
             features=dict(zip(self._names, read.values, strict=True)),
             prediction=raw,
@@ -187,16 +194,25 @@ class Answerer:
         return _Draft(answer, entry, _refusal(answer.prediction_id, verdicts) if refused else None)
 
     def _assign(self, unit: str) -> tuple[str, float, LoadedVersion]:
-        """Arm of a unit, its share of all units, and the version that answers there."""
+        """Arm of a unit, its share of all units, and the version that answers there.
+
+        A request without a unit is in no experiment: the champion answers, with a share of 1 that no experiment has.
+        """
         routing = self.router.current
         if routing.champion is None:
             hint = f"icekeel train {self.model.name}, then icekeel promote"
             raise StateError(Fault("no_champion", f'no version serves "{self.model.name}"', hint=hint))
-        if routing.arms is None or routing.challenger is None:
+        if not unit or routing.arms is None or routing.challenger is None:
             return CHAMPION, 1.0, routing.champion
         assigned = routing.arms.assign(unit)
         version = routing.champion if assigned.arm == CHAMPION else routing.challenger
         return assigned.arm, assigned.probability, version
+
+    def _degraded(self, state: State) -> list[str]:
+        found = [] if state.known_until else ["no_events"]
+        if not self._rehearsal and self._clock() - state.now > KEEPER_BEHIND:
+            found.append("keeper_behind")
+        return found
 
     def _check(self, version: LoadedVersion, request: Sequence[Value]) -> list[Verdict]:
         if version.guard is None:

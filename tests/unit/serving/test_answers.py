@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ import pytest
 
 from icekeel.app import App
 from icekeel.core.errors import JournalError, RequestError, StateError
-from icekeel.core.time import HOUR
+from icekeel.core.time import HOUR, SECOND
+from icekeel.experiments import Arm, Arms
+from icekeel.features.live import State, StateCell
 from icekeel.journal import Predicted, Writer, scan
+from icekeel.registry import CHAMPION
 from icekeel.serving import Answerer
+from icekeel.serving.routing import CHALLENGER
+from icekeel.settings import Settings
 from icekeel.testing.small import PROJECT, REQUEST, TRAINED_TO, train_small, write_small_project
 
 STRANGE = {**REQUEST, "depot": "moon"}
@@ -40,9 +46,11 @@ Open = Callable[..., tuple[Answerer, Writer]]
 def open_answerer(trained: Path) -> Iterator[Open]:
     closing: list[Any] = []
 
-    def make(project: str = PROJECT) -> tuple[Answerer, Writer]:
+    def make(
+        project: str = PROJECT, *, now: int = TRAINED_TO, rehearsal: bool = False
+    ) -> tuple[Answerer, Writer]:
         (trained / "project.py").write_text(project)
-        app = App(trained, clock=lambda: TRAINED_TO)
+        app = App(trained, Settings(rehearsal=rehearsal), clock=lambda: now)
         registry, journal, online = app.registry(), app.journal("test"), app.online(readonly=True)
         closing.extend((journal, online, registry))
         return app.answerers(registry, journal, online)["late"], journal
@@ -100,6 +108,42 @@ def test_postprocessors_work_in_order(open_answerer: Open, trained: Path) -> Non
     assert entry.answer == 15.0 and 0 < entry.prediction < 1
     light = answerer.answer({**REQUEST, "weight": None})
     assert light.prediction == 0.0
+
+
+@pytest.mark.parametrize(
+    ("late", "rehearsal", "degraded"),
+    [(30, False, []), (61, False, ["keeper_behind"]), (61, True, [])],
+)
+def test_an_answer_says_that_the_keeper_is_behind(
+    open_answerer: Open, trained: Path, late: int, rehearsal: bool, degraded: list[str]
+) -> None:
+    answerer, _ = open_answerer(now=TRAINED_TO + late * SECOND, rehearsal=rehearsal)
+    answer = answerer.answer(dict(REQUEST))
+    assert answer.degraded == journaled(trained, answer.prediction_id).degraded == degraded
+
+
+def test_an_answer_says_that_there_are_no_events(
+    open_answerer: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answerer, _ = open_answerer()
+    monkeypatch.setattr(StateCell, "read", lambda self, txn: State(now=TRAINED_TO))
+    answer = answerer.answer(dict(REQUEST))
+    assert (answer.degraded, answer.features_age_s) == (["no_events"], None)
+
+
+def test_a_request_without_a_unit_is_in_no_experiment(open_answerer: Open, trained: Path) -> None:
+    answerer, _ = open_answerer(PROJECT.replace("parcel_id: ik.Id", "parcel_id: ik.Id = ik.optional()", 1))
+    routing = answerer.router.current
+    arms = Arms("salt", (Arm(CHAMPION, 0.0), Arm(CHALLENGER, 1.0)))
+    answerer.router.current = replace(routing, challenger=routing.champion, arms=arms)
+    entries = [
+        journaled(trained, answerer.answer({**REQUEST, "parcel_id": parcel}).prediction_id)
+        for parcel in ("None", None)
+    ]
+    assert [(e.arm, e.share, e.unit, e.key) for e in entries] == [
+        (CHALLENGER, 1.0, "None", "None"),
+        (CHAMPION, 1.0, "", ""),
+    ]
 
 
 def test_no_batch_is_answered_that_is_not_journaled(open_answerer: Open) -> None:
