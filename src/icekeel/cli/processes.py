@@ -28,6 +28,7 @@ from .output import print_line, say
 STOP_S = 15
 STEADY_S = 30
 MOST_DEATHS = 5
+LONGEST_PAUSE_S = 60
 _POLL_S = 0.1
 
 
@@ -37,13 +38,15 @@ class Child:
     Args:
         name: The command: `serve`.
         arguments: What follows it.
+        vital: Without it nothing works; any other is tried again for ever.
 
     Attributes:
         ready: What it said once it was ready.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str]) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], *, vital: bool) -> None:
         self.name = name
+        self._vital = vital
         self.ready: dict[str, Any] = {}
         self._command = [sys.executable, "-m", "icekeel", name, *arguments]
         self._process: subprocess.Popen[str] | None = None
@@ -83,21 +86,22 @@ class Child:
                 raise StateError(Fault("not_started", what, got=f"exit status {self._ended()}"))
 
     def revive(self) -> None:
-        """Start it again where it died: after 1, 2, 4 ... seconds.
+        """Start it again where it died: after 1, 2, 4 ... seconds, at most a minute.
 
         Raises:
-            StateError: it died too often in short succession.
+            StateError: it is vital and died too often in short succession.
         """
         status, now = self._ended(), time.monotonic()
         if status is None:
             return
         if not self._again:
             self._deaths = 1 if now - self._started > STEADY_S else self._deaths + 1
-            if self._deaths > MOST_DEATHS:
+            if self._vital and self._deaths > MOST_DEATHS:
                 what = f"`icekeel {self.name}` died {self._deaths} times in short succession"
                 raise StateError(Fault("keeps_dying", what, got=f"exit status {status}"))
-            pause = 2 ** (self._deaths - 1)
-            say(f"{self.name} ended with exit status {status}; starting it again in {pause} s")
+            pause = min(2 ** (self._deaths - 1), LONGEST_PAUSE_S)
+            goes_on = "" if self._vital else ", the rest goes on"
+            say(f"{self.name} ended with exit status {status}{goes_on}; starting it again in {pause} s")
             self._again = now + pause
         elif now >= self._again:
             self._again = 0.0
@@ -136,13 +140,14 @@ def run_together(folder: Path, *, port: int | None, shift: int, as_json: bool) -
         as_json: Say where it listens as one line of JSON.
 
     Raises:
-        StateError: one of them does not start, or does not stay alive; the other is stopped.
+        StateError: one of them does not start, or the server does not stay alive; the other is stopped. Without the
+            keeper the server answers on, from what was known when it died.
     """
     settings = load_settings(folder, {"port": port})
     models = load_project(folder.resolve()).models
     common = ["--project", str(folder), "--shift", str(shift)]
-    keeper = Child("keep", common)
-    server = Child("serve", [*common, "--port", str(settings.port)])
+    keeper = Child("keep", common, vital=False)
+    server = Child("serve", [*common, "--port", str(settings.port)], vital=True)
     with _signalled() as stop:
         try:
             for child in (keeper, server):  # the server reads what the keeper makes

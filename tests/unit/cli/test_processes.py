@@ -18,8 +18,8 @@ from icekeel.define import load_project
 READY = "print('{\"listening\": 1}', flush=True); "
 
 
-def child(program: str) -> Child:
-    made = Child("serve", [])
+def child(program: str, *, vital: bool = True) -> Child:
+    made = Child("serve", [], vital=vital)
     made._command = [sys.executable, "-c", program]
     return made
 
@@ -60,6 +60,25 @@ def test_a_child_that_keeps_dying_is_given_up(
     assert caught.value.code == "keeps_dying"
     assert len(pids) == MOST_DEATHS + 1
     assert "starting it again in 16 s" in capsys.readouterr().err
+
+
+def test_a_child_that_is_not_vital_is_tried_for_ever_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    one = child("raise SystemExit(3)", vital=False)
+    one.start()
+    for _ in range(2 * (MOST_DEATHS + 4)):  # its death is noted, and then it is started
+        assert one._process is not None
+        one._process.wait()
+        one.revive()
+        now[0] += 60.0 if one._again else 0.0
+    one.stop()
+    said = capsys.readouterr().err
+    assert said.count("runs again") == MOST_DEATHS + 4
+    assert "the rest goes on; starting it again in 60 s" in said
+    assert "in 64 s" not in said
 
 
 def test_the_example_request_passes_the_contract(shop: Path) -> None:
