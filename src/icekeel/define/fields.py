@@ -58,5 +58,5 @@ def one_of(*values: str, optional: bool = False) -> Any:
 
 
 def private(*, optional: bool = False) -> Any:
-    """The field identifies a person; it never leaves the system in answers, logs or reports."""
+    """The field identifies a person. This marks it and no more: nothing protects its values yet."""
     return Limits(optional=optional, private=True)
