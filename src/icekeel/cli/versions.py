@@ -87,14 +87,14 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Make a version champion by hand."""
-    from icekeel.operations.workshop import decide
+    from icekeel.operations.workshop import crown, decide
 
     app = open_app(project)
     with _registry(app) as registry, app.journal("promote") as journal:
         at, model = app.clock(), registry.version(version).model
 
         def change() -> None:
-            registry.set_alias(model, "champion", version, reason=reason, by="hand", override=override, at=at)
+            crown(registry, model, version, reason=reason, by="hand", override=override, at=at)
 
         why = f"by hand: {reason}"
         decide(registry, journal, model, "promote", version, reason=why, at=at, change=change)
@@ -105,13 +105,11 @@ def rollback(
     model: ModelName, reason: Reason, project: ProjectFolder = HERE, as_json: AsJson = False
 ) -> None:
     """Go back to the champion before this one."""
-    from icekeel.operations.workshop import decide
+    from icekeel.operations.workshop import roll_back
 
     app = open_app(project)
     with _registry(app, model) as registry, app.journal("rollback") as journal:
-        at = app.clock()
-        version = registry.rollback(model, reason=reason, by="hand", at=at).name
-        decide(registry, journal, model, "rollback", version, reason=f"by hand: {reason}", at=at)
+        version = roll_back(registry, journal, model, reason=reason, by="hand", at=app.clock()).name
     _show_champion(model, version, as_json=as_json)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import lmdb
 import msgspec
 
-from icekeel.core.errors import BundleError, RegistryError
+from icekeel.core.errors import BundleError, JournalError, RegistryError
 from icekeel.core.time import DAY, SECOND, Clock
 from icekeel.data import History
 from icekeel.define import Project
@@ -138,7 +138,7 @@ class Keeper:
             self._project_all(records)
         elif not self._reconciled:
             self._reconcile()
-        self._loop.retraining.poll()
+        self._loop.poll()
         if self._rehearsal:
             now, read_all = self._ticked, self._ticked > self.state.now
         if read_all and (self._rehearsal or now >= self.state.now + HEARTBEAT):
@@ -248,13 +248,21 @@ class Keeper:
             if duty.day % PRUNE_DAYS == 0:
                 self._windows.prune(txn, duty.at)
             self._forget_known(txn)
-        for name, answers in self._answers.items():
-            with self._online.begin() as txn:
-                profile = self._profiles[name].read(txn, duty.day, self._loop.watch.profiler(name))
-            self._loop.do(duty, name, partial(self._settled, answers), profile)
-            self._audit(duty, name)
+        for name in self._answers:
+            for step, act in (("watch, judge, retrain", self._look), ("audit", self._audit)):
+                try:
+                    act(duty, name)
+                except (JournalError, lmdb.Error):
+                    raise
+                except Exception as error:  # one bad outcome, setting or file must not end the keeper
+                    self._loop.failed(duty, name, step, error)
         self._loop.finish(duty)
         self._done = duty.at
+
+    def _look(self, duty: Duty, model: str) -> None:
+        with self._online.begin() as txn:
+            profile = self._profiles[model].read(txn, duty.day, self._loop.watch.profiler(model))
+        self._loop.do(duty, model, partial(self._settled, self._answers[model]), profile)
 
     def _settled(self, answers: AnswerProjection, since: int, until: int) -> Iterator[Settled]:
         with self._online.begin() as txn:

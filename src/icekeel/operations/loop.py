@@ -24,13 +24,12 @@ from icekeel.journal import Writer
 from icekeel.monitoring import Profile
 from icekeel.registry import CHAMPION, Alias, Registry
 from icekeel.serving.routing import CHALLENGER
-from icekeel.training.problem import Problem
 
 from .audit import AuditResult
 from .projections import Settled
 from .retraining import Job, Retraining, scheduled
-from .watch import Between, Duty, Watch, alerted
-from .workshop import SHADOW, admit, decide, decided
+from .watch import Between, Duty, Watch, alerted, error_name, row_errors, scored
+from .workshop import SHADOW, admit, crown, decide, decided
 
 KIND = "daily"
 MOST_DAYS = 31
@@ -104,6 +103,7 @@ class Loop:
         """
         model = self._project.models[name]
         self._admit_left(duty, model)
+        self.watch.trainings(name)
         aliases = self._registry.aliases(name)
         if CHAMPION not in aliases:
             return
@@ -113,6 +113,19 @@ class Loop:
         if SHADOW in aliases:
             self._judge_shadow(duty, model, between, aliases)
         self._retrain(duty, model, alarmed)
+
+    def poll(self) -> None:
+        """Note the end of a training, and its failure in an alert."""
+        if self.retraining.poll():
+            for name in self._project.models:
+                self.watch.trainings(name)
+
+    def failed(self, duty: Duty, name: str, step: str, error: Exception) -> None:
+        """Keep an alert that a duty could not be done, and leave its trace in the log."""
+        log.error("duty_failed", exc_info=error, extra={"model": name, "step": step, "day": duty.day})
+        title = f"{step} of {name} failed"
+        todo = "Look at the keeper's log: the entry duty_failed has the trace."
+        self.watch.warn(duty.at, name, "duty", title, [f"{type(error).__name__}: {error}"], todo)
 
     def audited(self, duty: Duty, name: str, result: AuditResult) -> None:
         """Keep an alert where features were served other than they are recomputed."""
@@ -132,22 +145,24 @@ class Loop:
     # Judging
 
     def _judge_split(self, duty: Duty, model: Model, between: Between, aliases: Mapping[str, Alias]) -> None:
-        """The challenger against the champion, each on its own units; one observation per unit of an arm."""
+        """The challenger against the champion, each on its own units.
+
+        One observation per unit: its first answer to be settled of those asked under both aliases.
+        """
         alias, rollout = aliases[CHALLENGER], model.rollout
         if rollout is None:
             return
+        since = max(alias.since, aliases[CHAMPION].since)
         arms = {CHAMPION: aliases[CHAMPION].version, CHALLENGER: alias.version}
         shares = {CHAMPION: 1 - alias.share, CHALLENGER: alias.share}
-        units: dict[str, dict[str, tuple[float, int]]] = {CHAMPION: {}, CHALLENGER: {}}
-        for rows in _days(between, alias.since, duty.at):
+        units: dict[str, dict[str, float]] = {CHAMPION: {}, CHALLENGER: {}}
+        for rows in _days(model, between, since, duty.at):
             # What was asked before the server knew of the experiment had another probability.
             mine = [r for r in rows if arms.get(r.arm) == r.version and abs(r.share - shares[r.arm]) < 1e-9]
             for row, cost in zip(mine, costs(model, [row.prediction for row in mine], mine), strict=True):
-                total, count = units[row.arm].get(row.unit, (0.0, 0))
-                units[row.arm][row.unit] = total + float(cost), count + 1
+                units[row.arm].setdefault(row.unit, float(cost))  # never changes from one look to the next
         champion, challenger = (
-            np.array([total / count for total, count in units[arm].values()], dtype=np.float64)
-            for arm in (CHAMPION, CHALLENGER)
+            np.array(list(units[arm].values()), dtype=np.float64) for arm in (CHAMPION, CHALLENGER)
         )
         plan = RolloutPlan(
             metric=_metric(model),
@@ -157,7 +172,7 @@ class Loop:
             maximum_days=rollout.maximum_days,
         )
         state = RolloutState(
-            (duty.at - alias.since) / DAY,
+            (duty.at - since) / DAY,
             Split.of("one", champion, challenger),
             {},
             log_mismatch([len(champion), len(challenger)], [1 - alias.share, alias.share]),
@@ -169,8 +184,8 @@ class Loop:
         alias, champion, retrain = aliases[SHADOW], aliases[CHAMPION], model.retrain
         if retrain is None:
             return
-        paired = PairedDays()
-        for rows in _days(between, alias.since, duty.at):
+        since, paired = max(alias.since, champion.since), PairedDays()
+        for rows in _days(model, between, since, duty.at):
             mine = [r for r in rows if alias.version in r.shadows and r.version == champion.version]
             days = np.array([row.asked_at // DAY for row in mine], dtype=np.int64)
             standing = costs(model, [row.prediction for row in mine], mine)
@@ -185,7 +200,7 @@ class Loop:
             minimum_days=7,
             maximum_days=90,
         )
-        state = RolloutState((duty.at - alias.since) / DAY, paired)
+        state = RolloutState((duty.at - since) / DAY, paired)
         self._conclude(duty, model, SHADOW, alias, judge(plan, state))
 
     def _conclude(self, duty: Duty, model: Model, name: str, alias: Alias, verdict: Verdict) -> None:
@@ -195,19 +210,11 @@ class Loop:
         evidence = {metric: _plain(found) for metric, found in verdict.evidence.items()}
 
         def change() -> None:
+            why: Any = {"reason": verdict.reason, "by": "loop", "evidence": evidence, "at": duty.at}
             if verdict.kind == "promote":
-                self._registry.set_alias(
-                    model.name,
-                    CHAMPION,
-                    alias.version,
-                    reason=verdict.reason,
-                    by="loop",
-                    evidence=evidence,
-                    at=duty.at,
-                )
-            self._registry.drop_alias(
-                model.name, name, reason=verdict.reason, by="loop", evidence=evidence, at=duty.at
-            )
+                crown(self._registry, model.name, alias.version, **why)
+            else:
+                self._registry.drop_alias(model.name, name, **why)
 
         decide(
             self._registry,
@@ -247,27 +254,26 @@ class Loop:
             log.warning("training_waits", extra={"model": model.name})
 
 
-def _days(between: Between, since: int, until: int) -> Iterator[list[Settled]]:
-    """The answers asked at `since` or later and settled before `until`, one day of settlement at a time."""
+def _days(model: Model, between: Between, since: int, until: int) -> Iterator[list[Settled]]:
+    """The answers that count, asked at `since` or later and settled before `until`, one day of settlement at a time."""
     for day in range(since // DAY, -(-until // DAY)):
         rows = between(max(day * DAY, since), min((day + 1) * DAY, until))
-        if mine := [row for row in rows if row.asked_at >= since]:
+        if mine := scored(model, (row for row in rows if row.asked_at >= since)):
             yield mine
 
 
 def costs(model: Model, predictions: Sequence[float], rows: Sequence[Settled]) -> Floats:
     """What each answer cost: of the action's two mistakes where there is an action, else the error itself."""
+    if model.action is None:
+        return row_errors(model, predictions, rows)
     target = np.array([row.target for row in rows], dtype=np.float64)
     predicted = np.array(predictions, dtype=np.float64)
-    if model.action is None:
-        problem = Problem(model.task, model.error)  # type: ignore[arg-type]  # checked with the project
-        return problem.row_errors(target, predicted)
     acted, true = predicted > model.action.threshold, target > 0.5
     return np.where(acted & ~true, model.action.false, np.where(~acted & true, model.action.missed, 0.0))
 
 
 def _metric(model: Model) -> str:
-    return "cost per answer" if model.action is not None else model.error
+    return "cost per answer" if model.action is not None else error_name(model)
 
 
 def _plain(found: Any) -> dict[str, float | None]:

@@ -63,6 +63,7 @@ class Retraining:
         self._output: IO[bytes] | None = None
         self._run = ""
         self._orphaned = True
+        self._ended = False
         self.poll()
 
     def last(self, model: str, now: int) -> int:
@@ -108,13 +109,15 @@ class Retraining:
             self._finish(self._child, job.at)
         return True
 
-    def poll(self) -> None:
-        """Note the end of a training, if it has ended."""
+    def poll(self) -> bool:
+        """Note the end of a training, if it has ended; gives whether one has ended since the last time."""
         if self._child is not None and self._child.poll() is not None:
             self._finish(self._child, None)
         if self._orphaned and not self.busy():
             self._orphaned = False
             self._note_orphans()
+        ended, self._ended = self._ended, False
+        return ended
 
     def stop(self) -> None:
         """End a training that is under way; it left no trace but its entry in the ledger."""
@@ -142,6 +145,7 @@ class Retraining:
         words = self._words()
         details = next(run.details for run in self._registry.runs(KIND) if run.id == self._run)
         self._registry.finish_run(self._run, status, details={**details, "output": words}, at=at)
+        self._ended = True
         log.log(
             logging.ERROR if status == "failed" else logging.INFO, f"training_{status}", extra=dict(details)
         )

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from icekeel.core.errors import BundleError
+from icekeel.core.frames import Floats
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY
 from icekeel.define import Model, Project
@@ -34,12 +35,16 @@ from icekeel.registry import CHAMPION, PROFILE_FILE, Alert, Alias, Registry, rea
 from icekeel.training.problem import Problem
 
 from .projections import Settled
+from .retraining import KIND
 
 QUIET_DAYS = 21
 """Days of a version's own past that are needed to know what is usual for it."""
 DRIFT_SHARE = 0.5
 """Part of the false-alarm budget for the shape of inputs; the rest is for the error of answers."""
 SKEW = "skew"
+TRAINING = "training"
+"""Cause of an alert that only the next success closes."""
+REFUSED = "refused"
 FORGOTTEN, SKEW_FORGOTTEN = 3 * DAY, 8 * DAY
 """An alert whose cause was not found for so long is over; skew is looked for once a week at least."""
 log = logging.getLogger(__name__)
@@ -161,26 +166,53 @@ class Watch:
         for alert in known:
             last = int(alert.evidence.get("last_seen", alert.at))
             quiet = SKEW_FORGOTTEN if alert.cause == SKEW else FORGOTTEN
-            if alert.cause not in causes and duty.at - last >= quiet:
+            if alert.cause not in {*causes, TRAINING} and duty.at - last >= quiet:
                 self._registry.resolve(alert.id, resolution=f"not found for {quiet // DAY} days", at=duty.at)
 
     def skew(self, duty: Duty, model: str, title: str, sentences: Sequence[str]) -> None:
         """Keep an alert that features were served other than they are recomputed."""
+        todo = "Do not train on answers of that day; run icekeel audit and look at the features named first."
+        self.warn(duty.at, model, SKEW, title, sentences, todo)
+
+    def warn(self, at: int, model: str, cause: str, title: str, sentences: Sequence[str], todo: str) -> None:
+        """Keep one alert of a model and a cause: opened the first time, renewed while it is open."""
         known = {alert.cause: alert for alert in self._registry.alerts(model, open_only=True)}
-        stored = known.get(SKEW)
+        stored = known.get(cause)
         finding = Finding(
-            stored.id if stored else digest(f"{model}\n{SKEW}\n{duty.at}".encode())[:16],
-            stored.at if stored else duty.at,
+            stored.id if stored else digest(f"{model}\n{cause}\n{at}".encode())[:16],
+            stored.at if stored else at,
             model,
-            SKEW,
+            cause,
             "",
             title,
             tuple(sentences),
-            "Do not train on answers of that day; run icekeel audit and look at the features named first.",
-            duty.at,
+            todo,
+            at,
             _finding(stored).times + 1 if stored else 1,
         )
         self._keep(finding, stored, alarm=False)
+
+    def trainings(self, model: str) -> None:
+        """Keep an alert while the last training of a model failed; a success, by hand too, closes it."""
+        ended = [
+            run
+            for run in self._registry.runs(KIND)
+            if run.details.get("model") == model and run.status in ("done", "failed")
+        ]
+        if not ended:
+            return
+        last, versions = ended[-1], self._registry.versions(model)
+        made = max((version.at for version in versions), default=0)
+        at = last.started_at if last.finished_at is None else last.finished_at
+        if last.status == "failed" and made <= last.started_at:
+            said = str(last.details.get("output", "")) or "it said nothing"
+            sentences = [f"asked for since: {last.details.get('reason', '')}", said]
+            todo = f"Run `icekeel train {model}` and read the error."
+            self.warn(at, model, TRAINING, f"the training of {model} failed", sentences, todo)
+            return
+        for alert in self._registry.alerts(model, open_only=True):
+            if alert.cause == TRAINING:
+                self._registry.resolve(alert.id, resolution="a training succeeded", at=max(at, made))
 
     def _keep(self, finding: Finding, stored: Alert | None, *, alarm: bool) -> None:
         evidence: dict[str, object] = {
@@ -227,10 +259,10 @@ class Watch:
             return None
         usual = float(np.mean([loss for _, loss in watch.past]))
         sentence = (
-            f"{model.error} of {champion.version} has risen: {np.mean(watch.recent):.4g} over the last "
+            f"{error_name(model)} of {champion.version} has risen: {np.mean(watch.recent):.4g} over the last "
             f"{len(watch.recent)} days against {usual:.4g} in its quiet past"
         )
-        return Signal("outcome", model.error, sentence, watch.look.log_evidence)
+        return Signal("outcome", error_name(model), sentence, watch.look.log_evidence)
 
 
 def alerted(alert: Alert) -> Alerted:
@@ -262,14 +294,33 @@ def _finding(alert: Alert) -> Finding:
     )
 
 
-def _mean_error(model: Model, rows: Iterable[Settled], champion: Alias) -> float | None:
-    """Mean error of the champion's answers among those rows; None without one."""
-    mine = [row for row in rows if row.version == champion.version and row.asked_at >= champion.since]
-    if not mine:
-        return None
+def error_name(model: Model) -> str:
+    """What the error of one answer is called: `rmse` is of many, of one it is the square."""
+    return "squared error" if model.error == "rmse" else model.error
+
+
+def row_errors(model: Model, predictions: Sequence[float], rows: Sequence[Settled]) -> Floats:
+    """The error of each answer; not finite where the target admits none, as 0 does not for `mape`."""
     problem = Problem(model.task, model.error)  # type: ignore[arg-type]  # checked with the project
-    target, predicted = np.array([row.target for row in mine]), np.array([row.prediction for row in mine])
-    return float(problem.row_errors(target, predicted).mean())
+    target = np.array([row.target for row in rows], dtype=np.float64)
+    with np.errstate(all="ignore"):
+        return problem.row_errors(target, np.array(predictions, dtype=np.float64))
+
+
+def scored(model: Model, rows: Iterable[Settled]) -> list[Settled]:
+    """The answers that count: those that the caller got and whose error is a number."""
+    given = [row for row in rows if row.verdict != REFUSED]
+    finite = np.isfinite(row_errors(model, [row.prediction for row in given], given))
+    if lost := int((~finite).sum()):
+        log.warning("answers_not_scored", extra={"model": model.name, "answers": lost, "error": model.error})
+    return [row for row, counts in zip(given, finite, strict=True) if counts]
+
+
+def _mean_error(model: Model, rows: Iterable[Settled], champion: Alias) -> float | None:
+    """Mean error of the champion's answers among those rows that count; None without one."""
+    own = (row for row in rows if row.version == champion.version and row.asked_at >= champion.since)
+    mine = scored(model, own)
+    return float(row_errors(model, [row.prediction for row in mine], mine).mean()) if mine else None
 
 
 def _sources(plan: Plan) -> dict[str, list[str]]:

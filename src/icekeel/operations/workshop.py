@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -198,7 +199,9 @@ def admit(
         kind, reason = "promote", f"{version.name} passed every gate"
 
     def change() -> None:
-        if alias:
+        if alias == CHAMPION:
+            crown(registry, model.name, version.name, reason=reason, by=by, at=at)
+        elif alias:
             registry.set_alias(model.name, alias, version.name, share=share, reason=reason, by=by, at=at)
 
     return decide(registry, journal, model.name, kind, version.name, reason=reason, at=at, change=change)
@@ -222,10 +225,7 @@ def decide(
         change: What the decision does to the registry; in the same transaction, and not again for a decision
             that was recorded before.
     """
-    identifier = digest(f"{model}/{kind}/{version}/{at}".encode())[:16]
-    decision = Decision(
-        id=identifier, at=at, model=model, kind=kind, version=version, reason=reason, evidence=evidence or {}
-    )
+    decision = _decision(model, kind, version, reason, at, evidence)
     with registry.atomically():
         fresh = registry.record(decision)
         if fresh:
@@ -233,6 +233,50 @@ def decide(
     if fresh:
         journal.append(decided(decision))
     return decision
+
+
+def crown(
+    registry: Registry,
+    model: str,
+    version: str,
+    *,
+    reason: str,
+    by: str,
+    at: int,
+    evidence: Mapping[str, object] | None = None,
+    override: str = "",
+) -> None:
+    """Make a version champion, and end its own trial: it would be compared with itself."""
+    why: Any = {"reason": reason, "by": by, "at": at, "evidence": evidence}
+    with registry.atomically():
+        registry.set_alias(model, CHAMPION, version, override=override, **why)
+        for name in (CHALLENGER, SHADOW):
+            alias = registry.aliases(model).get(name)
+            if alias is not None and alias.version == version:
+                registry.drop_alias(model, name, **why)
+
+
+def roll_back(registry: Registry, journal: Writer, model: str, *, reason: str, by: str, at: int) -> Version:
+    """Go back to the champion before this one, and record it, both or neither.
+
+    Raises:
+        RegistryError: there is none to go back to.
+    """
+    with registry.atomically():
+        version = registry.rollback(model, reason=reason, by=by, at=at)
+        decision = _decision(model, "rollback", version.name, f"by {by}: {reason}", at, None)
+        registry.record(decision)
+    journal.append(decided(decision))
+    return version
+
+
+def _decision(
+    model: str, kind: str, version: str, reason: str, at: int, evidence: Mapping[str, object] | None
+) -> Decision:
+    identifier = digest(f"{model}/{kind}/{version}/{at}".encode())[:16]
+    return Decision(
+        id=identifier, at=at, model=model, kind=kind, version=version, reason=reason, evidence=evidence or {}
+    )
 
 
 def decided(decision: Decision) -> Decided:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -12,13 +13,15 @@ import pytest
 
 from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, parse_time
+from icekeel.experiments import PairedDays, RolloutPlan, RolloutState, Split, Verdict
 from icekeel.journal import Alerted, Decided, Writer, scan
+from icekeel.operations import loop as loops
 from icekeel.operations import watch as watching
 from icekeel.operations.loop import Loop
 from icekeel.operations.projections import Settled
 from icekeel.operations.retraining import Job
 from icekeel.operations.watch import Duty
-from icekeel.operations.workshop import SHADOW, admit
+from icekeel.operations.workshop import SHADOW, admit, crown, roll_back
 from icekeel.registry import CHAMPION, Registry, Version
 from icekeel.serving.routing import CHALLENGER
 from icekeel.testing.small import write_small_project
@@ -343,3 +346,146 @@ def test_after_a_pause_each_day_is_looked_at_and_at_most_a_month(world: World) -
     assert [duty.at for duty in world.loop.due(T0 + HOUR, T0 + 2 * DAY)] == [T0 + DAY, T0 + 2 * DAY]
     assert world.loop.due(0, T0) == []
     assert len(world.loop.due(T0, T0 + 400 * DAY)) == 31
+
+
+def test_a_refused_answer_is_not_scored(world: World) -> None:
+    experiment(world, (0.5, 0.02), 0)
+    rows = answers(range(8), arms=BOTH, wrong=(0.5, 0.02))
+    world.rows = [msgspec.structs.replace(row, verdict="refused") for row in rows]
+    for day in range(8):
+        world.day(day)
+    assert world.decisions() == []
+    assert watching._mean_error(world.model, world.rows, world.registry.aliases("late")[CHAMPION]) is None
+
+
+def measured(error: str) -> Any:
+    """As much of a regression's model as its errors need."""
+    return SimpleNamespace(name="late", task="regression", error=error, action=None)
+
+
+def test_a_target_that_admits_no_error_is_left_out_and_counted(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = measured("mape")
+    rows = list(answers(range(1), per_day=2))
+    rows = [msgspec.structs.replace(row, target=t) for row, t in zip(rows, (0.0, 2.0), strict=True)]
+    assert watching.scored(model, rows) == rows[1:]
+    assert [(r.message, vars(r)["answers"]) for r in caplog.records] == [("answers_not_scored", 1)]
+
+
+def test_the_error_of_one_answer_under_rmse_is_called_squared(world: World) -> None:
+    assert watching.error_name(measured("rmse")) == "squared error"
+    assert watching.error_name(world.model) == "log_loss"
+
+
+def judged(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the last judgement of the third day was shown."""
+    states: list[RolloutState] = []
+
+    def note(plan: RolloutPlan, state: RolloutState) -> Verdict:
+        states.append(state)
+        return Verdict("continue", "", {})
+
+    monkeypatch.setattr(loops, "judge", note)
+    world.day(3)
+    return states[-1]
+
+
+def test_an_arm_s_unit_counts_once_by_its_first_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment(world, (0.1, 0.1), 0)
+    wrong, right = (
+        next(answers(range(day, day + 1), wrong=(probability,), per_day=1))
+        for day, probability in ((0, 1.0), (1, 0.0))
+    )
+    world.rows = [msgspec.structs.replace(row, unit="u", share=0.5) for row in (wrong, right)]
+    cost = float(loops.costs(world.model, [wrong.prediction], [wrong])[0])
+    state = judged(world, monkeypatch)
+    assert cost > 0
+    assert state.primary == Split.of("one", np.array([cost]), np.array([]))
+
+
+@pytest.mark.parametrize("trial", [CHALLENGER, SHADOW])
+def test_nothing_counts_from_before_the_champion_was_champion(
+    world: World, monkeypatch: pytest.MonkeyPatch, trial: str
+) -> None:
+    world.version(1)
+    world.version(2)
+    world.alias(trial, 2, share=0.5)
+    world.alias(CHAMPION, 1, at=T0 + 2 * DAY)
+    world.rows = [
+        msgspec.structs.replace(row, shadows={"late-2": 0.5})
+        for row in answers(range(2), arms=BOTH, wrong=(0.1, 0.1))
+    ]
+    state = judged(world, monkeypatch)
+    assert state.days == 2
+    assert state.primary == (
+        Split.of("one", np.zeros(0), np.zeros(0)) if trial == CHALLENGER else PairedDays()
+    )
+
+
+def test_a_failed_training_raises_an_alert_that_only_a_success_closes(world: World) -> None:
+    world.version(1)
+    world.alias(CHAMPION, 1)
+
+    def trained(day: int, status: str) -> None:
+        details = {"model": "late", "reason": "scheduled", "output": "no rows"}
+        run = world.registry.start_run("train", details=details, at=T0 + day * DAY)
+        world.registry.finish_run(run, status, at=T0 + day * DAY)
+
+    trained(1, "failed")
+    for day in range(1, 9):
+        world.day(day, times=2)
+    (alert,) = world.registry.alerts("late", open_only=True)
+    assert (alert.cause, alert.evidence["times"], alert.evidence["sentences"][-1]) == (
+        "training",
+        1,
+        "no rows",
+    )
+    assert alert.todo == "Run `icekeel train late` and read the error."
+    assert world.told(Alerted) == [alert.id]
+    trained(9, "done")
+    world.day(9)
+    assert world.registry.alerts("late", open_only=True) == []
+
+
+def test_a_training_by_hand_closes_the_alert_too(world: World) -> None:
+    world.version(1)
+    world.alias(CHAMPION, 1)
+    run = world.registry.start_run("train", details={"model": "late"}, at=T0 + DAY)
+    world.registry.finish_run(run, "failed", at=T0 + DAY)
+    world.day(1)
+    world.version(2, at=T0 + 2 * DAY)
+    world.day(2)
+    (alert,) = world.registry.alerts("late")
+    assert alert.resolved_at == T0 + 2 * DAY
+
+
+@pytest.mark.parametrize("trial", [CHALLENGER, SHADOW])
+def test_a_version_made_champion_is_on_trial_no_more(world: World, trial: str) -> None:
+    experiment(world, (0.1, 0.1), 0)
+    world.registry.drop_alias("late", CHALLENGER, reason="r", by="t", at=T0)
+    world.alias(trial, 2, share=0.5)
+    crown(world.registry, "late", "late-2", reason="r", by="hand", at=T0 + DAY)
+    assert {name: alias.version for name, alias in world.registry.aliases("late").items()} == {
+        CHAMPION: "late-2"
+    }
+
+
+def test_a_roll_back_and_its_decision_are_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment(world, (0.1, 0.1), 0)
+    crown(world.registry, "late", "late-2", reason="r", by="hand", at=T0 + DAY)
+
+    def broken(*_: Any) -> None:
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "record", broken)
+        with pytest.raises(OSError):
+            roll_back(world.registry, world.journal, "late", reason="r", by="hand", at=T0 + 2 * DAY)
+    assert world.registry.aliases("late")[CHAMPION].version == "late-2"
+    assert (
+        roll_back(world.registry, world.journal, "late", reason="r", by="hand", at=T0 + 2 * DAY).name
+        == "late-1"
+    )
+    assert world.decisions() == [("rollback", "late-1")]
+    assert world.told(Decided) == [one.id for one in world.registry.decisions()]
