@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from icekeel.core.errors import Fault, JournalError
 from icekeel.core.time import DAY, HOUR
 from icekeel.data import AVAILABLE, History
 from icekeel.experiments import RolloutPlan, RolloutState, Verdict
 from icekeel.journal import Decided, Ingested, Pushed, scan
 from icekeel.operations import loop as loops
+from icekeel.operations.watch import Duty
 from icekeel.registry import CHAMPION, Decision, Registry
 from icekeel.serving.routing import CHALLENGER
 from icekeel.testing.small import TRAINED_TO, train_small, write_small_project
@@ -42,8 +44,8 @@ def folder(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "small"))
 
 
-class Crash(Exception):
-    pass
+class Crash(BaseException):
+    """The end of the process, which no handler of errors sees."""
 
 
 def crash(*_: Any, **__: Any) -> None:
@@ -149,6 +151,31 @@ def test_a_day_that_broke_off_is_done_once_more_and_comes_to_the_same(
     assert again[0] == smooth[0]
     assert again[2:] == smooth[2:]
     assert told(folder) == ids
+
+
+def test_a_duty_that_fails_raises_an_alert_and_the_rest_is_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bad(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("a bad outcome")
+
+    app = open_app(folder)
+    with kept(app) as keeper:
+        office = Office(app, keeper._online)
+        monkeypatch.setattr(keeper._loop, "do", bad)
+        for day in range(2):
+            run_day(keeper, office, day)
+        drain(keeper)
+        office.close()
+        (alert,) = [one for one in keeper._registry.alerts("late") if one.cause == "duty"]
+        assert alert.evidence["title"] == "watch, judge, retrain of late failed"
+        assert alert.evidence["sentences"] == ["ZeroDivisionError: a bad outcome"]
+        assert keeper._loop.done() == keeper.state.now == TRAINED_TO + 2 * DAY
+        monkeypatch.setattr(
+            keeper._loop, "do", lambda *_: (_ for _ in ()).throw(JournalError(Fault("full", "full")))
+        )
+        with pytest.raises(JournalError):
+            keeper._do(Duty(TRAINED_TO // DAY + 2, TRAINED_TO + 3 * DAY))
 
 
 def test_the_journal_hears_of_a_decision_that_a_crash_kept_from_it(folder: Path) -> None:

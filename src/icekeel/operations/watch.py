@@ -206,7 +206,7 @@ class Watch:
         at = last.started_at if last.finished_at is None else last.finished_at
         if last.status == "failed" and made <= last.started_at:
             said = str(last.details.get("output", "")) or "it said nothing"
-            sentences = [f"asked for since: {last.details.get('reason', '')}", said]
+            sentences = [f"it was begun for this reason: {last.details.get('reason', '')}", said]
             todo = f"Run `icekeel train {model}` and read the error."
             self.warn(at, model, TRAINING, f"the training of {model} failed", sentences, todo)
             return
