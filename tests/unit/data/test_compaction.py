@@ -11,7 +11,7 @@ from icekeel.core.errors import StateError
 from icekeel.core.kinds import Column
 from icekeel.data import History
 from icekeel.data.compaction import ANSWERS, answer_columns, compact
-from icekeel.journal import Pushed, Writer
+from icekeel.journal import Pushed, Value, Writer
 from tests.unit.journal.examples import PREDICTED
 
 
@@ -21,7 +21,7 @@ class Orders(ik.Events, time="ordered_at", id="order_id"):
 
 TABLES = {"orders": Orders.icekeel_table}
 ANSWER = {"price": answer_columns((), ())}
-ROWS = [{"order_id": "a", "ordered_at": 5}, {"order_id": "b", "ordered_at": 6}]
+ROWS: list[dict[str, Value]] = [{"order_id": "a", "ordered_at": 5}, {"order_id": "b", "ordered_at": 6}]
 
 
 @pytest.fixture
