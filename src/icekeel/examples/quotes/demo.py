@@ -16,9 +16,9 @@ from icekeel.app import App
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY, HOUR, parse_time
 from icekeel.examples.system import System
-from icekeel.journal import Predicted, scan
+from icekeel.journal import Predicted, Writer, scan
 from icekeel.operations.replay import Step
-from icekeel.operations.workshop import Order, admit
+from icekeel.operations.workshop import Order, admit, crown, decide
 from icekeel.registry import CHAMPION, Registry, Version
 from icekeel.settings import Settings
 
@@ -141,8 +141,22 @@ def _trained(app: App, registry: Registry, say: Say, *, baseline: bool) -> Versi
     if champion is None or registry.version(champion.version).number < version.number:
         with app.journal("train") as journal:
             decision = admit(registry, journal, model, version, at=LIVE, by="demo")
-        say(f"{decision.kind}: {decision.reason}")
+            say(f"{decision.kind}: {decision.reason}")
+            if decision.kind == "block" and not version.failed and champion is not None:
+                _by_hand(registry, journal, registry.version(champion.version), version, say)
     return version
+
+
+def _by_hand(registry: Registry, journal: Writer, standing: Version, version: Version, say: Say) -> None:
+    """What a person does where both were trained on the same day, so that no later rows can compare them."""
+    before, now = (one.metrics["errors"]["lightgbm"] for one in (standing, version))
+    reason = f"by hand: MAPE {now:.2%} against {before:.2%} of {standing.name}, backtested on the same quotes"
+
+    def change() -> None:
+        crown(registry, MODEL, version.name, reason=reason, by="demo", at=LIVE)
+
+    decide(registry, journal, MODEL, "promote", version.name, reason=reason, at=LIVE, change=change)
+    say(f"promote: {reason}")
 
 
 def _traffic(app: App, data: Path, say: Say) -> list[Step]:
