@@ -2,7 +2,7 @@
 
 A column is flagged when two things hold. Its change is *certain*: its p-value survives Benjamini-Hochberg
 over all columns of the day. And it *matters*: the distance is at least 0.03 above what the past's own days
-differ from each other, as far as counting noise does not explain that. Rows of one day are never independent, so the
+differ from each other, as far as counting noise does not explain that, and above what a quiet day of its size shows. Rows of one day are never independent, so the
 p-value alone would flag nearly every day of a large service.
 """
 
@@ -136,12 +136,15 @@ def _noise(binning: Binning, counts: Ints, rows: float, spreads: float) -> float
 
 def _finding(reference: Reference, name: str, counts: Ints, p_value: float, certain: bool) -> Finding:
     binning, before = reference.profiler.binnings[name], reference.total.counts[name]
-    moved, usual = distance(binning, before, counts), reference.usual[name]
+    moved, excess = distance(binning, before, counts), reference.excess[name]
+    # Days of other sizes than the reference's have other counting noise; the rest of the usual stays.
+    spreads = float(ndtri(1 - reference.rate / max(1, len(reference.profiler.binnings))))
+    usual = excess + _noise(binning, before, float(counts.sum()), spreads) if reference.usual[name] else 0.0
     now, then = counts / max(1, counts.sum()), before / max(1, before.sum())
     cell = int(np.argmax(np.abs(now - then)))
     sentence = (
         f"{name}: {moved:.1%} of the rows moved (usual days: up to {usual:.1%}); "
         f"most of all {binning.label(cell)}: {now[cell]:.1%}, was {then[cell]:.1%}"
     )
-    flagged = certain and moved >= EFFECT + reference.excess[name]
+    flagged = certain and moved >= max(EFFECT + excess, usual)
     return Finding(name, moved, usual, p_value, flagged, sentence)

@@ -61,7 +61,7 @@ def test_the_sentence_says_what_changed() -> None:
     found = examine(reference, profiler.profile(Frame({"load": values})))[0]
     assert found.flagged
     assert found.sentence == (
-        "load: 20.0% of the rows moved (usual days: up to 0.0%); most of all nulls: 20.0%, was 0.0%"
+        "load: 20.0% of the rows moved (usual days: up to 4.3%); most of all nulls: 20.0%, was 0.0%"
     )
 
 
