@@ -15,7 +15,7 @@ from enum import StrEnum
 
 
 class Function(StrEnum):
-    """How the rows of a window become one number.
+    """How the rows of a window become one number. `windows`, `online.scan` and `testing.oracle` each say how.
 
     All but COUNT and SINCE read a column and skip its nulls; with nothing to read they give null (NaN),
     except COUNT, SUM and DISTINCT, which give 0.
@@ -41,6 +41,12 @@ class Function(StrEnum):
     """Mean of the latest `k` values (of fewer where there are fewer)."""
     LAST_CHANGE = "last_change"
     """Latest value minus the `k`-th before it; null with fewer than `k + 1` values."""
+    LAST_ACCELERATION = "last_acceleration"
+    """`(x0 - xk) - (xk - x2k)` of the latest value and the `k`-th and `2k`-th before; null below `2k + 1` values."""
+    SHARE_OF = "share_of"
+    """Share of the values that equal the question's parameter; null without values or where that is null."""
+    RANK_OF = "rank_of"
+    """`(less + equal / 2) / n` of the question's parameter among the `n` values; null as for SHARE_OF."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Aggregate:
         column: Index into the view's value columns; -1 for COUNT and SINCE.
         where: Index of a value column that holds 1.0 for rows that count (0.0 or NaN: not); -1 for all rows.
         k: How many, for the functions over the latest values.
+        of: Index into the question's parameters, for SHARE_OF and RANK_OF; -1 means the latest value itself.
     """
 
     function: Function
@@ -68,6 +75,7 @@ class Aggregate:
     column: int = -1
     where: int = -1
     k: int = 0
+    of: int = -1
 
 
 @dataclass(frozen=True, slots=True)

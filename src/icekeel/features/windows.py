@@ -52,10 +52,14 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """Whom and when it is asked about; arrays of shape `(m,)`, any order. Key -1 is an unknown entity."""
+    """Whom and when it is asked about; arrays of shape `(m,)`, any order. Key -1 is an unknown entity.
+
+    `params` are what SHARE_OF and RANK_OF ask about (`Aggregate.of`), NaN for null.
+    """
 
     key: Ints
     at: Ints
+    params: tuple[Floats, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

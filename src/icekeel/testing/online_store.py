@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -11,9 +10,11 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from icekeel.core.time import DAY, HOUR, MINUTE
+from icekeel.core.time import DAY, FOREVER, HOUR, MINUTE
 from icekeel.features.aggregates import Aggregate, Function, Span, View
 from icekeel.features.online import Applied, EventVersion, OnlineStore
+
+from .oracle import Row, naive
 
 TABLE = "things"
 _SPANS = (Span(1, HOUR), Span(1, 2 * DAY), Span(1 - HOUR, 0), Span(HOUR, 6 * HOUR))
@@ -24,10 +25,11 @@ Txn = TypeVar("Txn")
 
 def _view(name: str, keys: tuple[str, ...]) -> View:
     aggregates = [
-        Aggregate(function, span, -1 if function not in _READING else 0, where, k=3)
+        Aggregate(function, span, -1 if function not in _READING else 0, where, k=3, of=of)
         for span in _SPANS
         for where in (-1, 1)
         for function in Function
+        for of in ((-1, 0) if function in (Function.SHARE_OF, Function.RANK_OF) else (-1,))
     ]
     return View(name, TABLE, keys, ("amount", "counts"), tuple(aggregates), back=2 * DAY, ahead=HOUR)
 
@@ -44,7 +46,9 @@ class Opened(Generic[Txn]):
     begin: Callable[[], AbstractContextManager[Txn]]
 
 
-def expected(view: View, versions: Iterable[EventVersion], key: bytes | None, at: int) -> list[float]:
+def expected(
+    view: View, versions: Iterable[EventVersion], key: bytes | None, at: int, params: Sequence[float] = ()
+) -> list[float]:
     """What a store must answer after `versions` were applied in this order.
 
     Of the versions of an event the newest available counts; of two with the same start the one applied later.
@@ -55,38 +59,13 @@ def expected(view: View, versions: Iterable[EventVersion], key: bytes | None, at
         known = newest.get(version.id)
         if version.start <= at and (known is None or version.start >= known.start):
             newest[version.id] = version
-    rows = [v for v in newest.values() if not v.deleted and key is not None and v.keys[place] == key]
-    rows.sort(key=lambda version: (version.time, version.id))
-    return [_aggregate(aggregate, rows, place, at) for aggregate in view.aggregates]
-
-
-def _aggregate(aggregate: Aggregate, rows: Sequence[EventVersion], place: int, at: int) -> float:
-    inside = [row for row in rows if aggregate.span.low <= at - row.time <= aggregate.span.high]
-    if aggregate.where >= 0:
-        inside = [row for row in inside if row.values[place][aggregate.where] == 1.0]
-    if aggregate.function is Function.COUNT:
-        return len(inside)
-    if aggregate.function is Function.SINCE:
-        return at - inside[-1].time if inside else math.nan
-    values = [row.values[place][aggregate.column] for row in inside]
-    return _reduce(aggregate.function, [value for value in values if not math.isnan(value)], aggregate.k)
-
-
-def _reduce(function: Function, values: list[float], k: int) -> float:
-    compute: dict[Function, tuple[int, Callable[[], float]]] = {
-        Function.SUM: (0, lambda: math.fsum(values)),
-        Function.MEAN: (1, lambda: statistics.fmean(values)),
-        Function.MIN: (1, lambda: min(values)),
-        Function.MAX: (1, lambda: max(values)),
-        Function.STD: (2, lambda: statistics.stdev(values)),
-        Function.FIRST: (1, lambda: values[0]),
-        Function.LAST: (1, lambda: values[-1]),
-        Function.DISTINCT: (0, lambda: len(set(values))),
-        Function.LAST_MEAN: (1, lambda: statistics.fmean(values[-k:])),
-        Function.LAST_CHANGE: (k + 1, lambda: values[-1] - values[-1 - k]),
-    }
-    needed, answer = compute[function]
-    return answer() if len(values) >= needed else math.nan
+    rows = [
+        Row(v.keys[place], v.time, v.start, FOREVER, v.id, v.values[place])
+        for v in newest.values()
+        if not v.deleted and key is not None
+    ]
+    answers = [naive(rows, key, at, aggregate, params) for aggregate in view.aggregates]
+    return [math.nan if answer is None else answer for answer in answers]
 
 
 def agree(got: Sequence[float], wanted: Sequence[float], scale: float = 1e3) -> bool:
@@ -145,9 +124,10 @@ def _check_answers(opened: Opened[Txn], versions: Sequence[EventVersion], times:
     for at in map(int, times):
         for view, keys in zip(VIEWS, ((b"k0", b"k1", b"unknown", None), (b"",)), strict=True):
             for key in keys:
+                params = (float(at % 100 - 50) * 0.37,)  # of the amounts of `random_versions`
                 with opened.begin() as txn:
-                    got = opened.store.read(txn, view, key, at)
-                wanted = expected(view, versions, key, at)
+                    got = opened.store.read(txn, view, key, at, params)
+                wanted = expected(view, versions, key, at, params)
                 _require(agree(got, wanted), f"{view.name} {key!r} at {at}: {got} is not {wanted}")
 
 

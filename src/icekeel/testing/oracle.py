@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from icekeel.features.aggregates import Aggregate, Function
@@ -30,15 +30,34 @@ class Row:
     values: tuple[float | None, ...] = ()
 
 
-def naive(rows: Iterable[Row], key: Hashable, at: int, aggregate: Aggregate) -> float | None:
-    """The aggregate for one question, None for null. Any key is taken as it is, unknown ones match no row."""
+def naive(
+    rows: Iterable[Row], key: Hashable, at: int, aggregate: Aggregate, params: Sequence[float | None] = ()
+) -> float | None:
+    """The aggregate for one question, None for null. Any key is taken as it is, unknown ones match no row.
+
+    `params` are the question's parameters, None or NaN for null.
+    """
     seen = sorted((row for row in rows if row.key == key and _counts(row, at, aggregate)), key=_when)
     if aggregate.function is Function.COUNT:
         return float(len(seen))
     if aggregate.function is Function.SINCE:
         return float(at - seen[-1].time) if seen else None
     values = [value for row in seen if (value := _value(row, aggregate.column)) is not None]
+    if aggregate.function in (Function.SHARE_OF, Function.RANK_OF):
+        return _relative(aggregate, values, params)
     return _FUNCTIONS[aggregate.function](values, aggregate.k)
+
+
+def _relative(aggregate: Aggregate, values: list[float], params: Sequence[float | None]) -> float | None:
+    if not values:
+        return None
+    x = values[-1] if aggregate.of < 0 else params[aggregate.of]
+    if x is None or math.isnan(x):
+        return None
+    equal = sum(1 for value in values if value == x)
+    if aggregate.function is Function.SHARE_OF:
+        return equal / len(values)
+    return (sum(1 for value in values if value < x) + equal / 2) / len(values)
 
 
 def _counts(row: Row, at: int, aggregate: Aggregate) -> bool:
@@ -67,6 +86,12 @@ def _std(values: list[float], _k: int) -> float | None:
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
+def _acceleration(values: list[float], k: int) -> float | None:
+    if len(values) <= 2 * k:
+        return None
+    return (values[-1] - values[-1 - k]) - (values[-1 - k] - values[-1 - 2 * k])
+
+
 _FUNCTIONS: dict[Function, Callable[[list[float], int], float | None]] = {
     Function.SUM: lambda values, _: math.fsum(values),
     Function.MEAN: lambda values, _: _mean(values),
@@ -78,4 +103,5 @@ _FUNCTIONS: dict[Function, Callable[[list[float], int], float | None]] = {
     Function.DISTINCT: lambda values, _: float(len(set(values))),
     Function.LAST_MEAN: lambda values, k: _mean(values[-k:]),
     Function.LAST_CHANGE: lambda values, k: values[-1] - values[-1 - k] if len(values) > k else None,
+    Function.LAST_ACCELERATION: lambda values, k: _acceleration(values, k),
 }

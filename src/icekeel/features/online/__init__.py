@@ -26,8 +26,12 @@ class OnlineStore(Protocol[Txn_contra]):
         The newest `start` moves the time from which questions are exact: one in the future must not get here.
         """
 
-    def read(self, txn: Txn_contra, view: View, key: bytes | None, at: int) -> list[float]:
+    def read(
+        self, txn: Txn_contra, view: View, key: bytes | None, at: int, params: Sequence[float] = ()
+    ) -> list[float]:
         """One number per aggregate of the view, NaN for null, as known at time `at`.
+
+        `params` are the question's parameters (`Aggregate.of`), NaN for null.
 
         Exact for every `at` later than one day before the newest `start` applied to the view's table.
         """
