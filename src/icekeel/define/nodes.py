@@ -129,6 +129,8 @@ class Windowed:
         low, high: Ages `asked_at - event_time` that belong to the window, both included, microseconds.
         value: Expression over event columns that is aggregated; None for counting and time since.
         k: How many, for the functions over the latest values.
+        of: What `share_of` and `rank_of` ask about: an expression over the request and the time asked;
+            None for the latest value of the window.
     """
 
     function: str
@@ -138,6 +140,7 @@ class Windowed:
     value: Node | None
     kind: Kind
     k: int = 0
+    of: Node | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,8 @@ def children(node: Node) -> tuple[Node, ...]:
         return node.args
     if isinstance(node, Windowed | Outcome):
         below: list[Node] = [request for _, request in node.keyed.keys]
-        below += [part for part in (node.keyed.where, node.value) if part is not None]
+        of = node.of if isinstance(node, Windowed) else None
+        below += [part for part in (node.keyed.where, node.value, of) if part is not None]
         return tuple(below)
     return ()
 

@@ -29,11 +29,14 @@ class Lookup:
         view: The windows.
         key_fields: Request fields that make the key, in the order of `view.keys`.
         values: The expressions over event columns behind `view.columns`, in that order.
+        params: The expressions over the request and the time asked that `Aggregate.of` counts; those of a
+            text kind are compared with texts. Evaluate them with `Plan.compile_params`.
     """
 
     view: View
     key_fields: tuple[str, ...]
     values: tuple[Node, ...]
+    params: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +83,21 @@ class Plan:
         `r` holds the request's values in field order, `t` is the time asked, `w` the slots (NaN for null,
         texts decoded). Null is None, flags are 1.0 and 0.0.
         """
-        places = {field.name: at for at, field in enumerate(self.fields)}
+        return compile_row([feature.node for feature in self.features], self._leaf, "r, t, w")
 
-        def leaf(node: Node) -> tuple[str, bool] | None:
-            if isinstance(node, RequestField):
-                return f"r[{places[node.name]}]", self.fields[places[node.name]].limits.optional
-            if isinstance(node, AskedAt):
-                return "t", False
-            if isinstance(node, Windowed):
-                return f"w[{self.slots[node]}]", Function(node.function) not in _NEVER_NULL
-            return None
+    def compile_params(self, lookup: Lookup) -> Row:
+        """`row(r, t)`: the parameters of one lookup for one request, in the order of `lookup.params`."""
+        return compile_row(list(lookup.params), self._leaf, "r, t")
 
-        return compile_row([feature.node for feature in self.features], leaf, "r, t, w")
+    def _leaf(self, node: Node) -> tuple[str, bool] | None:
+        if isinstance(node, RequestField):
+            place = [field.name for field in self.fields].index(node.name)
+            return f"r[{place}]", self.fields[place].limits.optional
+        if isinstance(node, AskedAt):
+            return "t", False
+        if isinstance(node, Windowed):
+            return f"w[{self.slots[node]}]", Function(node.function) not in _NEVER_NULL
+        return None
 
 
 def make_plan(fields: Sequence[Field], features: Sequence[Feature]) -> Plan:
@@ -117,6 +123,7 @@ def _lookup(keyed: Keyed, windows: Sequence[Windowed]) -> Lookup:
     parts = [part for window in windows for part in (window.value, window.keyed.where)]
     values = tuple(dict.fromkeys(part for part in parts if part is not None))
     places = {node: at for at, node in enumerate(values)}
+    params = tuple(dict.fromkeys(window.of for window in windows if window.of is not None))
     aggregates = tuple(
         Aggregate(
             Function(window.function),
@@ -124,6 +131,7 @@ def _lookup(keyed: Keyed, windows: Sequence[Windowed]) -> Lookup:
             -1 if window.value is None else places[window.value],
             -1 if window.keyed.where is None else places[window.keyed.where],
             window.k,
+            -1 if window.of is None else params.index(window.of),
         )
         for window in windows
     )
@@ -133,4 +141,4 @@ def _lookup(keyed: Keyed, windows: Sequence[Windowed]) -> Lookup:
     name = digest(repr((keyed.table, columns, values, aggregates)).encode())[:16]
     names = tuple(f"c{at}" for at in range(len(values)))
     view = View(name, keyed.table, columns, names, aggregates, back, ahead)
-    return Lookup(view, tuple(field.name for _, field in keyed.keys), values)
+    return Lookup(view, tuple(field.name for _, field in keyed.keys), values, params)
