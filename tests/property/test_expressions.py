@@ -21,7 +21,7 @@ from icekeel.core.frames import NO_TIME, Frame
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import DAY, FIRST_TIME, HOUR, LAST_TIME, SECOND, parse_time
 from icekeel.data.relations import create_table, fetch
-from icekeel.define.expressions import PARTS
+from icekeel.define.functions import PARTS
 from icekeel.define.nodes import EventField, Invalid, Node
 
 Value = float | int | str | None
@@ -37,6 +37,7 @@ class Row(ik.Events, time="at", id="row_id"):
     g: ik.Flag = ik.optional()
     c: ik.Cat = ik.optional()
     d: ik.Cat = ik.optional()
+    note: ik.Text = ik.optional()
     then: ik.Time = ik.optional()
     at: ik.Time = ik.optional()
 
@@ -63,6 +64,17 @@ TEXTS = (
     "x\\n'; --",
     " a",
     "%s{}",
+    "-",
+    "--a--b-",
+    "aaa",
+    "a\0b - c",
+    "\0",
+    " \t two\nlines\r\n",
+    "nb\u00a0sp em\u2003sp nel\x85 fs\x1cgs\x1d line\u2028x\ufeff",
+    "İıSSßſK\u212a Ω Äö",
+    "ABCXYZ abcxyz @[`{",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467 one",
+    "x" * 300 + " y",
 )
 ZONES = (
     *("UTC", "America/New_York", "Europe/Zurich", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia"),
@@ -75,6 +87,12 @@ _TURNS = [
 ]  # fmt: skip
 TIMES = (
     *(None, FIRST_TIME, LAST_TIME, -1, 0, 1),
+    *(random.Random(seed).randrange(FIRST_TIME, LAST_TIME) for seed in range(60)),
+    *(
+        parse_time(f"{year}-{day}")
+        for year in range(2015, 2025)
+        for day in ("01-01", "01-04", "12-28", "12-31")
+    ),
     *(parse_time(turn) + shift for turn in _TURNS for shift in (-SECOND, -1, 0, HOUR)),
 )
 
@@ -134,6 +152,7 @@ BINARY: tuple[Callable[[ik.Num, ik.Num], ik.Num], ...] = (
     lambda x, y: x * y,
     lambda x, y: x / y,
     lambda x, y: x**y,
+    lambda x, y: x % y,
     lambda x, y: x < y,
     lambda x, y: x <= y,
     lambda x, y: x == y,
@@ -146,6 +165,39 @@ BINARY: tuple[Callable[[ik.Num, ik.Num], ik.Num], ...] = (
 UNARY: tuple[Callable[[ik.Num], ik.Num], ...] = (
     *(lambda x: -x, abs, ik.exp, ik.ln, ik.sqrt),
     *(lambda x: x.round(), lambda x: x.floor(), lambda x: x.known(), lambda x: x.clip(-1, 3.5)),
+    *(
+        lambda x: x.sign(),
+        lambda x: x % 3,
+        lambda x: x % -0.1,
+        lambda x: 7.5 % x,
+        lambda x: x.one_of(0, 2.5, 1e16),
+    ),
+)
+WORDS: tuple[Callable[[ik.define.expressions.Words], ik.define.expressions.Expression], ...] = (
+    *(
+        lambda t: t.length(),
+        lambda t: t.words(),
+        lambda t: t == "",
+        lambda t: t.known(),
+        lambda t: t.fill("é-"),
+    ),
+    *(lambda t: t.lower(), lambda t: t.upper(), lambda t: t.upper().lower().length()),
+    *(
+        lambda t: t.contains("a"),
+        lambda t: t.contains(""),
+        lambda t: t.contains("\0"),
+        lambda t: t.contains(Row.d),
+    ),
+    *(lambda t: t.starts_with(" "), lambda t: t.starts_with("e"), lambda t: t.starts_with(Row.d)),
+    *(lambda t: t.ends_with("\u0301"), lambda t: t.ends_with("本"), lambda t: t.ends_with(Row.d)),
+    *(
+        lambda t, n=n, s=s: t.piece(s, n)
+        for n in (0, 1, 2, -1, -3, 1000)
+        for s in ("-", " ", "--", "aa", "\0", "é", "'")
+    ),
+    *(lambda t: t.one_of("a"), lambda t: t.one_of("it's", "\0", "日本", "", "\u0301"), lambda t: t != "\0"),
+    lambda t: ik.table(t, {"": 1, "\0": 2, "it's": 3.5}, default=0),
+    lambda t: ik.case((t.starts_with("a"), t.length()), (t.contains("b"), -1), otherwise=t.words()),
 )
 
 
@@ -162,24 +214,38 @@ def test_every_function_agrees_on_every_row(table: duckdb.DuckDBPyConnection) ->
         ik.table(Row.row_id, {}, default=2),
         *(ik.minutes_between(Row.at, Row.then), ik.hours_between(Row.at, Row.then)),
         ik.days_between(Row.then, Row.at),
+        *(ik.case((f, a), (g, b), otherwise=0.5), ik.case((f, "one"), (Row.c == "a", Row.d), otherwise="x")),
+        *(ik.case((f, g), (g, 2), otherwise=f), f.one_of(True), ik.cross(Row.c.piece("-", 1), Row.d.lower())),
     )
+
+
+@pytest.mark.parametrize("column", ["c", "note", "row_id"])
+def test_every_function_of_texts_agrees_on_every_row(table: duckdb.DuckDBPyConnection, column: str) -> None:
+    check(table, *(one(getattr(Row, column)) for one in WORDS))
 
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_calendar_parts_agree_with_sql_and_with_zoneinfo(table: duckdb.DuckDBPyConnection, zone: str) -> None:
-    cycles = [one for name in PARTS for one in ik.cyclic(Row.at, name, tz=zone)]
+    cycles = [one for name, period in PARTS.items() if period for one in ik.cyclic(Row.at, name, tz=zone)]
     check(table, *(ik.part(Row.at, name, tz=zone) for name in PARTS), *cycles)
     random_ = random.Random(zone)
     moments = [random_.randrange(parse_time("1900-01-02"), parse_time("2099-12-30")) for _ in range(500)]
     known = [time for time in TIMES if time is not None and abs(time) < 120 * 365 * DAY]
     for time in [*moments, *(time for time in known if parse_time("1900-01-02") < time)]:
         local = datetime.fromtimestamp(time // SECOND, UTC).astimezone(ZoneInfo(zone))
-        parts = (local.hour * 60 + local.minute, local.hour, local.weekday(), local.day, local.month)
+        hour = (
+            local.hour * 60 + local.minute,
+            local.hour,
+            local.weekday(),
+            24 * local.weekday() + local.hour,
+        )
+        day = (local.day, int(local.strftime("%j")), local.isocalendar().week, local.month)
+        parts = (*hour, *day, -(-local.month // 3), local.year)
         assert tuple(part(time, name, zone) for name in PARTS) == parts, (time, zone)
 
 
 def _numbers(inner: st.SearchStrategy[ik.Num]) -> st.SearchStrategy[ik.Num]:
-    flags = st.builds(lambda op, x, y: op(x, y), st.sampled_from(BINARY[5:9]), inner, inner)
+    flags = st.builds(lambda op, x, y: op(x, y), st.sampled_from(BINARY[6:10]), inner, inner)
     return st.one_of(
         st.builds(lambda op, x, y: op(x, y), st.sampled_from(BINARY), inner, inner),
         st.builds(lambda op, x: op(x), st.sampled_from(UNARY), inner),

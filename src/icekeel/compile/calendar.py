@@ -19,6 +19,14 @@ _EPOCH = datetime(1970, 1, 1)
 _CYCLE_DAYS = 146_097
 """After 400 years the calendar repeats; `datetime` knows only the years 1 to 9999, local times go beyond."""
 
+_TURNING = {
+    "minute": (MINUTE, 1440, 0),
+    "hour": (HOUR, 24, 0),
+    "weekday": (DAY, 7, 3),
+    "hour_of_week": (HOUR, 168, 72),
+}
+"""Parts that repeat evenly: their unit, how many make a period, and how many of it 1970 began with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Zone:
@@ -65,29 +73,35 @@ def zone(name: str) -> Zone:
 
 
 def part(time: int, name: str, tz: str) -> float:
-    """A calendar part: minute (of the day), hour, weekday (Monday 0), day (of the month), month (1-12)."""
-    local = zone(tz).local(time)
-    if name == "hour":
-        return float(local // HOUR % 24)
-    if name == "minute":
-        return float(local // MINUTE % 1440)
-    if name == "weekday":
-        return float((local // DAY + 3) % 7)
-    date = _EPOCH + timedelta(days=local // DAY % _CYCLE_DAYS)
-    return float(date.day if name == "day" else date.month)
+    """A calendar part, as `icekeel.define.functions.PARTS` lists them."""
+    return part_of_local(zone(tz).local(time), name)
+
+
+def part_of_local(local: int, name: str) -> float:
+    """The same of a local wall-clock time."""
+    turning = _TURNING.get(name)
+    if turning:
+        unit, period, shift = turning
+        return float((local // unit + shift) % period)
+    cycles, days = divmod(local // DAY, _CYCLE_DAYS)
+    date = _EPOCH + timedelta(days=days)
+    if name == "year":
+        return float(date.year + 400 * cycles)
+    if name == "quarter":
+        return float((date.month + 2) // 3)
+    if name == "week":
+        return float(date.isocalendar().week)
+    return float(date.timetuple().tm_yday if name == "day_of_year" else getattr(date, name))
 
 
 def part_sql(time: str, name: str, tz: str) -> str:
     """The same as a DuckDB expression over `time`, an SQL expression of microseconds."""
     known = zone(tz)
     local = f"({time} + {_choose(time, known, 0, len(known.starts))})"
-    if name == "hour":
-        return f"CAST({_floor_divide(local, HOUR)} % 24 + 24 AS DOUBLE) % 24"
-    if name == "minute":
-        return f"CAST({_floor_divide(local, MINUTE)} % 1440 + 1440 AS DOUBLE) % 1440"
-    if name == "weekday":
-        return f"CAST(({_floor_divide(local, DAY)} + 3) % 7 + 7 AS DOUBLE) % 7"
-    return f"CAST(extract({name} FROM make_timestamp({local})) AS DOUBLE)"
+    if name in _TURNING:
+        unit, period, shift = _TURNING[name]
+        return f"CAST(({_floor_divide(local, unit)} + {shift}) % {period} + {period} AS DOUBLE) % {period}"
+    return f"CAST(extract({'doy' if name == 'day_of_year' else name} FROM make_timestamp({local})) AS DOUBLE)"
 
 
 def _choose(time: str, known: Zone, first: int, last: int) -> str:

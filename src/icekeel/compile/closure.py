@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 from icekeel.define.fields import Field
@@ -23,6 +24,8 @@ Row = Callable[..., list[Any]]
 
 _LARGEST = "1.7976931348623157e308"
 _TURN = repr(2 * math.pi)
+_TO_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
+_TO_UPPER = str.maketrans(ascii_lowercase, ascii_uppercase)
 
 
 def round_half_away(x: float) -> float:
@@ -42,6 +45,12 @@ def power(x: float, y: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def piece(text: str, separator: str, n: int) -> str | None:
+    """Piece `n` of a split text; None where there is none."""
+    pieces = text.split(separator)
+    return pieces[n] if -len(pieces) <= n < len(pieces) else None
+
+
 def compile_row(nodes: Sequence[Node], leaf: Leaf, arguments: str) -> Row:
     """A function that computes all `nodes` of one row.
 
@@ -57,10 +66,8 @@ def compile_row(nodes: Sequence[Node], leaf: Leaf, arguments: str) -> Row:
     results = [writer.name_of(node)[0] for node in nodes]
     body = "\n    ".join([*writer.lines, f"return [{', '.join(results)}]"])
     namespace: dict[str, Any] = {
-        "math": math,
-        "part": part,
-        "power": power,
-        "round_half_away": round_half_away,
+        **{"math": math, "part": part, "piece": piece, "power": power, "round_half_away": round_half_away},
+        **{"TO_LOWER": _TO_LOWER, "TO_UPPER": _TO_UPPER},
         **writer.constants,
     }
     exec(compile(f"def row({arguments}):\n    {body}\n", "<icekeel row>", "exec"), namespace)
@@ -120,7 +127,7 @@ class _Writer:
         value, overflows = _STRICT[node.op](names, node)
         missing = " or ".join(f"{source} is None" for source, null in inputs if null)
         self.lines.append(f"{name} = None if {missing} else {value}" if missing else f"{name} = {value}")
-        nullable = bool(missing) or "None" in value or node.op is Op.POW
+        nullable = bool(missing) or "None" in value or node.op in (Op.POW, Op.PIECE)
         if overflows:
             known = f"{name} is not None and " if nullable else ""
             self.lines.append(f"if {known}not -{_LARGEST} <= {name} <= {_LARGEST}: {name} = None")
@@ -159,6 +166,7 @@ _STRICT: dict[Op, Callable[[list[str], Call], tuple[str, bool]]] = {
     Op.SUB: lambda a, n: (f"{a[0]} - {a[1]}", True),
     Op.MUL: lambda a, n: (f"{a[0]} * {a[1]}", True),
     Op.DIV: lambda a, n: (f"(None if {a[1]} == 0.0 else {a[0]} / {a[1]})", True),
+    Op.MOD: lambda a, n: (f"(None if {a[1]} == 0.0 else {a[0]} % {a[1]})", False),
     Op.POW: lambda a, n: (f"power({a[0]}, {a[1]})", False),
     Op.NEG: lambda a, n: (f"-{a[0]}", False),
     Op.ABS: lambda a, n: (f"abs({a[0]})", False),
@@ -167,12 +175,22 @@ _STRICT: dict[Op, Callable[[list[str], Call], tuple[str, bool]]] = {
     Op.LN: lambda a, n: (f"(None if {a[0]} <= 0.0 else math.log({a[0]}))", False),
     Op.ROUND: lambda a, n: (f"round_half_away({a[0]})", False),
     Op.FLOOR: lambda a, n: (f"math.copysign(math.floor({a[0]}), {a[0]})", False),
+    Op.SIGN: lambda a, n: (f"(1.0 if {a[0]} > 0.0 else -1.0 if {a[0]} < 0.0 else 0.0)", False),
     Op.LEAST: lambda a, n: (f"min({', '.join(a)})", False),
     Op.GREATEST: lambda a, n: (f"max({', '.join(a)})", False),
     Op.LT: lambda a, n: (f"(1.0 if {a[0]} < {a[1]} else 0.0)", False),
     Op.LE: lambda a, n: (f"(1.0 if {a[0]} <= {a[1]} else 0.0)", False),
     Op.EQ: lambda a, n: (f"(1.0 if {a[0]} == {a[1]} else 0.0)", False),
     Op.NE: lambda a, n: (f"(1.0 if {a[0]} != {a[1]} else 0.0)", False),
+    Op.ONE_OF: lambda a, n: (f"(1.0 if {a[0]} in {{{', '.join(map(repr, n.params))}}} else 0.0)", False),
+    Op.LENGTH: lambda a, n: (f"float(len({a[0]}))", False),
+    Op.WORDS: lambda a, n: (f"float(len({a[0]}.encode().split()))", False),  # of bytes, by ASCII white space
+    Op.LOWER: lambda a, n: (f"{a[0]}.translate(TO_LOWER)", False),
+    Op.UPPER: lambda a, n: (f"{a[0]}.translate(TO_UPPER)", False),
+    Op.CONTAINS: lambda a, n: (f"(1.0 if {a[1]} in {a[0]} else 0.0)", False),
+    Op.STARTS_WITH: lambda a, n: (f"(1.0 if {a[0]}.startswith({a[1]}) else 0.0)", False),
+    Op.ENDS_WITH: lambda a, n: (f"(1.0 if {a[0]}.endswith({a[1]}) else 0.0)", False),
+    Op.PIECE: lambda a, n: (f"piece({a[0]}, {n.params[0]!r}, {n.params[1]!r})", False),
     Op.NOT: lambda a, n: (f"1.0 - {a[0]}", False),
     Op.ELAPSED: lambda a, n: (f"({a[1]} - {a[0]}) / {float(str(n.params[0]))!r}", False),
     Op.PART: lambda a, n: (f"part({a[0]}, {n.params[0]!r}, {n.params[1]!r})", False),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from string import ascii_lowercase, ascii_uppercase
 
 from icekeel.core.kinds import Kind
 from icekeel.define.nodes import Call, Literal, Node, Op
@@ -17,6 +18,7 @@ from .calendar import part_sql
 Leaf = Callable[[Node], str | None]
 """SQL of a leaf node, or None for nodes that are not leaves."""
 
+_WORD = "'[^ \t\n\v\f\r]+'"
 _TURN = f"CAST('{2 * math.pi!r}' AS DOUBLE)"
 
 
@@ -90,6 +92,11 @@ def _call(node: Call, a: list[str]) -> str:
         return f"CASE WHEN {a[0]} IS NOT NULL THEN {part_sql(a[0], str(node.params[0]), str(node.params[1]))} END"
     if node.op is Op.ELAPSED:
         return f"CAST({a[1]} - {a[0]} AS DOUBLE) / {literal(float(str(node.params[0])))}"
+    if node.op is Op.ONE_OF:
+        return f"CAST({a[0]} IN ({', '.join(map(literal, node.params))}) AS DOUBLE)"
+    if node.op is Op.PIECE:
+        separator, n = str(node.params[0]), int(str(node.params[1]))
+        return f"string_split({a[0]}, {literal(separator)})[{n + 1 if n >= 0 else n}]"
     if node.op in (Op.SINE, Op.COSINE):
         function = "sin" if node.op is Op.SINE else "cos"
         return f"{function}({_TURN} * {a[0]} / {literal(node.params[0])})"
@@ -98,6 +105,14 @@ def _call(node: Call, a: list[str]) -> str:
 
 def _finite(value: str) -> str:
     return f"CASE WHEN isfinite({value}) THEN {value} END"
+
+
+def _modulo(a: str, b: str) -> str:
+    """C's `fmod`, whose result has the sign of the dividend, turned to the sign of the divisor as in Python."""
+    rest = f"({a} % {b})"
+    zero = f"CASE WHEN {b} < 0 THEN {literal(-0.0)} ELSE {literal(0.0)} END"
+    turned = f"WHEN ({rest} < 0) <> ({b} < 0) THEN {rest} + {b} ELSE {rest}"
+    return f"CASE WHEN {b} <> 0 THEN CASE WHEN {rest} = 0 THEN {zero} {turned} END END"
 
 
 def _all_known(function: str, a: list[str]) -> str:
@@ -110,6 +125,7 @@ _SQL: dict[Op, Callable[[list[str]], str]] = {
     Op.SUB: lambda a: _finite(f"({a[0]} - {a[1]})"),
     Op.MUL: lambda a: _finite(f"({a[0]} * {a[1]})"),
     Op.DIV: lambda a: f"CASE WHEN {a[1]} <> 0 AND isfinite({a[0]} / {a[1]}) THEN {a[0]} / {a[1]} END",
+    Op.MOD: lambda a: _modulo(a[0], a[1]),
     Op.POW: lambda a: _finite(f"pow({a[0]}, {a[1]})"),
     Op.NEG: lambda a: f"-{a[0]}",
     Op.ABS: lambda a: f"abs({a[0]})",
@@ -118,6 +134,7 @@ _SQL: dict[Op, Callable[[list[str]], str]] = {
     Op.LN: lambda a: f"CASE WHEN {a[0]} > 0 THEN ln({a[0]}) END",
     Op.ROUND: lambda a: f"round({a[0]})",
     Op.FLOOR: lambda a: f"floor({a[0]})",
+    Op.SIGN: lambda a: f"CAST(sign({a[0]}) AS DOUBLE)",
     Op.LEAST: lambda a: _all_known("least", a),
     Op.GREATEST: lambda a: _all_known("greatest", a),
     Op.LT: lambda a: f"CAST({a[0]} < {a[1]} AS DOUBLE)",
@@ -130,5 +147,12 @@ _SQL: dict[Op, Callable[[list[str]], str]] = {
     Op.WHEN: lambda a: f"CASE WHEN {a[0]} <> 0 THEN {a[1]} ELSE {a[2]} END",
     Op.FILL: lambda a: f"coalesce({a[0]}, {a[1]})",
     Op.KNOWN: lambda a: f"CAST({a[0]} IS NOT NULL AS DOUBLE)",
+    Op.LENGTH: lambda a: f"CAST(length({a[0]}) AS DOUBLE)",
+    Op.WORDS: lambda a: f"CAST(len(regexp_extract_all({a[0]}, {_WORD})) AS DOUBLE)",
+    Op.LOWER: lambda a: f"translate({a[0]}, '{ascii_uppercase}', '{ascii_lowercase}')",
+    Op.UPPER: lambda a: f"translate({a[0]}, '{ascii_lowercase}', '{ascii_uppercase}')",
+    Op.CONTAINS: lambda a: f"CAST(contains({a[0]}, {a[1]}) AS DOUBLE)",
+    Op.STARTS_WITH: lambda a: f"CAST(starts_with({a[0]}, {a[1]}) AS DOUBLE)",
+    Op.ENDS_WITH: lambda a: f"CAST(ends_with({a[0]}, {a[1]}) AS DOUBLE)",
     Op.CROSS: lambda a: f"coalesce({a[0]}, '?') || ' x ' || coalesce({a[1]}, '?')",
 }

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 
@@ -57,6 +57,10 @@ class Fault:
         if self.hint:
             text += f"; {self.hint}"
         return text
+
+    def at(self, where: str) -> Fault:
+        """The same fault at another place."""
+        return replace(self, where=where)
 
     def as_dict(self) -> dict[str, str]:
         """The fields that are not empty, for JSON."""

@@ -4,14 +4,11 @@ Frozen data that computes nothing and opens nothing: reading a project file is i
 must not know how anything is stored, computed or served.
 """
 
-from .expressions import (
-    Cat,
-    Flag,
-    Id,
-    Num,
-    Text,
-    Time,
-    asked_at,
+from .expressions import Cat, Flag, Id, Num, Text, Time, asked_at
+from .features import Feature, Features
+from .fields import Field, at_least, at_most, between, one_of, optional, private
+from .functions import (
+    case,
     cross,
     cyclic,
     days_between,
@@ -26,8 +23,7 @@ from .expressions import (
     table,
     when,
 )
-from .features import Feature, Features
-from .fields import Field, at_least, at_most, between, one_of, optional, private
+from .later import UNKNOWN
 from .model import (
     Act,
     Floor,
@@ -48,8 +44,7 @@ from .model import (
     usd_per_year,
 )
 from .project import Project, load_project, read_project
-from .tables import Events, EventTable, Request, rule
-from .windows import UNKNOWN
+from .tables import Events, EventTable, Request, deleted, rule
 
 __all__ = [
     "UNKNOWN",
@@ -81,9 +76,11 @@ __all__ = [
     "at_least",
     "at_most",
     "between",
+    "case",
     "cross",
     "cyclic",
     "days_between",
+    "deleted",
     "exp",
     "floor",
     "greatest",

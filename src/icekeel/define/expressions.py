@@ -6,20 +6,15 @@ nothing is computed here. Operators follow Python's notation, with `&`, `|` and 
 
 from __future__ import annotations
 
-import math
-import zoneinfo
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from icekeel.core.errors import Fault, nearest
+from icekeel.core.errors import Fault, nearest, shorten
 from icekeel.core.kinds import Kind
-from icekeel.core.time import DAY, HOUR, MINUTE
 
-from .nodes import AskedAt, Call, Invalid, Literal, Node, Op, Scalar, shallow
+from .nodes import AskedAt, Call, EventField, Invalid, Literal, Node, Op, Scalar, shallow
 
-PARTS = {"minute": 1440, "hour": 24, "weekday": 7, "day": 31, "month": 12}
-"""Calendar parts and their period: minute of the day, hour, weekday (Monday 0), day of month, month (1-12)."""
-
+LARGEST_NUMBER = 1.7976931348623157e308
 LARGEST = 200
 """Parts of an expression at most: recursion must reach the last, and `x = x * x` in a loop doubles them, and each is hashed and walked."""
 
@@ -49,40 +44,72 @@ class Expression:
     def __ne__(self, other: object) -> Flag:  # type: ignore[override]
         return Flag(_compare(Op.NE, self, other))
 
+    def one_of(self, *values: str | float) -> Flag:
+        """Whether the value is one of these constants; null where it is null."""
+        nodes = [lift(value) for value in values]
+        faults = [fault for node in nodes if isinstance(node, Invalid) for fault in node.faults]
+        if not faults and not (
+            values
+            and all(isinstance(node, Literal) and _comparable(self.node.kind, node.kind) for node in nodes)
+        ):
+            what = "one_of takes constants of the value's own kind, at least one"
+            faults.append(
+                Fault("bad_constant", what, got=shorten(values), allowed=f"each a {self.node.kind}")
+            )
+        if faults and not isinstance(self.node, Invalid):
+            return Flag(Invalid(tuple(faults), Kind.FLAG))
+        constants = {node.value for node in nodes if isinstance(node, Literal)}
+        params = tuple(sorted(constants, key=lambda one: (str(type(one)), one)))
+        return Flag(call(Op.ONE_OF, Kind.FLAG, self, params=params))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Wrong:
+            # A name that does not exist is a fault among others, not an exception that hides them.
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return Wrong(self.node if isinstance(self.node, Invalid) else Invalid((_no_method(self, name),)))
+
     # Arithmetic stands here so that a category in a sum is reported with all other faults, not raised alone.
 
     def __add__(self, other: Num | float) -> Num:
-        return _num(Op.ADD, self, other)
+        return numeric(Op.ADD, self, other)
 
     def __radd__(self, other: float) -> Num:
-        return _num(Op.ADD, other, self)
+        return numeric(Op.ADD, other, self)
 
     def __sub__(self, other: Num | float) -> Num:
-        return _num(Op.SUB, self, other)
+        return numeric(Op.SUB, self, other)
 
     def __rsub__(self, other: float) -> Num:
-        return _num(Op.SUB, other, self)
+        return numeric(Op.SUB, other, self)
 
     def __mul__(self, other: Num | float) -> Num:
-        return _num(Op.MUL, self, other)
+        return numeric(Op.MUL, self, other)
 
     def __rmul__(self, other: float) -> Num:
-        return _num(Op.MUL, other, self)
+        return numeric(Op.MUL, other, self)
 
     def __truediv__(self, other: Num | float) -> Num:
-        return _num(Op.DIV, self, other)
+        return numeric(Op.DIV, self, other)
 
     def __rtruediv__(self, other: float) -> Num:
-        return _num(Op.DIV, other, self)
+        return numeric(Op.DIV, other, self)
+
+    def __mod__(self, other: Num | float) -> Num:
+        return numeric(Op.MOD, self, other)
+
+    def __rmod__(self, other: float) -> Num:
+        return numeric(Op.MOD, other, self)
 
     def __pow__(self, other: Num | float) -> Num:
-        return _num(Op.POW, self, other)
+        return numeric(Op.POW, self, other)
 
     def __neg__(self) -> Num:
-        return _num(Op.NEG, self)
+        return numeric(Op.NEG, self)
 
     def __abs__(self) -> Num:
-        return _num(Op.ABS, self)
+        return numeric(Op.ABS, self)
 
     def __lt__(self, other: Num | float) -> Flag:
         return Flag(call(Op.LT, Kind.FLAG, self, other, of=Kind.NUM))
@@ -105,19 +132,23 @@ class Num(Expression):
 
     def fill(self, value: Num | float) -> Num:
         """This value, or `value` where it is null."""
-        return _num(Op.FILL, self, value)
+        return numeric(Op.FILL, self, value)
 
     def clip(self, low: float, high: float) -> Num:
         """The value moved into [low, high]."""
-        return _num(Op.LEAST, _num(Op.GREATEST, self, low), high)
+        return numeric(Op.LEAST, numeric(Op.GREATEST, self, low), high)
 
     def round(self) -> Num:
         """The nearest whole number, halves away from zero."""
-        return _num(Op.ROUND, self)
+        return numeric(Op.ROUND, self)
 
     def floor(self) -> Num:
         """The largest whole number not above the value."""
-        return _num(Op.FLOOR, self)
+        return numeric(Op.FLOOR, self)
+
+    def sign(self) -> Num:
+        """1, 0 or -1."""
+        return numeric(Op.SIGN, self)
 
 
 class Flag(Num):
@@ -136,26 +167,90 @@ class Flag(Num):
         return Flag(call(Op.NOT, Kind.FLAG, self, of=Kind.FLAG))
 
 
-class Cat(Expression):
+class Wrong(Flag):
+    """What cannot hold, whatever is done with it: it carries its faults to where all are reported."""
+
+    __slots__ = ()
+    __hash__ = None
+
+    def __call__(self, *_: object, **__: object) -> Wrong:
+        """The same: what was called does not exist."""
+        return self
+
+    def __getitem__(self, _: object) -> Wrong:
+        return self
+
+    def __iter__(self) -> Any:
+        raise TypeError(str(self.node.faults[0]) if isinstance(self.node, Invalid) else "not a list")
+
+
+class Words(Expression):
+    """What categories, identifiers and free text have in common: they are texts."""
+
+    __slots__ = ()
+    __hash__ = None
+
+    def fill(self, value: str) -> Any:
+        """This text, or `value` where it is null."""
+        return self._same(Op.FILL, value)
+
+    def lower(self) -> Any:
+        """The same with A-Z made small; other letters stay, since languages disagree about them."""
+        return self._same(Op.LOWER)
+
+    def upper(self) -> Any:
+        """The same with a-z made large; other letters stay, since languages disagree about them."""
+        return self._same(Op.UPPER)
+
+    def length(self) -> Num:
+        """Number of characters (Unicode code points)."""
+        return Num(call(Op.LENGTH, Kind.NUM, self, of=Kind.CAT))
+
+    def words(self) -> Num:
+        """Number of words: what stands between blanks, tabs and line ends."""
+        return Num(call(Op.WORDS, Kind.NUM, self, of=Kind.CAT))
+
+    def contains(self, text: Words | str) -> Flag:
+        """Whether `text` occurs in it, to the letter."""
+        return Flag(call(Op.CONTAINS, Kind.FLAG, self, text, of=Kind.CAT))
+
+    def starts_with(self, text: Words | str) -> Flag:
+        """Whether it begins with `text`, to the letter."""
+        return Flag(call(Op.STARTS_WITH, Kind.FLAG, self, text, of=Kind.CAT))
+
+    def ends_with(self, text: Words | str) -> Flag:
+        """Whether it ends with `text`, to the letter."""
+        return Flag(call(Op.ENDS_WITH, Kind.FLAG, self, text, of=Kind.CAT))
+
+    def piece(self, separator: str, n: int) -> Cat:
+        """Piece `n` of what `separator` splits it into, from 0, or from the end by -1; null where there is none."""
+        if not (isinstance(separator, str) and separator and isinstance(lift(separator), Literal)):
+            return _bad_piece("a separator is a text that is not empty", separator)
+        if not isinstance(n, int) or isinstance(n, bool) or abs(n) > 1000:
+            return _bad_piece("expected which piece, a whole number from -1000 to 1000", n)
+        return Cat(call(Op.PIECE, Kind.CAT, self, of=Kind.CAT, params=(separator, n)))
+
+    def _same(self, op: Op, *others: object) -> Any:
+        kind = self.node.kind
+        return CLASSES[kind](call(op, kind, self, *others, of=Kind.CAT))
+
+
+class Cat(Words):
     """A category: one of a moderate number of texts."""
 
     __slots__ = ()
     __hash__ = None
 
-    def fill(self, value: str) -> Cat:
-        """This value, or `value` where it is null."""
-        return Cat(call(Op.FILL, Kind.CAT, self, value, of=Kind.CAT))
 
-
-class Id(Expression):
+class Id(Words):
     """An identifier: joins rows, is never a feature."""
 
     __slots__ = ()
     __hash__ = None
 
 
-class Text(Expression):
-    """Free text."""
+class Text(Words):
+    """Free text: no feature as such, but what is counted, found or cut out of it is."""
 
     __slots__ = ()
     __hash__ = None
@@ -166,6 +261,25 @@ class Time(Expression):
 
     __slots__ = ()
     __hash__ = None
+
+
+class Unfinished:
+    """Events yet to be aggregated; no value, so that computing with them is a fault."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def _misused(self, *_: object) -> Wrong:
+            return invalid(Kind.NUM, _unfinished(self))
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _misused
+        __pow__ = __mod__ = __neg__ = __abs__ = __lt__ = __le__ = __gt__ = __ge__ = _misused
+
+
+def _unfinished(value: object) -> Fault:
+    hint = "aggregate it: window.count(), window.column.mean()"
+    return Fault("not_aggregated", "a window is no number yet", got=type(value).__name__, hint=hint)
 
 
 CLASSES: Mapping[Kind, type[Expression]] = {
@@ -187,9 +301,26 @@ def expression(node: Node) -> Any:
     return CLASSES[node.kind](node)
 
 
-def invalid(kind: Kind, fault: Fault) -> Any:
-    """An expression that carries a fault to the place where all faults are reported."""
-    return CLASSES[kind](Invalid((fault,), kind))
+def invalid(kind: Kind, *faults: Fault) -> Any:
+    """An expression that carries faults to the place where all are reported."""
+    return Wrong(Invalid(tuple(dict.fromkeys(faults)), kind))
+
+
+def _no_method(value: Expression, name: str) -> Fault:
+    if isinstance(value.node, EventField):
+        table, column = value.node.table, value.node.name
+        hint = f'{table}.where(...).last("30d").{column}.{name}()'
+        return Fault(
+            "no_horizon", "an event column is aggregated in a window", f"{table}.{column}.{name}", hint=hint
+        )
+    known = [one for one in dir(type(value)) if not one.startswith("_") and one != "node"]
+    what = f"a {value.node.kind} has no {name}()"
+    return Fault("unknown_method", what, "", "", ", ".join(known), nearest(name, known))
+
+
+def _bad_piece(what: str, got: object) -> Cat:
+    value: Cat = invalid(Kind.CAT, Fault("bad_constant", what, "piece", shorten(got)))
+    return value
 
 
 def lift(value: object) -> Node:
@@ -198,13 +329,28 @@ def lift(value: object) -> Node:
         return value.node
     if isinstance(value, bool):
         return Literal(float(value), Kind.FLAG)
-    if isinstance(value, int | float) and math.isfinite(value):
+    if is_number(value):
         return Literal(float(value) + 0.0, Kind.NUM)  # -0.0 equals 0.0 and would share its node
-    if isinstance(value, str):
+    if is_text(value):
         return Literal(value, Kind.CAT)
-    return Invalid(
-        (Fault("bad_constant", "this is neither an expression nor a finite constant", got=repr(value)[:60]),)
-    )
+    if isinstance(value, Unfinished):
+        return Invalid((_unfinished(value),))
+    what = "this is neither an expression nor a finite constant"
+    return Invalid((Fault("bad_constant", what, got=shorten(value)),))
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a constant that float64 holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether it is a text of whole characters; half of a surrogate pair has no UTF-8."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _comparable(kind: Kind, other: Kind) -> bool:
+    return (kind in _NUMERIC and other in _NUMERIC) or (kind.is_text and other.is_text)
 
 
 _NUMERIC = (Kind.NUM, Kind.FLAG)
@@ -218,11 +364,8 @@ def call(op: Op, kind: Kind, *args: object, of: Kind | None = None, params: tupl
     for node in nodes:
         fits = of is None or node.kind is of or node.kind in _FITTING.get(of, ())
         if not fits and not isinstance(node, Invalid):
-            faults.append(
-                Fault(
-                    "wrong_kind", f"{op} needs a {of}", got=f"a {node.kind}", hint=_HINTS.get(node.kind, "")
-                )
-            )
+            what = f"{op} needs a {'text' if of is Kind.CAT else of}"
+            faults.append(Fault("wrong_kind", what, got=f"a {node.kind}", hint=_HINTS.get(node.kind, "")))
     if not faults and sum(1 for node in nodes for _ in shallow(node)) >= LARGEST:
         what = f"an expression has at most {LARGEST} parts, those used again counted again"
         faults.append(Fault("too_large", what, hint="make it two features"))
@@ -235,158 +378,14 @@ _HINTS = {
 }
 
 
-def _num(op: Op, *args: object) -> Num:
+def numeric(op: Op, *args: object) -> Num:
+    """A function of numbers that gives a number."""
     return Num(call(op, Kind.NUM, *args, of=Kind.NUM))
 
 
 def _compare(op: Op, left: Expression, right: object) -> Node:
     node, other = left.node, lift(right)
-    textual, other_textual = node.kind.is_text, other.kind.is_text
-    both = node.kind in _NUMERIC and other.kind in _NUMERIC
-    if (
-        not (both or (textual and other_textual))
-        and not isinstance(node, Invalid)
-        and not isinstance(other, Invalid)
-    ):
-        return Invalid(
-            (
-                Fault(
-                    "wrong_kind",
-                    f"cannot compare a {node.kind} with a {other.kind}",
-                    hint=_HINTS.get(node.kind, ""),
-                ),
-            ),
-            Kind.FLAG,
-        )
+    if not _comparable(node.kind, other.kind) and not {type(node), type(other)} & {Invalid}:
+        what = f"cannot compare a {node.kind} with a {other.kind}"
+        return Invalid((Fault("wrong_kind", what, hint=_HINTS.get(node.kind, "")),), Kind.FLAG)
     return call(op, Kind.FLAG, left, right)
-
-
-def exp(x: Num) -> Num:
-    """e to the power x; null where that overflows."""
-    return _num(Op.EXP, x)
-
-
-def ln(x: Num) -> Num:
-    """Natural logarithm; null for x <= 0."""
-    return _num(Op.LN, x)
-
-
-def sqrt(x: Num) -> Num:
-    """Square root; null for x < 0."""
-    return _num(Op.SQRT, x)
-
-
-def least(*xs: Num | float) -> Num:
-    """The smallest; null where any is null."""
-    return _num(Op.LEAST, *xs)
-
-
-def greatest(*xs: Num | float) -> Num:
-    """The largest; null where any is null."""
-    return _num(Op.GREATEST, *xs)
-
-
-def when(condition: Flag, then: Any, otherwise: Any) -> Any:
-    """`then` where the condition holds, else `otherwise`, also where the condition is null."""
-    if isinstance(condition, Expression) and not isinstance(condition, Flag):
-        fault = Fault("wrong_kind", "ik.when needs a flag", got=f"a {condition.node.kind}")
-        return invalid(lift(then).kind, fault)
-    kind = lift(then).kind
-    second = lift(otherwise).kind
-    if kind is not second and {kind, second} != {Kind.NUM, Kind.FLAG}:
-        return invalid(
-            kind, Fault("wrong_kind", "both branches must be of one kind", got=f"{kind} and {second}")
-        )
-    if kind is not second:
-        kind = Kind.NUM
-    return CLASSES[kind](call(Op.WHEN, kind, condition, then, otherwise))
-
-
-def table(key: Cat | Id, values: Mapping[str, float], *, default: float | None = None) -> Num:
-    """The number that `values` gives for a category; `default` for any other and for null."""
-    where = "ik.table"
-    if default is None:
-        missing = Fault("missing_default", "a table needs default=, for texts it does not hold", where)
-        return Num(Invalid((missing,)))
-    bad = [name for name, value in values.items() if not (isinstance(name, str) and _is_number(value))]
-    if bad or not _is_number(default):
-        got = repr(bad[0] if bad else default)[:60]
-        fault = Fault("bad_table", "a table maps texts to finite numbers", where, got)
-        return Num(Invalid((fault,)))
-    pairs: list[Scalar] = [float(default)]
-    for name in sorted(values):
-        pairs += [name, float(values[name])]
-    return Num(call(Op.TABLE, Kind.NUM, key, of=Kind.CAT, params=tuple(pairs)))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def cross(left: Cat, right: Cat) -> Cat:
-    """The interaction of two categories as one: `custom x metallic`; null stands as `?`."""
-    return Cat(call(Op.CROSS, Kind.CAT, left, right, of=Kind.CAT))
-
-
-def minutes_between(start: Time, end: Time) -> Num:
-    """Minutes from `start` to `end`, negative if `end` is earlier."""
-    return _elapsed(start, end, MINUTE)
-
-
-def hours_between(start: Time, end: Time) -> Num:
-    """Hours from `start` to `end`, negative if `end` is earlier."""
-    return _elapsed(start, end, HOUR)
-
-
-def days_between(start: Time, end: Time) -> Num:
-    """Days of 24 hours from `start` to `end`, negative if `end` is earlier."""
-    return _elapsed(start, end, DAY)
-
-
-def _elapsed(start: Time, end: Time, unit: int) -> Num:
-    return Num(call(Op.ELAPSED, Kind.NUM, start, end, of=Kind.TIME, params=(unit,)))
-
-
-def part(time: Time, name: str, *, tz: str) -> Num:
-    """A calendar part in a named time zone: minute (of the day), hour, weekday (Monday 0), day, month."""
-    faults = []
-    if name not in PARTS:
-        faults.append(
-            Fault(
-                "bad_part",
-                "unknown calendar part",
-                "ik.part",
-                repr(name),
-                ", ".join(PARTS),
-                nearest(name, PARTS),
-            )
-        )
-    if not _zone_exists(tz):
-        faults.append(
-            Fault("bad_zone", "unknown time zone", "ik.part", repr(tz), 'an IANA name: "Europe/Zurich"')
-        )
-    if faults:
-        return Num(Invalid(tuple(faults)))
-    return Num(call(Op.PART, Kind.NUM, time, of=Kind.TIME, params=(name, tz)))
-
-
-def _zone_exists(tz: str) -> bool:
-    try:
-        zoneinfo.ZoneInfo(tz)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError, TypeError):
-        return False
-    return True
-
-
-def cyclic(time: Time, name: str, *, tz: str) -> tuple[Num, Num]:
-    """Sine and cosine of a calendar part's place in its period, so that 23 h lies next to 0 h.
-
-    `sin(2 pi part / period)` and likewise the cosine, with the periods 1440 minutes, 24 hours, 7 weekdays,
-    31 days, 12 months.
-    """
-    value = part(time, name, tz=tz)
-    period = float(PARTS.get(name, 1))
-    return (
-        Num(call(Op.SINE, Kind.NUM, value, of=Kind.NUM, params=(period,))),
-        Num(call(Op.COSINE, Kind.NUM, value, of=Kind.NUM, params=(period,))),
-    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from icekeel.core.errors import Fault, nearest
+from icekeel.core.errors import Fault, nearest, shorten
 from icekeel.core.ids import digest
 from icekeel.core.kinds import Column, Kind
 
-from .expressions import Expression, invalid
-from .nodes import Invalid, Literal, Node, Outcome, walk
+from .expressions import Expression, Unfinished, invalid
+from .nodes import EventField, Invalid, Literal, Node, Outcome, shallow, walk
 
 _ALLOWED = (Kind.NUM, Kind.FLAG, Kind.CAT)
 
@@ -46,22 +46,18 @@ class FeaturesMeta(type):
         faults: list[Fault] = []
         for base in bases:
             found |= {feature.name: feature for feature in getattr(base, "icekeel_features", ())}
+        told: set[int] = set()
         for key, value in namespace.items():
+            if isinstance(value, Expression):
+                faults += _check(f"{name}.{key}", value.node, told)
             if key.startswith("_"):
                 continue
             if isinstance(value, Expression):
                 found[key] = Feature(key, value.node)
-                faults += _check(f"{name}.{key}", value.node)
+                faults += _fits(f"{name}.{key}", value.node)
             else:
-                faults.append(
-                    Fault(
-                        "not_a_feature",
-                        "expected an expression",
-                        f"{name}.{key}",
-                        repr(value)[:60],
-                        hint=_hint(value),
-                    )
-                )
+                what, hint = "expected an expression", _hint(value)
+                faults.append(Fault("not_a_feature", what, f"{name}.{key}", _shown(value), hint=hint))
         cls.icekeel_features = tuple(found.values())
         cls.icekeel_faults = faults
         return cls
@@ -79,26 +75,38 @@ class FeaturesMeta(type):
 def _hint(value: object) -> str:
     if isinstance(value, tuple):
         return "write `sine, cosine = ik.cyclic(...)`"
-    return "aggregate the window: .count(), .column.mean()" if hasattr(value, "_keyed") else ""
+    return "aggregate the window: .count(), .column.mean()" if isinstance(value, Unfinished) else ""
 
 
-def _check(where: str, node: Node) -> list[Fault]:
+def _shown(value: object) -> str:
+    return f"a {type(value).__name__}" if isinstance(value, Unfinished) else shorten(value)
+
+
+def _check(where: str, node: Node, told: set[int]) -> list[Fault]:
+    """Faults inside an expression; one that came with an earlier expression is told there alone."""
     faults = []
     for below in walk(node):
         if isinstance(below, Invalid):
-            for fault in below.faults:
-                place = f"{where}: {fault.where}" if fault.where else where
-                faults.append(Fault(fault.code, fault.what, place, fault.got, fault.allowed, fault.hint))
+            new = [fault for fault in below.faults if id(fault) not in told]
+            told.update(map(id, new))
+            faults += [fault.at(f"{where}: {fault.where}" if fault.where else where) for fault in new]
         elif isinstance(below, Outcome):
-            faults.append(
-                Fault("needs_outcome", "a feature cannot use what happened after the question", where)
-            )
-    if faults:
-        return list(dict.fromkeys(faults))
+            what = "a feature cannot use what happened after the question"
+            faults.append(Fault("needs_outcome", what, where))
+    return list(dict.fromkeys(faults))
+
+
+def _fits(where: str, node: Node) -> list[Fault]:
+    if isinstance(node, Invalid):
+        return []
     if node.kind not in _ALLOWED:
-        return [Fault("wrong_kind", "a feature is a Num, Flag or Cat", where, f"a {node.kind}")]
+        hint = "make one of it: .length(), .contains(...), .piece(...)" if node.kind is Kind.TEXT else ""
+        return [Fault("wrong_kind", "a feature is a Num, Flag or Cat", where, f"a {node.kind}", hint=hint)]
     if isinstance(node, Literal):
         return [Fault("constant_feature", "a constant says nothing", where, repr(node.value))]
+    if any(isinstance(below, EventField) for below in shallow(node)):
+        hint = 'aggregate it: Table.where(...).last("7d").column.mean()'
+        return [Fault("bare_event_column", "an event column stands outside a window", where, hint=hint)]
     return []
 
 

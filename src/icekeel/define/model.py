@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, Literal
 
-from icekeel.core.errors import Fault, IcekeelError, nearest
+from icekeel.core.errors import Fault, IcekeelError, nearest, shorten
 from icekeel.core.kinds import Kind
 from icekeel.core.time import DAY, parse_duration
 
 from . import nodes
-from .expressions import Id, Num, lift
+from .expressions import Expression, Id, Num, lift
 from .features import FeaturesMeta
 from .nodes import AskedAt, EventField, Invalid, Node, Outcome, RequestField, Windowed, shallow, walk
 from .tables import RequestMeta
@@ -266,27 +266,35 @@ class Model:
     def faults(self) -> list[Fault]:
         """Everything that cannot hold in this definition."""
         where = f'Model "{self.name}"'
+        if wrong := self._broken_arguments(where):
+            return wrong
         found: list[Fault] = []
         if not (isinstance(self.name, str) and self.name.isidentifier()):
             found.append(Fault("bad_name", "a model's name is an identifier", where, repr(self.name)))
         if not isinstance(self.request, RequestMeta):
-            return [
-                *found,
-                Fault(
-                    "bad_request", "the second argument is a Request class", where, repr(self.request)[:60]
-                ),
-            ]
+            what = "the second argument is a Request class"
+            return [*found, Fault("bad_request", what, where, shorten(self.request))]
         if found := found + self._type_faults(where):
             return found
         for given in (self.features, self.baseline):
             if given is not None and not isinstance(given, FeaturesMeta):
-                found.append(Fault("bad_features", "features= is a Features class", where, repr(given)[:60]))
+                found.append(Fault("bad_features", "features= is a Features class", where, shorten(given)))
             elif given is not None:
                 found += self._features_fit(where, given)
         found += self._target_faults(where)
         found += self._error_faults(where)
         found += self._policy_faults(where)
         return found
+
+    def _broken_arguments(self, where: str) -> list[Fault]:
+        """Faults of arguments that are themselves of something wrong; the other checks would only repeat them."""
+        given = [value.node for value in vars(self).values() if isinstance(value, Expression)]
+        return [
+            fault.at(f"{where}: {fault.where}")
+            for node in given
+            if isinstance(node, Invalid)
+            for fault in node.faults
+        ]
 
     def _type_faults(self, where: str) -> list[Fault]:
         """Arguments of the wrong type; the other checks rely on there being none."""
@@ -303,7 +311,7 @@ class Model:
         if isinstance(self.choose, Simplest):
             expected.append(("within", self.choose.within, (Money,), "ik.usd_per_year(...)"))
         return [
-            Fault("wrong_type", f"{name}= is of the wrong type", where, repr(value)[:60], allowed)
+            Fault("wrong_type", f"{name}= is of the wrong type", where, shorten(value), allowed)
             for name, value, types, allowed in expected
             if not isinstance(value, types)
         ]
@@ -316,25 +324,13 @@ class Model:
             for node in walk(feature.node):
                 if isinstance(node, RequestField) and node.request != self.request.__name__:
                     place = f"{features.__name__}.{feature.name}"
-                    found.append(
-                        Fault(
-                            "foreign_request",
-                            "a field of another request",
-                            place,
-                            f"{node.request}.{node.name}",
-                        )
-                    )
-            if any(isinstance(node, EventField) for node in shallow(feature.node)):
-                place = f"{features.__name__}.{feature.name}"
-                hint = 'aggregate it: Table.where(...).last("7d").column.mean()'
-                found.append(
-                    Fault("bare_event_column", "an event column stands outside a window", place, hint=hint)
-                )
+                    got = f"{node.request}.{node.name}"
+                    found.append(Fault("foreign_request", "a field of another request", place, got))
         return found
 
     def _target_faults(self, where: str) -> list[Fault]:
         found = [
-            Fault(fault.code, fault.what, f"{where}, {fault.where}", fault.got, fault.allowed, fault.hint)
+            fault.at(f"{where}, {fault.where}")
             for node in walk(self.target)
             if isinstance(node, Invalid)
             for fault in node.faults
@@ -342,15 +338,8 @@ class Model:
         outcomes = {node for node in shallow(self.target) if isinstance(node, Outcome)}
         if not found and len(outcomes) != 1:
             hint = 'Results.where(id=Request.id).within("30d").price.latest(absent=ik.UNKNOWN)'
-            found.append(
-                Fault(
-                    "bad_target",
-                    "target= is made of one outcome",
-                    where,
-                    f"{len(outcomes)} outcomes",
-                    hint=hint,
-                )
-            )
+            what, got = "target= is made of one outcome", f"{len(outcomes)} outcomes"
+            found.append(Fault("bad_target", what, where, got, hint=hint))
         if any(
             isinstance(node, RequestField | AskedAt | Windowed | EventField) for node in shallow(self.target)
         ):
@@ -365,16 +354,8 @@ class Model:
         if self.error in allowed or self._target_faults(where):
             return []
         what = f"this error does not fit a {self.target.kind} target"
-        return [
-            Fault(
-                "bad_error",
-                what,
-                where,
-                repr(self.error),
-                ", ".join(allowed),
-                nearest(str(self.error), allowed),
-            )
-        ]
+        near = nearest(str(self.error), allowed)
+        return [Fault("bad_error", what, where, repr(self.error), ", ".join(allowed), near)]
 
     def _policy_faults(self, where: str) -> list[Fault]:
         found = []
@@ -389,7 +370,7 @@ class Model:
             found.append(Fault("bad_action", "an action needs a flag target and two costs above 0", where))
         found += self._number_faults(where)
         if self.guard is not None and not isinstance(self.guard.otherwise, Refuse | Mark):
-            got = repr(self.guard.otherwise)[:60]
+            got = shorten(self.guard.otherwise)
             found.append(Fault("bad_guard", "otherwise= is a policy", where, got, "ik.mark(), ik.refuse()"))
         unit = None if self.rollout is None else self.rollout.unit
         if unit is not None and not (isinstance(unit, Id) and isinstance(unit.node, RequestField)):
@@ -408,9 +389,7 @@ class Model:
 
     def _floor_faults(self, where: str, node: Node) -> list[Fault]:
         if isinstance(node, Invalid):
-            return [
-                Fault(f.code, f.what, f"{where}, {f.where}", f.got, f.allowed, f.hint) for f in node.faults
-            ]
+            return [fault.at(f"{where}, {fault.where}") for fault in node.faults]
         own = isinstance(node, RequestField) and node.request == self.request.__name__
         if node.kind is Kind.NUM and (own or isinstance(node, nodes.Literal)):
             return []
@@ -436,7 +415,7 @@ class Model:
         alarms = self.watch.false_alarms_per_year
         checks.append(("watch, false_alarms_per_year", alarms, _inside(alarms, 0, 365), "above 0, below 365"))
         return [
-            Fault("out_of_range", "out of range", f"{where}, {place}", repr(got)[:60], allowed)
+            Fault("out_of_range", "out of range", f"{where}, {place}", shorten(got), allowed)
             for place, got, holds, allowed in checks
             if not holds
         ]

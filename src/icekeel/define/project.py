@@ -6,15 +6,18 @@ import ast
 import importlib.util
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from icekeel.core.errors import Fault, ProjectError
+from icekeel.core.kinds import Kind
 
+from .expressions import invalid
 from .features import FeaturesMeta
 from .model import Model
+from .names import EARLY, early_names
 from .tables import EventsMeta, EventTable, RequestMeta
 
 PROJECT_FILE = "project.py"
@@ -46,17 +49,37 @@ def load_project(folder: Path) -> Project:
         raise ProjectError(
             Fault("no_project", "there is no project file", str(path), hint="icekeel init FOLDER writes one")
         )
-    module = _execute(path)
+    try:
+        module = _execute(path)
+    except ProjectError as error:
+        if isinstance(error.__cause__, NameError):
+            raise ProjectError(*_faults_with_names(path, error.faults)) from error.__cause__
+        raise
     return read_project(module, folder, _lines(path))
 
 
-def _execute(path: Path) -> ModuleType:
+def _faults_with_names(path: Path, stopped: Sequence[Fault]) -> Sequence[Fault]:
+    """All faults of a file that stopped at a name: those of its names, and what else is wrong."""
+    early = early_names(ast.parse(path.read_text(encoding="utf-8")), path.name)
+    if not early:
+        return stopped
+    rest: Sequence[Fault] = ()
+    try:
+        module = _execute(path, {name: invalid(Kind.NUM, fault) for name, fault in early.items()})
+        read_project(module, path.parent, _lines(path))
+    except ProjectError as error:
+        rest = [fault for fault in error.faults if fault.code not in (*EARLY, "broken_project")]
+    return [*early.values(), *rest]
+
+
+def _execute(path: Path, names: Mapping[str, object] | None = None) -> ModuleType:
     name = f"icekeel_project_{abs(hash(path.resolve()))}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ProjectError(Fault("no_project", "the project file cannot be read", str(path)))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    vars(module).update(names or {})
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # a process boundary: the user's own code runs here
@@ -137,5 +160,4 @@ def _with_line(fault: Fault, lines: Mapping[str, int]) -> Fault:
         place = place.rpartition(".")[0]
     if place not in lines:
         return fault
-    where = f"{PROJECT_FILE}:{lines[place]} {fault.where}"
-    return Fault(fault.code, fault.what, where, fault.got, fault.allowed, fault.hint)
+    return fault.at(f"{PROJECT_FILE}:{lines[place]} {fault.where}")

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
-from icekeel.core.errors import Fault, nearest
+from icekeel.core.errors import Fault, nearest, shorten
 from icekeel.core.kinds import Kind
 
+from .columns import keyed
 from .expressions import KINDS, Expression, Flag, expression, invalid, lift
 from .fields import Field, Limits
-from .nodes import EventField, Node, RequestField
-from .windows import Reference, Selection, keyed
+from .nodes import EventField, Invalid, Node, RequestField
+from .windows import Reference, Selection, Window
 
 _RESERVED = {
     "count",
@@ -27,7 +28,6 @@ _RESERVED = {
     "of",
     "asked_at",
     "available_at",
-    "deleted",
 }
 
 
@@ -83,7 +83,7 @@ def _read_fields(owner: type, namespace: Mapping[str, Any]) -> tuple[dict[str, F
             faults.append(Fault("unknown_type", "not a field type", where, str(annotation), allowed))
         elif not isinstance(limits, Limits):
             allowed = "ik.between, ik.at_least, ik.at_most, ik.one_of, ik.optional, ik.private"
-            faults.append(Fault("bad_limits", "not a limit of a field", where, repr(limits)[:60], allowed))
+            faults.append(Fault("bad_limits", "not a limit of a field", where, shorten(limits), allowed))
         elif name in _RESERVED:
             faults.append(Fault("reserved_name", "this name has a meaning in Icekeel", where, name))
         else:
@@ -156,6 +156,7 @@ class EventTable:
         available: Column of the time from which a row is known; the event time where none is declared.
         id: Column that identifies the event; rows of equal id are versions of one event.
         source: File or glob relative to the project that `icekeel ingest` reads; empty for pushed events only.
+        deleted: Flag column whose true rows say that the event of their id does not hold any more; may be empty.
     """
 
     name: str
@@ -165,6 +166,7 @@ class EventTable:
     id: str
     source: str
     rules: tuple[Rule, ...]
+    deleted: str = ""
 
 
 class EventsMeta(type):
@@ -192,7 +194,8 @@ class EventsMeta(type):
                 setattr(cls, field.name, expression(EventField(name, field.name, field.kind)))
             checks, rule_faults = _read_rules(name, fields, rules)
             source, id_column = str(options.get("source", "")), str(options.get("id", ""))
-            cls.icekeel_table = EventTable(name, fields, time, available, id_column, source, checks)
+            deleted = str(options.get("deleted", ""))
+            cls.icekeel_table = EventTable(name, fields, time, available, id_column, source, checks, deleted)
             cls.icekeel_faults = faults + rule_faults
         return cls
 
@@ -202,61 +205,52 @@ class EventsMeta(type):
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("_") or "icekeel_table" not in cls.__dict__:
             raise AttributeError(name)
+        if hasattr(Window, name) or hasattr(Selection, name):
+            hint = f'{cls.__name__}.where(...).last("30d")'
+            fault = Fault(
+                "no_horizon", "events are asked about in a window", f"{cls.__name__}.{name}", hint=hint
+            )
+            return invalid(Kind.NUM, fault)
         return _unknown_field(cls.__name__, name, cls.icekeel_table.fields)
 
 
-_OPTIONS = ("time", "available", "id", "source")
+_OPTIONS = ("time", "available", "id", "source", "deleted")
 
 
 def _check_options(name: str, options: Mapping[str, Any], fields: Mapping[str, Field]) -> list[Fault]:
+    place = f"class {name}"
     faults = [
         Fault(
             "unknown_option",
-            f'unknown option "{option}"',
-            f"class {name}",
+            f'unknown option "{one}"',
+            place,
             "",
             ", ".join(_OPTIONS),
-            nearest(option, _OPTIONS),
+            nearest(one, _OPTIONS),
         )
-        for option in options
-        if option not in _OPTIONS
+        for one in options
+        if one not in _OPTIONS
     ]
-    for option in ("time", "id"):
-        if option not in options:
-            faults.append(
-                Fault(
-                    "missing_option",
-                    f"an event table needs {option}=",
-                    f"class {name}",
-                    hint=f'{option}="column"',
-                )
-            )
+    faults += [
+        Fault("missing_option", f"an event table needs {one}=", place, hint=f'{one}="column"')
+        for one in ("time", "id")
+        if one not in options
+    ]
     for option in ("time", "available"):
         field = fields.get(str(options.get(option, "")))
         if field is not None and field.kind is not Kind.TIME:
-            faults.append(
-                Fault(
-                    "wrong_kind",
-                    f"{option}= names a column that is no ik.Time",
-                    f"class {name}",
-                    f"a {field.kind}",
-                )
-            )
+            what = f"{option}= names a column that is no ik.Time"
+            faults.append(Fault("wrong_kind", what, place, f"a {field.kind}"))
         if field is not None and field.limits.optional:
-            faults.append(Fault("bad_limits", f"the column of {option}= cannot be optional", f"class {name}"))
-    id_column = options.get("id")
-    if id_column is not None and (id_column not in fields or fields[id_column].kind is not Kind.ID):
-        faults.append(
-            Fault(
-                "bad_id",
-                "id= names no ik.Id of this table",
-                f"class {name}",
-                repr(id_column),
-                hint=nearest(str(id_column), fields),
-            )
-        )
-    elif id_column is not None and fields[id_column].limits.optional:
-        faults.append(Fault("bad_limits", "the column of id= cannot be optional", f"class {name}"))
+            faults.append(Fault("bad_limits", f"the column of {option}= cannot be optional", place))
+    for option, kind, code in (("id", Kind.ID, "bad_id"), ("deleted", Kind.FLAG, "bad_deleted")):
+        column = options.get(option)
+        field = fields.get(str(column))
+        if option in options and (field is None or field.kind is not kind):
+            what = f"{option}= names no ik.{kind.capitalize()} of this table"
+            faults.append(Fault(code, what, place, shorten(column), hint=nearest(str(column), fields)))
+        elif field is not None and option == "id" and field.limits.optional:
+            faults.append(Fault("bad_limits", "the column of id= cannot be optional", place))
     return faults
 
 
@@ -274,7 +268,9 @@ def _read_rules(
         except (AttributeError, TypeError) as error:
             faults.append(Fault("bad_rule", f"the rule cannot be read: {error}", f"{name}.{key}"))
             continue
-        if node.kind is not Kind.FLAG:
+        if isinstance(node, Invalid):
+            faults += [fault.at(f"{name}.{key}: {fault.where}") for fault in node.faults]
+        elif node.kind is not Kind.FLAG:
             faults.append(Fault("bad_rule", "a rule gives a flag", f"{name}.{key}", f"a {node.kind}"))
         checks.append(Rule(check._icekeel_rule, node))
     return tuple(checks), faults
@@ -284,7 +280,8 @@ class Events(metaclass=EventsMeta):
     """A table of things that happened; subclass it and annotate its columns.
 
     Class options: `time=` column of the event time, `available=` column of the time from which a row was
-    known (default: the event time), `id=` column that identifies the event, `source=` files to ingest.
+    known (default: the event time), `id=` column that identifies the event, `source=` files to ingest,
+    `deleted=` a flag column: a row in which it is true says that the event of this id holds no more.
     """
 
     def __init__(self, *values: Any, **named: Any) -> None:
@@ -322,13 +319,24 @@ class Events(metaclass=EventsMeta):
         table = cls.icekeel_table
         selected, faults = keyed(table.name, table.fields, (), keys)
         if [column for column, _ in selected.keys] != [table.id]:
-            faults.append(
-                Fault(
-                    "bad_key",
-                    "a reference is looked up by its id",
-                    f"{table.name}.of",
-                    ", ".join(keys),
-                    f"{table.id}=",
-                )
-            )
+            what, got = "a reference is looked up by its id", ", ".join(keys)
+            faults.append(Fault("bad_key", what, f"{table.name}.of", got, f"{table.id}="))
         return Reference(selected, table.fields, faults)
+
+
+def deleted(events: Any, id: str, *, at: Any) -> Events:
+    """Test data for `ik.given`: from `at` on it is known that the event of this id does not hold.
+
+    Args:
+        events: The class of events: `Orders`.
+        id: Which event.
+        at: The time from which that is known.
+    """
+    version: Events = events.__new__(events)
+    table: EventTable = events.icekeel_table
+    version.icekeel_row = {table.id: id, table.available: at, DELETED: True}
+    return version
+
+
+DELETED = "_deleted"
+"""Name of the mark of a version that deletes; no column begins with an underscore."""

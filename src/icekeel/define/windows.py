@@ -6,108 +6,39 @@ An event counts in `last(w)` when `asked_at - w <= event_time < asked_at`, in `n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from icekeel.core.errors import Fault, IcekeelError, nearest
+from icekeel.core.errors import Fault, IcekeelError, shorten
 from icekeel.core.kinds import Kind
 from icekeel.core.time import DAY, HOUR, MINUTE, parse_duration
 
-from .expressions import CLASSES, Expression, Num, expression, invalid, lift
-from .fields import Field
-from .nodes import Call as CallNode
+from .columns import NO_OUTCOME, Columns, Fields, event_only, no_aggregate
+from .expressions import Expression, Num, Unfinished, Wrong, expression, invalid, lift
+from .later import Later
 from .nodes import (
+    AskedAt,
+    Call,
     EventField,
     Invalid,
     Keyed,
     Literal,
     Node,
-    Op,
     Outcome,
     RequestField,
     Scalar,
     Windowed,
-    walk,
+    shallow,
 )
 
 EVER = 2**61
 """The span of a reference table: its newest row, however old. Bounded because the key is the id."""
 
-Fields = Mapping[str, Field]
+LONGEST = 365_250 * DAY
+"""A horizon at most, so that no sum of times leaves 64 bits."""
 
 
-def keyed(
-    table: str, fields: Fields, filters: tuple[Any, ...], keys: Mapping[str, Any]
-) -> tuple[Keyed, list[Fault]]:
-    """Read `where(...)`: request fields are keys, constants and flags are filters."""
-    faults: list[Fault] = []
-    pairs: list[tuple[str, RequestField]] = []
-    conditions: list[Node] = []
-    for column, value in sorted(keys.items()):
-        where = f"{table}.where({column}=)"
-        field = fields.get(column)
-        if field is None:
-            faults.append(_no_column(where, column, fields))
-            continue
-        node = lift(value)
-        if isinstance(node, Invalid):
-            faults += node.faults
-        elif isinstance(node, RequestField):
-            if node.kind.is_text != field.kind.is_text or field.kind in (Kind.NUM, Kind.TIME, Kind.TEXT):
-                allowed = "an Id, Cat or Flag on both sides"
-                faults.append(
-                    Fault("bad_key", "these cannot be joined", where, f"{field.kind} = {node.kind}", allowed)
-                )
-            pairs.append((column, node))
-        elif isinstance(node, Literal):
-            if node.kind.is_text != field.kind.is_text or field.kind is Kind.TIME:
-                got = f"{field.kind} = {node.value!r}"
-                faults.append(Fault("bad_key", "these cannot be compared", where, got))
-            event = EventField(table, column, field.kind)
-            conditions.append(CallNode(Op.EQ, (event, node), Kind.FLAG))
-        else:
-            faults.append(
-                Fault("bad_key", "a key is a field of the request or a constant", where, repr(value))
-            )
-    for condition in filters:
-        node = lift(condition)
-        faults += _event_only(node, table, f"{table}.where", Kind.FLAG)
-        conditions.append(node)
-    combined: Node | None = None
-    for node in conditions:
-        combined = node if combined is None else CallNode(Op.AND, (combined, node), Kind.FLAG)
-    return Keyed(table, tuple(pairs), combined), faults
-
-
-def _no_column(where: str, column: str, fields: Fields) -> Fault:
-    return Fault(
-        "unknown_column", f'no column "{column}"', where, "", ", ".join(fields), nearest(column, fields)
-    )
-
-
-def _event_only(node: Node, table: str, where: str, kind: Kind | None = None) -> list[Fault]:
-    faults: list[Fault] = []
-    for below in walk(node):
-        if isinstance(below, Invalid):
-            faults += below.faults
-        elif isinstance(below, EventField) and below.table != table:
-            faults.append(
-                Fault(
-                    "foreign_column",
-                    f"only columns of {table} may stand here",
-                    where,
-                    f"{below.table}.{below.name}",
-                )
-            )
-        elif not isinstance(below, EventField | Literal | CallNode):
-            faults.append(Fault("not_of_the_event", f"only columns of {table} may stand here", where))
-    if kind is not None and not isinstance(node, Invalid) and node.kind is not kind:
-        faults.append(Fault("wrong_kind", f"expected a {kind}", where, f"a {node.kind}"))
-    return faults
-
-
-class Selection:
-    """Events that belong to a question; a horizon makes a window of them."""
+class Selection(Unfinished):
+    """Events that belong to a question; only a horizon makes a window of them."""
 
     __slots__ = ("_faults", "_fields", "_id", "_keyed")
 
@@ -117,50 +48,54 @@ class Selection:
         self._id = id_column
         self._faults = faults
 
-    def last(self, horizon: str) -> Window:
+    def last(self, horizon: str = "") -> Window:
         """Events of the past `horizon`: `asked_at - horizon <= event_time < asked_at`."""
-        length = self._length(horizon, "last")
-        return Window(self._keyed, self._fields, 1, length, self._faults)
+        length, faults = self._length(horizon, "last")
+        return Window(self._keyed, self._fields, 1, length, faults)
 
-    def next(self, horizon: str) -> Window:
+    def next(self, horizon: str = "") -> Window:
         """Planned events: `asked_at <= event_time < asked_at + horizon`, as known at `asked_at`."""
-        length = self._length(horizon, "next")
-        return Window(self._keyed, self._fields, 1 - length, 0, self._faults)
+        length, faults = self._length(horizon, "next")
+        return Window(self._keyed, self._fields, 1 - length, 0, faults)
 
-    def within(self, horizon: str) -> Later:
+    def within(self, horizon: str = "") -> Later:
         """What happened from the question on: `asked_at <= event_time < asked_at + horizon`. Outcomes only."""
-        return Later(self._keyed, self._fields, self._length(horizon, "within"), self._faults)
+        length, faults = self._length(horizon, "within")
+        return Later(self._keyed, self._fields, length, faults)
 
-    def _length(self, horizon: str, method: str) -> int:
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return getattr(self._endless(name), name)
+
+        def __getitem__(self, value: Expression) -> Any:
+            return self._endless("[...]")[value]
+
+    def _endless(self, name: str) -> Window:
+        where = f"{self._keyed.table}.where(...).{name}"
+        hint = 'write .last("30d") or .next("30d") before it'
+        fault = Fault("no_horizon", "a window needs a horizon", where, hint=hint)
+        return Window(self._keyed, self._fields, 1, DAY, [*self._faults, fault])
+
+    def _length(self, horizon: str, method: str) -> tuple[int, list[Fault]]:
+        where = f"{self._keyed.table}.{method}"
+        if horizon == "":
+            hint = f'.{method}("30d")'
+            return DAY, [*self._faults, Fault("no_horizon", "a window needs a horizon", where, hint=hint)]
         try:
-            return parse_duration(horizon)
+            length = parse_duration(horizon if len(str(horizon)) <= 12 else "")
+            if length <= LONGEST:
+                return length, self._faults
+            fault = Fault("bad_duration", "a horizon is at most 1,000 years")
         except IcekeelError as error:
             fault = error.faults[0]
-            where = f"{self._keyed.table}.{method}"
-            self._faults.append(Fault(fault.code, fault.what, where, fault.got, fault.allowed, fault.hint))
-            return DAY
+        got, allowed = shorten(horizon), fault.allowed or '"30s", "15m", "1h", "30d", "2w"'
+        return DAY, [*self._faults, Fault(fault.code, fault.what, where, got, allowed, fault.hint)]
 
 
-class _Columns:
-    """Attribute access to the columns of a table, with a fault for names it does not have."""
-
-    __slots__ = ("_faults", "_fields", "_keyed")
-
-    def __init__(self, keyed: Keyed, fields: Fields, faults: list[Fault]) -> None:
-        self._keyed = keyed
-        self._fields = fields
-        self._faults = faults
-
-    def _node(self, name: str) -> Node:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        field = self._fields.get(name)
-        if field is None:
-            return Invalid((_no_column(f"{self._keyed.table}.{name}", name, self._fields),))
-        return EventField(self._keyed.table, name, field.kind)
-
-
-class Window(_Columns):
+class Window(Columns):
     """Events of a stretch of time; its columns are aggregated: `window.revenue.sum()`."""
 
     __slots__ = ("_high", "_low")
@@ -176,7 +111,7 @@ class Window(_Columns):
     def __getitem__(self, value: Expression) -> Values:
         """An expression over the event's columns: `window[Orders.revenue * Orders.margin].sum()`."""
         node = lift(value)
-        self._faults.extend(_event_only(node, self._keyed.table, f"{self._keyed.table}[...]"))
+        self._faults.extend(event_only(node, self._keyed.table, f"{self._keyed.table}[...]"))
         return Values(self, node)
 
     def count(self) -> Num:
@@ -203,16 +138,17 @@ class Window(_Columns):
         result: Num = self._aggregate(function, value, Kind.NUM, empty, k)
         return result
 
-    def _aggregate(self, function: str, value: Node | None, kind: Kind, empty: Scalar, k: int) -> Any:
+    def _aggregate(
+        self, function: str, value: Node | None, kind: Kind, empty: Scalar, k: int = 0, of: Node | None = None
+    ) -> Any:
         faults = [*self._faults, *(value.faults if isinstance(value, Invalid) else ())]
         if faults:
-            return CLASSES[kind](Invalid(tuple(faults), kind))
-        node = Windowed(function, self._keyed, self._low, self._high, value, kind, k)
-        result = expression(node)
+            return invalid(kind, *faults)
+        result = expression(Windowed(function, self._keyed, self._low, self._high, value, kind, k, of))
         return result if empty is None else result.fill(empty)
 
 
-class Values:
+class Values(Unfinished):
     """One column of a window, to be aggregated. Nulls are skipped."""
 
     __slots__ = ("_value", "_window")
@@ -226,7 +162,15 @@ class Values:
         return self._number("sum", None)
 
     def mean(self, *, empty: float | None = None) -> Num:
-        """Arithmetic mean; null, or `empty`, without values. Of a flag: the share."""
+        """Arithmetic mean; null, or `empty`, without values."""
+        return self._number("mean", empty)
+
+    def share(self, *, empty: float | None = None) -> Num:
+        """Share of the events, among those where the flag is known, for which it holds."""
+        if self._value.kind is not Kind.FLAG and not isinstance(self._value, Invalid):
+            table = self._window._keyed.table
+            hint = f'make a flag of it: window[{table}.column == "a"].share(), or .share_of("a")'
+            return self._wrong("share needs a flag", f"a {self._value.kind}", "share", hint=hint)
         return self._number("mean", empty)
 
     def min(self, *, empty: float | None = None) -> Num:
@@ -261,97 +205,96 @@ class Values:
         """Latest value minus the `k`-th before it; null, or `empty`, with fewer than `k + 1` values."""
         return self._number("last_change", empty, k)
 
+    def acceleration_over_last(self, k: int, *, empty: float | None = None) -> Num:
+        """The change over the last `k` minus the change over the `k` before; null, or `empty`, below `2k + 1` values."""
+        return self._number("last_acceleration", empty, k)
+
+    def share_of(self, value: Any = None, *, empty: float | None = None) -> Num:
+        """Share of the values that equal `value`, an expression over the request; without it, the latest value."""
+        return self._of("share_of", value, empty)
+
+    def rank_of(self, value: Any = None, *, empty: float | None = None) -> Num:
+        """Rank of `value`, an expression over the request, among the values; without it, of the latest value.
+
+        `(less + equal / 2) / n`: 0 below all, 1 above all, 0.5 in the middle or among equals.
+        """
+        return self._of("rank_of", value, empty)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Wrong:
+            return no_aggregate(self, name, f"{self._window._keyed.table}.{name}")
+
+        def __call__(self, *_: object, **__: object) -> Wrong:
+            """A column has no value to call: the fault says what to write."""
+            return Wrong(self._value if isinstance(self._value, Invalid) else lift(self))
+
     def _number(self, function: str, empty: float | None, k: int = 0) -> Num:
-        where = f"{self._window._keyed.table}.{function}"
-        if self._value.kind not in (Kind.NUM, Kind.FLAG) and not isinstance(self._value, Invalid):
-            fault = Fault("wrong_kind", f"{function} needs numbers", where, f"a {self._value.kind}")
-            return Num(Invalid((fault,)))
+        if self._value.kind not in _NUMERIC and not isinstance(self._value, Invalid):
+            return self._wrong(f"{function} needs numbers", f"a {self._value.kind}", function)
         if function.startswith("last_") and (not isinstance(k, int) or not 1 <= k <= 1000):
-            return Num(Invalid((Fault("bad_k", "expected how many values", where, repr(k), "1 to 1000"),)))
+            return self._wrong("expected how many values", shorten(k), function, "bad_k", allowed="1 to 1000")
         return self._window._numeric(function, self._value, empty, k)
 
     def _any(self, function: str, empty: Any) -> Any:
         kind = self._value.kind
         if kind in (Kind.TIME, Kind.TEXT, Kind.ID):
-            where = f"{self._window._keyed.table}.{function}"
-            return invalid(
-                Kind.NUM, Fault("wrong_kind", f"{function} needs a Num, Flag or Cat", where, f"a {kind}")
+            return self._wrong(f"{function} needs a Num, Flag or Cat", f"a {kind}", function)
+        return self._window._aggregate(function, self._value, kind, empty)
+
+    def _of(self, function: str, value: Any, empty: float | None) -> Num:
+        of = None if value is None else lift(value)
+        column = self._value
+        if faults := [fault for node in (column, of) if isinstance(node, Invalid) for fault in node.faults]:
+            return _no_num(*faults)
+        if column.kind is Kind.TIME or (function == "rank_of" and column.kind.is_text):
+            return self._wrong(f"{function} cannot be asked of this column", f"a {column.kind}", function)
+        for below in () if of is None else shallow(of):
+            if isinstance(below, Outcome):
+                return self._wrong(NO_OUTCOME, "an outcome", function, "needs_outcome")
+            if not isinstance(below, RequestField | AskedAt | Literal | Call):
+                what = f"{function} asks about a value of the request"
+                hint = f"leave it out to ask about the window's latest value: .{function}()"
+                got = "another column" if isinstance(below, EventField) else "a window"
+                return self._wrong(what, got, function, "not_of_the_request", hint=hint)
+        if of is not None and (of.kind is Kind.TIME or of.kind.is_text != column.kind.is_text):
+            return self._wrong(
+                f"{function} compares two of one kind", f"a {column.kind} and a {of.kind}", function
             )
-        return self._window._aggregate(function, self._value, kind, empty, 0)
+        result: Num = self._window._aggregate(function, column, Kind.NUM, empty, of=of)
+        return result
+
+    def _wrong(
+        self,
+        what: str,
+        got: str,
+        function: str,
+        code: str = "wrong_kind",
+        *,
+        allowed: str = "",
+        hint: str = "",
+    ) -> Num:
+        where = f"{self._window._keyed.table}.{_METHODS.get(function, function)}"
+        return _no_num(*self._window._faults, Fault(code, what, where, got, allowed, hint))
 
 
-class Reference(_Columns):
+def _no_num(*faults: Fault) -> Num:
+    value: Num = invalid(Kind.NUM, *faults)
+    return value
+
+
+_NUMERIC = (Kind.NUM, Kind.FLAG)
+_METHODS = {
+    "last_mean": "mean_of_last",
+    "last_change": "change_over_last",
+    "last_acceleration": "acceleration_over_last",
+}
+
+
+class Reference(Columns):
     """The newest row of a reference table for a key: `Planes.of(tail=Flight.tail).seats`."""
 
     __slots__ = ()
 
     def __getattr__(self, name: str) -> Any:
         return Values(Window(self._keyed, self._fields, 1, EVER, self._faults), self._node(name)).last()
-
-
-UNKNOWN = None
-"""For `absent=`: a question without an outcome is left out of training and of the error."""
-
-
-class Later(_Columns):
-    """Events after the question, from which an outcome is made: `later.price.latest(absent=ik.UNKNOWN)`."""
-
-    __slots__ = ("_within",)
-
-    def __init__(self, keyed: Keyed, fields: Fields, within: int, faults: list[Fault]) -> None:
-        super().__init__(keyed, fields, faults)
-        self._within = within
-
-    def __getattr__(self, name: str) -> LaterValues:
-        return LaterValues(self, self._node(name))
-
-    def count(self, *, absent: float | None = 0) -> Num:
-        """Number of events."""
-        result: Num = self._outcome("count", None, absent)
-        return result
-
-    def _outcome(self, function: str, value: Node | None, absent: Scalar) -> Any:
-        faults = [*self._faults, *(value.faults if isinstance(value, Invalid) else ())]
-        kind = Kind.NUM if value is None or function not in ("last", "first") else value.kind
-        if value is not None and value.kind not in (Kind.NUM, Kind.FLAG) and not faults:
-            faults.append(
-                Fault("wrong_kind", "an outcome is a Num or Flag", self._keyed.table, f"a {value.kind}")
-            )
-        if faults:
-            return CLASSES[kind](Invalid(tuple(faults), kind))
-        # With a value for "nothing came", early outcomes alone would be a sample of those that came.
-        early = function in ("last", "first") and absent is None
-        return expression(Outcome(function, self._keyed, self._within, value, kind, early, absent))
-
-
-class LaterValues:
-    """One column of what happened later."""
-
-    __slots__ = ("_later", "_value")
-
-    def __init__(self, later: Later, value: Node) -> None:
-        self._later = later
-        self._value = value
-
-    def latest(self, *, absent: float | None) -> Any:
-        """Value of the latest event; known as soon as there is one, with `absent=` when the time is over."""
-        return self._later._outcome("last", self._value, absent)
-
-    def first(self, *, absent: float | None) -> Any:
-        """Value of the first event; known as soon as there is one, with `absent=` when the time is over."""
-        return self._later._outcome("first", self._value, absent)
-
-    def sum(self, *, absent: float | None) -> Num:
-        """Sum; known when the time is over."""
-        result: Num = self._later._outcome("sum", self._value, absent)
-        return result
-
-    def mean(self, *, absent: float | None) -> Num:
-        """Mean; known when the time is over."""
-        result: Num = self._later._outcome("mean", self._value, absent)
-        return result
-
-    def max(self, *, absent: float | None) -> Num:
-        """Largest value; known when the time is over."""
-        result: Num = self._later._outcome("max", self._value, absent)
-        return result

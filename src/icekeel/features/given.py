@@ -7,6 +7,7 @@ assert world.at("2025-03-02")[Features.clv](customer="a") == 0
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from icekeel.define.expressions import Expression
 from icekeel.define.features import Feature
 from icekeel.define.fields import Field, Limits
 from icekeel.define.nodes import Invalid, RequestField, walk
-from icekeel.define.tables import Events, EventTable
+from icekeel.define.tables import DELETED, Events, EventTable
 
 from .aggregates import Function
-from .plan import Lookup, make_plan
+from .plan import Lookup, Plan, make_plan
 from .windows import Questions, Versions, aggregate
 
 Value = float | str | int | None
@@ -38,10 +39,18 @@ def coerce(value: Any, kind: Kind) -> Value:
     return str(value) if kind.is_text else float(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One version of an event: its values in field order; of one that deletes, only id and availability hold."""
+
+    values: list[Any]
+    deleted: bool
+
+
 class World:
     """Some events, and questions about them."""
 
-    def __init__(self, rows: Mapping[str, list[list[Value]]], tables: Mapping[str, EventTable]) -> None:
+    def __init__(self, rows: Mapping[str, list[Row]], tables: Mapping[str, EventTable]) -> None:
         self._rows = rows
         self._tables = tables
 
@@ -49,27 +58,29 @@ class World:
         """The world as it was known at a time."""
         return Moment(self, parse_time(time))
 
-    def versions(self, lookup: Lookup, key: tuple[Value, ...]) -> tuple[Versions, dict[float, str]]:
-        """The versions in a view under one key, and the texts behind codes."""
+    def versions(self, lookup: Lookup, key: tuple[Value, ...]) -> tuple[Versions, dict[str, float]]:
+        """The versions in a view under one key, and the codes of its texts."""
         table = self._tables.get(lookup.view.table)
+        texts: dict[str, float] = {}
         if table is None:
-            return Versions(_NONE, _NONE, _NONE, _NONE, _NONE, tuple(np.zeros(0) for _ in lookup.values)), {}
+            return Versions(
+                _NONE, _NONE, _NONE, _NONE, _NONE, tuple(np.zeros(0) for _ in lookup.values)
+            ), texts
         names = list(table.fields)
-        start, id_, keys = (
-            names.index(table.available),
-            names.index(table.id),
-            [names.index(k) for k in lookup.view.keys],
-        )
-        rows = sorted(self._rows[table.name], key=lambda row: (row[id_], row[start]))
+        start, id_, time = (names.index(name) for name in (table.available, table.id, table.time))
+        keys = [names.index(name) for name in lookup.view.keys]
+        rows = sorted(self._rows[table.name], key=lambda row: (row.values[id_], row.values[start]))
         ends = [
-            after[start] if after is not None and after[id_] == row[id_] else FOREVER
+            after.values[start] if after is not None and after.values[id_] == row.values[id_] else FOREVER
             for row, after in zip(rows, [*rows[1:], None], strict=True)
         ]
-        kept = [(row, end) for row, end in zip(rows, ends, strict=True) if tuple(row[k] for k in keys) == key]
-        time = names.index(table.time)
+        kept = [
+            (row.values, end)
+            for row, end in zip(rows, ends, strict=True)
+            if not row.deleted and tuple(row.values[k] for k in keys) == key
+        ]
         kept.sort(key=lambda pair: (pair[0][time], pair[0][id_]))
         compute = compile_event(tuple(table.fields.values()), lookup.values)
-        texts: dict[str, float] = {}
         computed = [[_number(value, texts) for value in compute(row)] for row, _ in kept]
         columns: Floats = np.array(computed, dtype=np.float64).reshape(len(kept), len(lookup.values))
         versions = Versions(
@@ -80,7 +91,7 @@ class World:
             order=np.arange(len(kept), dtype=np.int64),
             columns=tuple(columns.T),
         )
-        return versions, {code: text for text, code in texts.items()}
+        return versions, texts
 
 
 _NONE = np.zeros(0, dtype=np.int64)
@@ -121,45 +132,62 @@ class Moment:
                     Fault("unknown_field", what, "", "", ", ".join(fields), nearest(name, fields))
                 )
             given = {name: coerce(request.get(name), field.kind) for name, field in fields.items()}
-            slots = [slot for lookup in plan.lookups for slot in self._windows(lookup, given)]
+            slots = [slot for lookup in plan.lookups for slot in self._windows(plan, lookup, given)]
             return compute(list(given.values()), self._time, slots)[0]
 
         return value
 
-    def _windows(self, lookup: Lookup, given: Mapping[str, Value]) -> list[Any]:
+    def _windows(self, plan: Plan, lookup: Lookup, given: Mapping[str, Value]) -> list[Any]:
         key = tuple(given[name] for name in lookup.key_fields)
         versions, texts = self._world.versions(lookup, key)
         unknown = None in key or not len(versions.key)
-        asked = Questions(np.array([-1 if unknown else 0]), np.array([self._time], dtype=np.int64))
+        params = [
+            _asked(value, texts) for value in plan.compile_params(lookup)(list(given.values()), self._time)
+        ]
+        asked = Questions(
+            key=np.array([-1 if unknown else 0]),
+            at=np.array([self._time], dtype=np.int64),
+            params=tuple(np.array([value]) for value in params),
+        )
         values = [float(one[0]) for one in aggregate(versions, asked, lookup.view.aggregates)]
+        decoded = {code: text for text, code in texts.items()}
         return [
-            texts.get(value)
+            decoded.get(value)
             if one.function in (Function.FIRST, Function.LAST) and lookup.values[one.column].kind.is_text
             else value
             for one, value in zip(lookup.view.aggregates, values, strict=True)
         ]
 
 
+def _asked(value: Value, texts: Mapping[str, float]) -> float:
+    """A parameter of a question; a text that no event has equals none."""
+    return (
+        texts.get(value, -1.0) if isinstance(value, str) else float("nan") if value is None else float(value)
+    )
+
+
 def given(*events: Events) -> World:
     """A world in which exactly these event versions exist, for tests of features.
 
-    Columns left out are null; times are ISO 8601 texts, `datetime`s or microseconds.
+    Columns left out are null; times are ISO 8601 texts, `datetime`s or microseconds. A row of `ik.deleted`, or
+    one that is true in the column of the table's `deleted=`, says that the event of its id holds no more.
 
     Raises:
         IcekeelError: a row without an id or a time.
     """
     faults: list[Fault] = []
-    rows: dict[str, list[list[Value]]] = {}
+    rows: dict[str, list[Row]] = {}
     tables: dict[str, EventTable] = {}
     for event in events:
         table = type(event).icekeel_table
         tables[table.name] = table
         row = {name: coerce(event.icekeel_row.get(name), field.kind) for name, field in table.fields.items()}
-        for name in (table.time, table.available, table.id):
+        deleted = bool(event.icekeel_row.get(DELETED) or row.get(table.deleted))
+        for name in (table.available, table.id) if deleted else (table.time, table.available, table.id):
             if row[name] is None:
                 what = "a row of test data needs its id and its times"
                 faults.append(Fault("missing_field", what, f"{table.name}.{name}", repr(event)))
-        rows.setdefault(table.name, []).append(list(row.values()))
+        rows.setdefault(table.name, []).append(Row(list(row.values()), deleted))
     if faults:
         raise IcekeelError(*dict.fromkeys(faults))
     return World(rows, tables)

@@ -48,6 +48,9 @@ price = ik.Model("price", Quote, Features, target=result.price.latest(absent=Non
 """
 
 
+LATEST = "leave it out to ask about the window's latest value: .{}()"
+
+
 def faults(folder: Path, more: str = "", *, source: str = GOOD) -> list[Fault]:
     (folder / "project.py").write_text(source + textwrap.dedent(more), encoding="utf-8")
     with pytest.raises(ProjectError) as caught:
@@ -78,7 +81,6 @@ def test_the_flights_project_is_read() -> None:
 
 
 def test_every_mistake_is_reported_at_once_with_its_place(tmp_path: Path) -> None:
-    # A cycle of definitions cannot arise: an expression is made of expressions that exist already.
     found = faults(
         tmp_path,
         """
@@ -111,9 +113,9 @@ def test_every_mistake_is_reported_at_once_with_its_place(tmp_path: Path) -> Non
         "Wrong.asked": ("unknown_field", 'did you mean "colors"?'),
         "Wrong.kind": ("wrong_kind", "ik.table makes numbers of categories"),
         "Wrong.horizon": ("bad_duration", 'did you mean "1h"?'),
-        "Wrong.endless": ("bad_duration", ""),
+        "Wrong.endless": ("no_horizon", '.last("30d")'),
         "Wrong.future": ("needs_outcome", ""),
-        "Wrong.no_default": ("missing_default", ""),
+        "Wrong.no_default": ("missing_default", "default=0, or what suits an unknown text"),
         "Wrong.number_key": ("wrong_kind", ""),
         "Wrong.bare": ("bare_event_column", 'aggregate it: Table.where(...).last("7d").column.mean()'),
         "Wrong.season": ("not_a_feature", "write `sine, cosine = ik.cyclic(...)`"),
@@ -235,6 +237,13 @@ def test_a_model_that_cannot_hold_is_refused(tmp_path: Path, model: str, code: s
         ('class T(ik.Request):\n    t: ik.Id\n    x: "ik.Numb"\n', "unknown_type"),
         ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    count: ik.Num\n', "reserved_name"),
         ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    T: ik.Num\n', "twice"),
+        ('class T(ik.Events, time="at", id="t", deleted="gone"):\n    t: ik.Id\n', "bad_deleted"),
+        ('class T(ik.Events, time="at", id="t", deleted="x"):\n    t: ik.Id\n    x: ik.Num\n', "bad_deleted"),
+        (
+            'class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    x: ik.Num\n    c: ik.Cat\n'
+            '    @ik.rule("r")\n    def r(row):\n        return row.x > row.c\n',
+            "wrong_kind",
+        ),
         (
             'class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    @ik.rule("r")\n    def r(row):\n'
             "        return row.x > 1\n",
@@ -254,9 +263,9 @@ def test_a_table_that_cannot_hold_is_refused(tmp_path: Path, table: str, code: s
 
 
 def test_code_that_does_not_run_is_reported_with_its_line(tmp_path: Path) -> None:
-    for wrong in ("broken = undefined_name", "broken = (1,", "broken = 1 / 0", "broken = ik.Model('x')"):
+    for wrong in ("broken = (1,", "broken = 1 / 0", "broken = ik.Model('x')", "def f(): return nil\nf()"):
         found = faults(tmp_path, wrong)
-        last = (tmp_path / "project.py").read_text(encoding="utf-8").count("\n") + 1
+        last = (tmp_path / "project.py").read_text(encoding="utf-8").count("\n") + 1 - wrong.count("\n")
         assert [fault.code for fault in found] == ["broken_project"]
         assert found[0].where == f"project.py:{last}", (wrong, found)
 
@@ -279,3 +288,158 @@ class Child(Parent):
 def test_a_derived_class_keeps_the_limits_of_its_fields() -> None:
     assert Child.icekeel_fields["colors"] == Parent.icekeel_fields["colors"]
     assert list(Child.icekeel_fields) == ["colors", "width"]
+
+
+def test_names_used_too_early_are_reported_with_all_else(tmp_path: Path) -> None:
+    found = faults(
+        tmp_path,
+        """
+        class Wrong(ik.Features):
+            growth = trend * 2
+            trend = growth + Quote.colors
+            itself = itself + 1
+            early = later + later
+            later = Quote.colors * 2
+            typo = Qote.colors * 2
+            own = Wrong.later
+            window = late.revenue.mean() + sum(late.count() for _ in range(2))
+            column = mine.last("7d").revenu.sum()
+
+        late = mine.last("1d")
+        other = ik.Model("other", Quot, Wrong, target=result.price.latest(absent=0), error="mae", **same)
+        """,
+    )
+    lines = (tmp_path / "project.py").read_text(encoding="utf-8").splitlines()
+
+    def place(name: str, start: str = "    ") -> str:
+        return f"project.py:{next(at for at, line in enumerate(lines, 1) if line.startswith(start + name + ' = '))}"
+
+    later, late = (place(name, start).partition(":")[2] for name, start in (("later", "    "), ("late", "")))
+    assert [(fault.code, fault.where, fault.got, fault.hint) for fault in found[:6]] == [
+        (
+            "cyclic_definition",
+            place("growth") + " Wrong.growth",
+            "growth -> trend -> growth",
+            "give what they share a name of its own, above both",
+        ),
+        (
+            "cyclic_definition",
+            place("itself") + " Wrong.itself",
+            "itself -> itself",
+            "give what they share a name of its own, above both",
+        ),
+        (
+            "used_before_defined",
+            place("early") + " Wrong.early",
+            "later",
+            f"it is defined on line {later}: move that above",
+        ),
+        ("unknown_name", place("typo") + " Wrong.typo", "Qote", 'did you mean "Quote"?'),
+        (
+            "used_before_defined",
+            place("own") + " Wrong.own",
+            "Wrong",
+            "inside the class write the bare name, without Wrong.",
+        ),
+        (
+            "used_before_defined",
+            place("window") + " Wrong.window",
+            "late",
+            f"it is defined on line {late}: move that above",
+        ),
+    ]
+    assert [(fault.code, fault.hint) for fault in found[6:]] == [
+        ("unknown_name", 'did you mean "Quote"?'),
+        ("unknown_column", 'did you mean "revenue"?'),
+    ]
+    assert found[6].where == place("other", "") + " other"
+
+
+@pytest.mark.parametrize(
+    ("feature", "code", "hint"),
+    [
+        ("mine.count()", "no_horizon", 'write .last("30d") or .next("30d") before it'),
+        ("mine.revenue.mean()", "no_horizon", 'write .last("30d") or .next("30d") before it'),
+        ("mine[Orders.revenue * 2].sum()", "no_horizon", 'write .last("30d") or .next("30d") before it'),
+        ("mine.last().count()", "no_horizon", '.last("30d")'),
+        ("mine.next().revenue.max()", "no_horizon", '.next("30d")'),
+        ("Orders.revenue.sum()", "no_horizon", 'Orders.where(...).last("30d").revenue.sum()'),
+        ('Orders.last("3d").count()', "no_horizon", 'Orders.where(...).last("30d")'),
+        ("Orders.count()", "no_horizon", 'Orders.where(...).last("30d")'),
+        ('mine.last("1001w").last("3d").count()', "unknown_column", ""),
+        ('mine.last("99999w").count()', "bad_duration", ""),
+        ('mine.last("999999999999d").count()', "bad_duration", ""),
+        ("mine.last(5).count()", "bad_duration", ""),
+        ("mine.last(None).count()", "bad_duration", ""),
+        ("week.revenue.avg()", "unknown_aggregate", 'did you mean "mean"?'),
+        ("week.revenue.rolling(3)", "unknown_aggregate", 'did you mean "mean_of_last"?'),
+        ("Quote.colors.rounds()", "unknown_method", 'did you mean "round"?'),
+        ("week.revenue()", "not_aggregated", "aggregate it: window.count(), window.column.mean()"),
+        ("week + 1", "not_aggregated", "aggregate it: window.count(), window.column.mean()"),
+        ("1 - week.revenue", "not_aggregated", "aggregate it: window.count(), window.column.mean()"),
+        ("Quote.colors * mine", "not_aggregated", "aggregate it: window.count(), window.column.mean()"),
+        ("week.revenue", "not_a_feature", "aggregate the window: .count(), .column.mean()"),
+        ("mine", "not_a_feature", "aggregate the window: .count(), .column.mean()"),
+        ("5", "not_a_feature", ""),
+        ("result.price.latest(absent=0)", "needs_outcome", ""),
+        ("Orders.where(Orders.revenue > result.count()).last('3d').count()", "needs_outcome", ""),
+        ("week.revenue.rank_of(result.price.latest(absent=0))", "needs_outcome", ""),
+        ("week.revenue.rank_of(week.revenue.mean())", "not_of_the_request", LATEST.format("rank_of")),
+        ("week.revenue.share_of(Orders.revenue)", "not_of_the_request", LATEST.format("share_of")),
+        ("week.revenue.rank_of(Quote.substrate)", "wrong_kind", ""),
+        ("week.paper.rank_of()", "wrong_kind", ""),
+        ("week.paper.rank_of(Quote.substrate)", "wrong_kind", ""),
+        ("week.paper.share_of(Quote.colors)", "wrong_kind", ""),
+        ("week.ordered_at.share_of()", "wrong_kind", ""),
+        ("week.revenue.share_of(ik.asked_at)", "wrong_kind", ""),
+        ("week.revenue.share_of(Quote.colour)", "unknown_field", 'did you mean "colors"?'),
+        ("week.revenu.share_of(1)", "unknown_column", 'did you mean "revenue"?'),
+        (
+            "week.revenue.share()",
+            "wrong_kind",
+            'make a flag of it: window[Orders.column == "a"].share(), or .share_of("a")',
+        ),
+        ("week.revenue.acceleration_over_last(0)", "bad_k", ""),
+        ("week.revenue.mean_of_last('3')", "bad_k", ""),
+        ("week.ordered_at.last()", "wrong_kind", ""),
+        (
+            "ik.table(Quote.substrate, {'vinyl': 1})",
+            "missing_default",
+            "default=0, or what suits an unknown text",
+        ),
+        (
+            "Orders.revenue + 1",
+            "bare_event_column",
+            'aggregate it: Table.where(...).last("7d").column.mean()',
+        ),
+        ("Quote.colors * 10**400", "bad_constant", ""),
+        ("big(Quote.colors)", "too_large", "make it two features"),
+        ("mine.last('1d')[big(Orders.revenue)].sum()", "too_large", "make it two features"),
+    ],
+)
+def test_a_feature_that_cannot_hold_is_refused(tmp_path: Path, feature: str, code: str, hint: str) -> None:
+    more = """
+    week = mine.last("7d")
+
+    def big(x):
+        for _ in range(9):
+            x = x * x
+        return x
+
+    class Wrong(ik.Features):
+        f = """
+    found = faults(tmp_path, textwrap.dedent(more) + feature + "\n")
+    assert [fault.code for fault in found] == [code], found
+    assert found[0].hint == hint
+    assert found[0].where.startswith(line_of(tmp_path, "    f = ") + "Wrong.f"), found
+
+
+def test_an_intermediate_that_cannot_hold_is_reported_once_where_it_is_made(tmp_path: Path) -> None:
+    more = """
+    class Wrong(ik.Features):
+        _shared = mine.last("7d").revenu.sum()
+        one = _shared + 1
+        two = _shared + one
+    """
+    found = faults(tmp_path, more)
+    assert [fault.where.split()[1] for fault in found] == ["Wrong._shared:"]

@@ -72,6 +72,46 @@ def test_a_correction_replaces_and_of_two_at_once_the_later_given_holds() -> Non
     assert world.at("2025-03-07")[Features.clv](customer="b") == 60
 
 
+class Bookings(ik.Events, time="booked_at", available="sent_at", id="booking_id", deleted="cancelled"):
+    booking_id: ik.Id
+    customer: ik.Id = ik.optional()
+    seats: ik.Num = ik.optional()
+    cancelled: ik.Flag = ik.optional()
+
+
+booked = Bookings.where(customer=Quote.customer).last("30d")
+
+
+class Booked(ik.Features):
+    seats = booked.seats.sum()
+    bookings = booked.count()
+
+
+def test_a_deletion_ends_the_event_from_when_it_is_known() -> None:
+    world = ik.given(
+        Orders("1", "a", 100, 0.0, ordered_at="2025-03-01"),
+        Orders("2", "a", 5, 0.0, ordered_at="2025-03-01"),
+        ik.deleted(Orders, "1", at="2025-03-05"),
+        Orders("1", "a", 60, 0.0, ordered_at="2025-03-01", booked_at="2025-03-07"),
+    )
+    seen = [world.at(f"2025-03-0{day}")[Features.clv](customer="a") for day in (4, 5, 6, 7)]
+    assert seen == [105, 5, 5, 65]
+
+
+def test_a_row_that_is_true_in_the_column_of_deleted_is_a_deletion() -> None:
+    world = ik.given(
+        Bookings("1", "a", 3, booked_at="2025-03-01"),
+        Bookings("2", "a", 2, False, booked_at="2025-03-01"),
+        Bookings("1", cancelled=True, sent_at="2025-03-03"),
+    )
+    seen = [world.at(f"2025-03-0{day}")[Booked.seats](customer="a") for day in (2, 3)]
+    assert seen == [5, 2]
+    assert world.at("2025-03-03")[Booked.bookings](customer="a") == 1
+    with pytest.raises(IcekeelError) as caught:
+        ik.given(Bookings("1", cancelled=True), ik.deleted(Orders, None, at="2025-01-01"))  # type: ignore[arg-type]
+    assert [fault.where for fault in caught.value.faults] == ["Bookings.sent_at", "Orders.order_id"]
+
+
 def test_every_feature_of_the_example() -> None:
     world = ik.given(
         *(Orders(str(n), "a", 10.0 * n, 0.1, ordered_at=f"2025-01-0{n}") for n in range(1, 7)),
