@@ -67,6 +67,7 @@ TEXTS = (
     "-",
     "--a--b-",
     "aaa",
+    "a\vb\fc d",
     "a\0b - c",
     "\0",
     " \t two\nlines\r\n",
@@ -254,11 +255,35 @@ def _numbers(inner: st.SearchStrategy[ik.Num]) -> st.SearchStrategy[ik.Num]:
     )
 
 
+TEXT = st.recursive(
+    st.sampled_from([Row.c, Row.d, Row.note.piece(" ", 0), Row.note.fill("")]),
+    lambda inner: st.one_of(
+        st.builds(ik.cross, inner, inner),
+        st.builds(
+            lambda t, s, n: t.piece(s, n),
+            inner,
+            st.sampled_from(["-", " ", "a", "é", "x"]),
+            st.integers(-2, 2),
+        ),
+        st.builds(lambda t: t.lower(), inner),
+        st.builds(
+            lambda t, u: ik.case((t.starts_with(u), t), (t == "a", "b"), otherwise=u.upper()), inner, inner
+        ),
+    ),
+    max_leaves=3,
+)
+COUNTED = (
+    lambda t: t.length(),
+    lambda t: t.words(),
+    lambda t: t.contains("a"),
+    lambda t: t.one_of("a", "? x a", ""),
+)
 TREES = st.recursive(
     st.one_of(
-        st.sampled_from([Row.a, Row.b, Row.f, Row.g, ik.part(Row.at, "day", tz="Asia/Kolkata")]),
+        st.sampled_from([Row.a, Row.b, Row.f, Row.g, ik.part(Row.at, "week", tz="Asia/Kolkata")]),
         st.sampled_from([number for number in NUMBERS if number is not None]).map(Row.a.fill),
         st.just(ik.table(ik.cross(Row.c, Row.d), {"a x A": 1.0, "? x it's": 0.3}, default=9.0)),
+        st.builds(lambda count, text: count(text), st.sampled_from(COUNTED), TEXT),
     ),
     _numbers,
     max_leaves=12,

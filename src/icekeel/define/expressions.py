@@ -29,7 +29,9 @@ class Expression:
         self.node = node
 
     def __bool__(self) -> bool:
-        raise TypeError("an expression has no truth value yet: use &, | and ~ instead of and, or, not")
+        raise TypeError(
+            "an expression has no truth value yet: use &, | and ~ for and, or, not; .one_of for in; ik.when for if"
+        )
 
     def __repr__(self) -> str:
         return f"<{self.node.kind} expression>"

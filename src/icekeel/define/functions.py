@@ -53,18 +53,29 @@ def sqrt(x: Num) -> Num:
 
 
 def least(*xs: Num | float) -> Num:
-    """The smallest; null where any is null."""
-    return numeric(Op.LEAST, *xs)
+    """The smallest of two or more; null where any is null."""
+    return _extreme(Op.LEAST, xs)
 
 
 def greatest(*xs: Num | float) -> Num:
-    """The largest; null where any is null."""
-    return numeric(Op.GREATEST, *xs)
+    """The largest of two or more; null where any is null."""
+    return _extreme(Op.GREATEST, xs)
+
+
+def _extreme(op: Op, xs: tuple[Num | float, ...]) -> Num:
+    if len(xs) < 2:
+        what, hint = f"ik.{op} compares two numbers or more", "over a window: .column.min(), .column.max()"
+        return _no_num(Fault("too_few", what, got=str(len(xs)), hint=hint))
+    return numeric(op, *xs)
 
 
 def when(condition: Flag, then: Any, otherwise: Any) -> Any:
     """`then` where the condition holds, else `otherwise`, also where the condition is null."""
     return case((condition, then), otherwise=otherwise)
+
+
+_FAMILIES = ((Kind.NUM, Kind.FLAG), (Kind.TEXT, Kind.ID, Kind.CAT), (Kind.TIME,))
+"""Kinds that may be branches of one value, whose kind is then the first of them."""
 
 
 def case(*branches: tuple[Flag, Any], otherwise: Any) -> Any:
@@ -75,8 +86,9 @@ def case(*branches: tuple[Flag, Any], otherwise: Any) -> Any:
             Kind.NUM, Fault("bad_case", what, got=shorten(branches), hint="and otherwise= at the end")
         )
     values = [lift(value) for _, value in branches] + [lift(otherwise)]
-    kinds = list(dict.fromkeys(value.kind for value in values if not isinstance(value, Invalid)))
-    kind = Kind.NUM if set(kinds) == {Kind.NUM, Kind.FLAG} or not kinds else kinds[0]
+    kinds = {value.kind for value in values if not isinstance(value, Invalid)}
+    alike = [family for family in _FAMILIES if kinds <= set(family)]
+    kind = next((kind for kind in alike[0] if kind in kinds), Kind.NUM) if alike else Kind.NUM
     conditions = [lift(condition) for condition, _ in branches]
     faults = [fault for node in (*conditions, *values) if isinstance(node, Invalid) for fault in node.faults]
     faults += [
@@ -84,8 +96,10 @@ def case(*branches: tuple[Flag, Any], otherwise: Any) -> Any:
         for node in conditions
         if node.kind is not Kind.FLAG and not isinstance(node, Invalid)
     ]
-    if len(kinds) > 1 and set(kinds) != {Kind.NUM, Kind.FLAG}:
-        faults.append(Fault("wrong_kind", "all branches must be of one kind", got=" and ".join(kinds)))
+    if not alike:
+        faults.append(
+            Fault("wrong_kind", "all branches must be of one kind", got=" and ".join(sorted(kinds)))
+        )
     if faults:
         return invalid(kind, *faults)
     result: Any = otherwise

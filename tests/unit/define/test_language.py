@@ -84,6 +84,8 @@ def test_an_expression_has_no_truth_value() -> None:
         Ask.a.one_of("a"),
         Ask.a.one_of(1, Ask.a),
         Ask.t.one_of(1),
+        ik.least(Ask.a),
+        ik.greatest(),
         ik.case(otherwise=1),
         ik.case(Ask.f, otherwise=1),
         ik.case((Ask.f, 1), (Ask.a, 2), otherwise=1),
