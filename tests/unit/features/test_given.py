@@ -161,3 +161,46 @@ def test_a_feature_that_cannot_hold_says_why() -> None:
     with pytest.raises(IcekeelError) as caught:
         ik.given().at("2025-01-01")[Features.clw](customer="a")
     assert caught.value.faults[0].hint == 'did you mean "clv"?'
+
+
+class Windows(ik.Features):
+    _mine = Orders.where(customer=Quote.customer).last("365d")
+    _planned = Orders.where(customer=Quote.customer).next("30d")
+    margin_share = _mine[Orders.margin > 0.2].share(empty=0)
+    acceleration = _mine.revenue.acceleration_over_last(1, empty=-1)
+    price_rank = _mine.revenue.rank_of(Quote.material_cost * 2)
+    latest_rank = _mine.revenue.rank_of()
+    same_price = _mine.revenue.share_of(Quote.material_cost, empty=-1)
+    same_as_latest = _mine.margin.share_of()
+    order_share = _mine.order_id.share_of(Quote.quote_id)
+    planned = _planned.count()
+    planned_rank = _planned.revenue.rank_of(Quote.material_cost, empty=-1)
+
+
+def test_a_value_of_the_request_stands_among_the_past_of_its_key() -> None:
+    revenue = (10, 40, 20, 20)
+    rows = [Orders(str(n), "a", x, 0.1 * n, ordered_at=f"2025-01-0{n}") for n, x in enumerate(revenue, 1)]
+    rows += [
+        Orders("5", "b", 1, 0.1, ordered_at="2025-01-01"),
+        Orders("6", "a", 9, 0, ordered_at="2025-02-01", booked_at="2025-01-01"),
+    ]
+    now = ik.given(*rows).at("2025-01-08")
+    assert now[Windows.margin_share](customer="a") == 0.5
+    assert now[Windows.margin_share](customer="nobody") == 0
+    assert now[Windows.acceleration](customer="a") == (20 - 20) - (20 - 40)
+    assert now[Windows.acceleration](customer="b") == -1
+    assert [now[Windows.price_rank](customer="a", material_cost=x) for x in (1, 10, 15, 50)] == [
+        0,
+        0.5,
+        0.75,
+        1,
+    ]
+    assert now[Windows.price_rank](customer="a") is None
+    assert now[Windows.price_rank](customer="nobody", material_cost=1) is None
+    assert now[Windows.latest_rank](customer="a") == 0.5
+    assert [now[Windows.same_price](customer="a", material_cost=x) for x in (20, 21)] == [0.5, 0]
+    assert now[Windows.same_price](customer="nobody", material_cost=20) == -1
+    assert now[Windows.same_as_latest](customer="a") == 0.25
+    assert [now[Windows.order_share](customer="a", quote_id=x) for x in ("3", "5", None)] == [0.25, 0, None]
+    assert now[Windows.planned](customer="a") == 1
+    assert [now[Windows.planned_rank](customer=c, material_cost=10) for c in ("a", "b")] == [1, -1]
