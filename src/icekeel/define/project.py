@@ -14,10 +14,11 @@ from types import ModuleType
 from icekeel.core.errors import Fault, ProjectError
 from icekeel.core.kinds import Kind
 
-from .expressions import invalid
+from .expressions import Expression, Unfinished, invalid
 from .features import FeaturesMeta
 from .model import Model
 from .names import EARLY, early_names
+from .nodes import Invalid, walk
 from .tables import EventsMeta, EventTable, RequestMeta
 
 PROJECT_FILE = "project.py"
@@ -107,10 +108,12 @@ def read_project(module: ModuleType, folder: Path, lines: Mapping[str, int] | No
     ]
     features = [value for value in values if isinstance(value, FeaturesMeta)]
     models = [value for value in values if isinstance(value, Model)]
-    faults: list[Fault] = []
+    faults, told = _broken_values(module)
     owners: list[RequestMeta | EventsMeta | FeaturesMeta] = [*requests, *events, *features]
     for owner in owners:
-        faults += owner.icekeel_faults
+        faults += [
+            fault for fault in owner.icekeel_faults if fault.at(fault.where.partition(": ")[2]) not in told
+        ]
     for model in models:
         faults += model.faults()
     names = [model.name for model in models]
@@ -127,6 +130,18 @@ def read_project(module: ModuleType, folder: Path, lines: Mapping[str, int] | No
     return Project(folder, tables, {model.name: model for model in models})
 
 
+def _broken_values(module: ModuleType) -> tuple[list[Fault], set[Fault]]:
+    """Faults of what stands outside of classes, with its name as place, and as they are told where it is used."""
+    faults, told = [], set[Fault]()
+    for name, value in vars(module).items():
+        found: Sequence[Fault] = getattr(value, "_faults", ()) if isinstance(value, Unfinished) else ()
+        if isinstance(value, Expression):
+            found = [fault for node in walk(value.node) if isinstance(node, Invalid) for fault in node.faults]
+        faults += [fault.at(f"{name}: {fault.where}") for fault in found if fault not in told]
+        told.update(found)
+    return faults, told
+
+
 def _lines(path: Path) -> dict[str, int]:
     """Line of each class, of each name in a class body and of each model: `Features.load` -> 41."""
     lines: dict[str, int] = {}
@@ -136,10 +151,11 @@ def _lines(path: Path) -> dict[str, int]:
             for inner in node.body:
                 for name in _names(inner):
                     lines[f"{node.name}.{name}"] = inner.lineno
-        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and node.value.args:
-            first = node.value.args[0]
-            if isinstance(first, ast.Constant):
-                lines[f'Model "{first.value!s}"'] = node.lineno
+        elif isinstance(node, ast.Assign):
+            lines |= dict.fromkeys(_names(node), node.lineno)
+            arguments = node.value.args if isinstance(node.value, ast.Call) else []
+            if arguments and isinstance(arguments[0], ast.Constant):
+                lines[f'Model "{arguments[0].value!s}"'] = node.lineno
     return lines
 
 

@@ -14,7 +14,7 @@ from icekeel.core.errors import Fault, nearest, shorten
 from icekeel.core.kinds import Kind
 
 from .columns import keyed
-from .expressions import KINDS, Expression, Flag, expression, invalid, lift
+from .expressions import KINDS, Expression, Flag, expression, invalid, is_number, is_text, lift
 from .fields import Field, Limits
 from .nodes import EventField, Invalid, Node, RequestField
 from .windows import Reference, Selection, Window
@@ -60,14 +60,8 @@ def _read_fields(owner: type, namespace: Mapping[str, Any]) -> tuple[dict[str, F
     faults: list[Fault] = []
     inherited: dict[str, Field] = {}
     for base in owner.__mro__[:0:-1]:
-        inherited |= (
-            base.icekeel_fields if isinstance(base, RequestMeta) and "icekeel_fields" in vars(base) else {}
-        )
-        inherited |= (
-            base.icekeel_table.fields
-            if isinstance(base, EventsMeta) and "icekeel_table" in vars(base)
-            else {}
-        )
+        table = vars(base).get("icekeel_table")
+        inherited |= vars(base).get("icekeel_fields", {}) if table is None else table.fields
     try:
         hints = get_type_hints(owner)
     except (NameError, AttributeError) as error:
@@ -100,7 +94,12 @@ def _limits_fit(where: str, kind: Kind, limits: Limits) -> list[Fault]:
         return [Fault("bad_limits", "only an ik.Num has a range", where, f"a {kind}")]
     if limits.allowed is not None and kind is not Kind.CAT:
         return [Fault("bad_limits", "only an ik.Cat has allowed values", where, f"a {kind}")]
-    if limits.low is not None and limits.high is not None and limits.low > limits.high:
+    ends = [end for end in (limits.low, limits.high) if end is not None]
+    if wrong := [end for end in ends if not is_number(end)]:
+        return [Fault("bad_limits", "a range has numbers for ends", where, shorten(wrong[0]))]
+    if strange := [value for value in limits.allowed or () if not is_text(value)]:
+        return [Fault("bad_limits", "allowed values are texts", where, shorten(strange[0]))]
+    if len(ends) == 2 and ends[0] > ends[1]:
         return [Fault("bad_limits", "the range is empty", where, f"{limits.low} to {limits.high}")]
     return []
 

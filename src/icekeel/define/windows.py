@@ -111,8 +111,8 @@ class Window(Columns):
     def __getitem__(self, value: Expression) -> Values:
         """An expression over the event's columns: `window[Orders.revenue * Orders.margin].sum()`."""
         node = lift(value)
-        self._faults.extend(event_only(node, self._keyed.table, f"{self._keyed.table}[...]"))
-        return Values(self, node)
+        faults = event_only(node, self._keyed.table, f"{self._keyed.table}[...]")
+        return Values(self, Invalid(tuple(faults), node.kind) if faults else node)
 
     def count(self) -> Num:
         """Number of events; 0 when there are none."""

@@ -233,6 +233,9 @@ def test_a_model_that_cannot_hold_is_refused(tmp_path: Path, model: str, code: s
             "bad_limits",
         ),
         ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    x: ik.Num = 5\n', "bad_limits"),
+        ('class T(ik.Request):\n    x: ik.Num = ik.at_least("5")\n', "bad_limits"),
+        ('class T(ik.Request):\n    x: ik.Num = ik.between("5", 6)\n', "bad_limits"),
+        ('class T(ik.Request):\n    x: ik.Cat = ik.one_of("a", 6)\n', "bad_limits"),
         ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    x: int\n', "unknown_type"),
         ('class T(ik.Request):\n    t: ik.Id\n    x: "ik.Numb"\n', "unknown_type"),
         ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    count: ik.Num\n', "reserved_name"),
@@ -415,6 +418,7 @@ def test_names_used_too_early_are_reported_with_all_else(tmp_path: Path) -> None
         ("Quote.colors * 10**400", "bad_constant", ""),
         ("big(Quote.colors)", "too_large", "make it two features"),
         ("mine.last('1d')[big(Orders.revenue)].sum()", "too_large", "make it two features"),
+        ("week[Results.price].sum()", "foreign_column", ""),
     ],
 )
 def test_a_feature_that_cannot_hold_is_refused(tmp_path: Path, feature: str, code: str, hint: str) -> None:
@@ -443,3 +447,17 @@ def test_an_intermediate_that_cannot_hold_is_reported_once_where_it_is_made(tmp_
     """
     found = faults(tmp_path, more)
     assert [fault.where.split()[1] for fault in found] == ["Wrong._shared:"]
+    outside = """
+    theirs = Orders.where(custmer=Quote.customer).last("7d")
+    ratio = Quote.colour / 2
+
+    class Wrong(ik.Features):
+        one = theirs.count()
+        two = theirs.revenue.mean() * ratio
+        three = Quote.colour
+    """
+    found = faults(tmp_path, outside)
+    assert [fault.where for fault in found] == [
+        line_of(tmp_path, "theirs = ") + "theirs: Orders.where(custmer=)",
+        line_of(tmp_path, "ratio = ") + "ratio: Quote.colour",
+    ]
