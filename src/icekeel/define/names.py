@@ -20,50 +20,62 @@ def early_names(tree: ast.Module, file: str) -> dict[str, Fault]:
     """All names that a module or one of its classes uses before they exist, each with its fault and line."""
     known = {*dir(builtins), "__file__", "__name__", "__doc__"}
     found: dict[str, Fault] = {}
-    for name, fault in _scope(tree.body, "", known, {}, file):
-        found.setdefault(name, fault)
+    rings: dict[frozenset[str], Fault] = {}
+    for name, fault in _early(_Scope("", tree.body, None), known, file):
+        told = rings.setdefault(
+            frozenset(fault.got.split(" -> ")), fault
+        )  # a ring is one, wherever it is entered
+        found.setdefault(name, told if fault.code == told.code == "cyclic_definition" else fault)
     return found
 
 
-def _scope(
-    body: list[ast.stmt], owner: str, known: set[str], outside: Mapping[str, ast.stmt], file: str
-) -> Iterator[tuple[str, Fault]]:
-    here = _definitions(body)
-    uses = {name: {use.id for use in _loads(statement)} for name, statement in here.items()}
+class _Scope:
+    """The names of a module or of a class in it, and what each is made of."""
+
+    def __init__(self, owner: str, body: list[ast.stmt], outer: _Scope | None) -> None:
+        self.owner, self.body, self.outer = owner, body, outer
+        self.definitions: dict[str, ast.stmt] = {}
+        for statement in body:
+            for name in _binds(statement):
+                self.definitions.setdefault(name, statement)
+        self.uses = {name: _needs(statement) for name, statement in self.definitions.items()}
+
+    def ring(self, name: str, statement: ast.stmt) -> list[str]:
+        """A ring of definitions that the statement closes by using the name; empty where there is none."""
+        for start in sorted(_binds(statement)):
+            if way := _path(name, start, self.uses):
+                return [start, *way]
+        way = _path(name, self.owner, self.outer.uses) if self.outer and name not in self.definitions else []
+        return [self.owner, *way] if len(way) > 1 else []
+
+
+def _early(scope: _Scope, known: set[str], file: str) -> Iterator[tuple[str, Fault]]:
     bound = set(known)
-    for statement in body:
+    for statement in scope.body:
         for use in _loads(statement):
             if use.id not in bound:
-                bound.add(use.id)
-                parts = (owner, *sorted(_binds(statement))[:1])
+                parts = (scope.owner, *sorted(_binds(statement))[:1])
                 place = f"{file}:{use.lineno} {'.'.join(filter(None, parts))}".rstrip()
-                yield use.id, _fault(use.id, statement, place, here, outside, uses, bound)
+                yield use.id, _fault(use.id, statement, place, scope, bound)
+                bound.add(use.id)
         if isinstance(statement, ast.ClassDef):
-            yield from _scope(statement.body, statement.name, bound, here, file)
+            yield from _early(_Scope(statement.name, statement.body, scope), bound, file)
         bound |= _binds(statement)
 
 
-def _fault(
-    name: str,
-    statement: ast.stmt,
-    place: str,
-    here: Mapping[str, ast.stmt],
-    outside: Mapping[str, ast.stmt],
-    uses: Mapping[str, set[str]],
-    bound: set[str],
-) -> Fault:
-    for start in sorted(_binds(statement)):
-        if ring := _path(name, start, uses):
-            what, hint = "these are made of each other", "give what they share a name of its own, above both"
-            return Fault("cyclic_definition", what, place, " -> ".join([start, *ring]), hint=hint)
-    if found := here.get(name) or outside.get(name):
-        if isinstance(found, ast.ClassDef) and any(statement is inner for inner in found.body):
-            hint = f"inside the class write the bare name, without {name}."
-        else:
-            hint = f"it is defined on line {found.lineno}: move that above"
+def _fault(name: str, statement: ast.stmt, place: str, scope: _Scope, bound: set[str]) -> Fault:
+    if ring := scope.ring(name, statement):
+        what, hint = "these are made of each other", "give what they share a name of its own, above both"
+        return Fault("cyclic_definition", what, place, " -> ".join(ring), hint=hint)
+    outside = scope.outer.definitions if scope.outer else {}
+    if name == scope.owner:
+        hint = f"inside the class write the bare name, without {name}."
         return Fault("used_before_defined", f'"{name}" has no value yet', place, name, hint=hint)
-    candidates = [*(bound - {name}), *here, *outside]
-    return Fault("unknown_name", f'nothing is called "{name}"', place, name, hint=nearest(name, candidates))
+    if found := scope.definitions.get(name) or outside.get(name):
+        hint = f"it is defined on line {found.lineno}: move that above"
+        return Fault("used_before_defined", f'"{name}" has no value yet', place, name, hint=hint)
+    near = nearest(name, [*bound, *scope.definitions, *outside])
+    return Fault("unknown_name", f'nothing is called "{name}"', place, name, hint=near)
 
 
 def _path(start: str, end: str, uses: Mapping[str, set[str]]) -> list[str]:
@@ -79,13 +91,13 @@ def _path(start: str, end: str, uses: Mapping[str, set[str]]) -> list[str]:
     return []
 
 
-def _definitions(body: list[ast.stmt]) -> dict[str, ast.stmt]:
-    """The statement that first binds each name."""
-    found: dict[str, ast.stmt] = {}
-    for statement in body:
-        for name in _binds(statement):
-            found.setdefault(name, statement)
-    return found
+def _needs(statement: ast.stmt) -> set[str]:
+    """Names that a statement needs at once, those of a class's body included."""
+    needed = {use.id for use in _loads(statement)}
+    if isinstance(statement, ast.ClassDef):
+        own = set[str]().union(*map(_binds, statement.body))
+        needed |= set[str]().union(*map(_needs, statement.body)) - own
+    return needed
 
 
 def _binds(statement: ast.stmt) -> set[str]:

@@ -70,7 +70,7 @@ def _faults_with_names(path: Path, stopped: Sequence[Fault]) -> Sequence[Fault]:
         read_project(module, path.parent, _lines(path))
     except ProjectError as error:
         rest = [fault for fault in error.faults if fault.code not in (*EARLY, "broken_project")]
-    return [*early.values(), *rest]
+    return [*dict.fromkeys(early.values()), *rest]
 
 
 def _execute(path: Path, names: Mapping[str, object] | None = None) -> ModuleType:

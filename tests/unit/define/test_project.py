@@ -358,6 +358,27 @@ def test_names_used_too_early_are_reported_with_all_else(tmp_path: Path) -> None
     assert found[6].where == place("other", "") + " other"
 
 
+def test_classes_made_of_each_other_are_a_ring(tmp_path: Path) -> None:
+    more = """
+    class One(ik.Features):
+        a = Two.b * 2
+
+    class Two(ik.Features):
+        b = Three.c + 1
+        own = Quote.colors
+
+    class Three(ik.Features):
+        c = One.a
+        d = mine.count()
+    """
+    found = faults(tmp_path, more)
+    assert [(fault.code, fault.got) for fault in found] == [
+        ("cyclic_definition", "One -> Two -> Three -> One"),
+        ("no_horizon", ""),
+    ]
+    assert found[0].where == line_of(tmp_path, "    a = Two") + "One.a"
+
+
 @pytest.mark.parametrize(
     ("feature", "code", "hint"),
     [
