@@ -24,12 +24,12 @@ from .functions import (
     when,
 )
 from .later import UNKNOWN
-from .model import (
+from .model import Model
+from .policies import (
     Act,
     Floor,
     Guard,
     Mark,
-    Model,
     Refuse,
     Retrain,
     Rollout,

@@ -1,9 +1,8 @@
-"""A model: what is asked, from which features, what the truth is, and the rules it lives under."""
+"""A model: what is asked, from which features, what the truth is, and whether that can hold."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, Literal
 
@@ -15,187 +14,21 @@ from . import nodes
 from .expressions import Expression, Id, Num, lift
 from .features import FeaturesMeta
 from .nodes import AskedAt, EventField, Invalid, Node, Outcome, RequestField, Windowed, shallow, walk
+from .policies import (
+    Act,
+    Floor,
+    Guard,
+    History,
+    Mark,
+    Money,
+    Refuse,
+    Retrain,
+    Rollout,
+    RoundTo,
+    Simplest,
+    Watch,
+)
 from .tables import RequestMeta
-
-Error = Literal["log_loss", "mape", "mae", "rmse"]
-ERRORS = ("log_loss", "mape", "mae", "rmse")
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """Past requests: a Parquet file of request fields and the time each was asked."""
-
-    source: str
-    asked_at: str
-
-
-def table_of(request: Any, source: str, *, asked_at: str) -> History:
-    """Past requests from a file relative to the project.
-
-    Args:
-        request: The request class whose fields the file's columns are.
-        source: A Parquet, CSV or JSON-lines file, or a glob.
-        asked_at: Column that tells when the question was asked.
-    """
-    del request  # stated for the reader; the model checks the columns against its own request
-    return History(source, asked_at)
-
-
-@dataclass(frozen=True, slots=True)
-class Money:
-    """A tolerance of error, stated as money a year."""
-
-    per_year: float
-    error_point: float
-
-    @property
-    def tolerance(self) -> float:
-        """The same in units of the error: one error point is 0.01."""
-        return self.per_year / self.error_point * 0.01
-
-
-def usd_per_year(amount: float, *, error_point: float) -> Money:
-    """How much error may be given away for simplicity.
-
-    Args:
-        amount: Dollars a year that a simpler model may cost.
-        error_point: Dollars a year that 0.01 of error costs.
-    """
-    return Money(amount, error_point)
-
-
-@dataclass(frozen=True, slots=True)
-class Simplest:
-    """Choose the simplest rung whose error lies within a tolerance of the best."""
-
-    within: Money
-
-
-@dataclass(frozen=True, slots=True)
-class Floor:
-    """Postprocessor: the answer is never below this expression over the request."""
-
-    node: Node
-
-
-@dataclass(frozen=True, slots=True)
-class RoundTo:
-    """Postprocessor: the answer is a multiple of `step`, the nearest one."""
-
-    step: float
-
-
-def floor(value: Num | float) -> Floor:
-    """Never answer below `value`, an expression over the request."""
-    return Floor(lift(value))
-
-
-def round_to(step: float) -> RoundTo:
-    """Answer in multiples of `step`."""
-    return RoundTo(step)
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """What follows an answer that is a probability, and what its two mistakes cost.
-
-    The action is taken where it is cheaper: `p * missed > (1 - p) * false`, that is above
-    `false / (false + missed)` (Elkan 2001, "The foundations of cost-sensitive learning", eq. 2).
-
-    Attributes:
-        name: What is done: `warn`.
-        missed: Cost of not acting when the target comes true.
-        false: Cost of acting when it does not.
-    """
-
-    name: str
-    missed: float
-    false: float
-
-    @property
-    def threshold(self) -> float:
-        """The probability above which acting is cheaper."""
-        return self.false / (self.false + self.missed)
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """The guard's policy: no answer; the caller gets HTTP 422 with the code, a person decides."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """The guard's policy: answer, with the verdict in the answer and in the journal."""
-
-
-def refuse() -> Refuse:
-    """Refuse a request unlike anything in the training data (HTTP 422)."""
-    return Refuse()
-
-
-def mark() -> Mark:
-    """Answer it, and say that it is unlike anything in the training data."""
-    return Mark()
-
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """A check of each request against what the training data hold.
-
-    Attributes:
-        budget: Share of ordinary requests that may be flagged, all kinds of check together.
-        otherwise: What happens to a flagged request.
-    """
-
-    budget: float = 0.01
-    otherwise: Refuse | Mark = field(default_factory=Mark)
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """How a challenger with other features becomes champion: a split test on the cost or error.
-
-    Attributes:
-        unit: Request field whose value decides the arm.
-        share: Part of the traffic that the challenger gets.
-        alpha: Chance of promoting a challenger that is no better, however often one looks.
-        minimum_days, maximum_days: No promotion before, a decision at the latest after.
-    """
-
-    unit: Any
-    share: float = 0.2
-    alpha: float = 0.05
-    minimum_days: int = 3
-    maximum_days: int = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Retrain:
-    """When the champion's rung is fitted again, and how the new version is judged.
-
-    Attributes:
-        every: `month`, `week`, or a duration.
-        on_alarm: Whether an alarm about the model's error also retrains.
-        margin: A retrained version is promoted when paired answers in shadow show that its cost is not
-            worse than the champion's by more than this share.
-        alpha: Chance of promoting one that is worse by more than the margin.
-    """
-
-    every: str = "month"
-    on_alarm: bool = True
-    margin: float = 0.02
-    alpha: float = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What monitoring may cost.
-
-    Attributes:
-        false_alarms_per_year: The one budget that all detectors of the model share.
-    """
-
-    false_alarms_per_year: float = 4.0
 
 
 class Model:
