@@ -10,7 +10,7 @@ import bisect
 import zoneinfo
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 
 from icekeel.core.time import DAY, HOUR, MINUTE, SECOND, to_datetime
 
@@ -74,24 +74,27 @@ def zone(name: str) -> Zone:
 
 def part(time: int, name: str, tz: str) -> float:
     """A calendar part, as `icekeel.define.functions.PARTS` lists them."""
-    return part_of_local(zone(tz).local(time), name)
-
-
-def part_of_local(local: int, name: str) -> float:
-    """The same of a local wall-clock time."""
+    local = zone(tz).local(time)
     turning = _TURNING.get(name)
     if turning:
         unit, period, shift = turning
         return float((local // unit + shift) % period)
-    cycles, days = divmod(local // DAY, _CYCLE_DAYS)
+    return _date_parts(local // DAY)[name]
+
+
+@lru_cache(maxsize=4096)
+def _date_parts(day: int) -> dict[str, float]:
+    """The parts of a date, counted in days since 1970-01-01; remembered, since questions share their days."""
+    cycles, days = divmod(day, _CYCLE_DAYS)
     date = _EPOCH + timedelta(days=days)
-    if name == "year":
-        return float(date.year + 400 * cycles)
-    if name == "quarter":
-        return float((date.month + 2) // 3)
-    if name == "week":
-        return float(date.isocalendar().week)
-    return float(date.timetuple().tm_yday if name == "day_of_year" else getattr(date, name))
+    return {
+        "day": float(date.day),
+        "day_of_year": float(date.timetuple().tm_yday),
+        "week": float(date.isocalendar().week),
+        "month": float(date.month),
+        "quarter": float((date.month + 2) // 3),
+        "year": float(date.year + 400 * cycles),
+    }
 
 
 def part_sql(time: str, name: str, tz: str) -> str:

@@ -7,7 +7,7 @@ nothing is computed here. Operators follow Python's notation, with `&`, `|` and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 from icekeel.core.errors import Fault, nearest, shorten
 from icekeel.core.kinds import Kind
@@ -192,15 +192,15 @@ class Words(Expression):
     __slots__ = ()
     __hash__ = None
 
-    def fill(self, value: str) -> Any:
+    def fill(self, value: str) -> Self:
         """This text, or `value` where it is null."""
         return self._same(Op.FILL, value)
 
-    def lower(self) -> Any:
+    def lower(self) -> Self:
         """The same with A-Z made small; other letters stay, since languages disagree about them."""
         return self._same(Op.LOWER)
 
-    def upper(self) -> Any:
+    def upper(self) -> Self:
         """The same with a-z made large; other letters stay, since languages disagree about them."""
         return self._same(Op.UPPER)
 
@@ -232,9 +232,8 @@ class Words(Expression):
             return _bad_piece("expected which piece, a whole number from -1000 to 1000", n)
         return Cat(call(Op.PIECE, Kind.CAT, self, of=Kind.CAT, params=(separator, n)))
 
-    def _same(self, op: Op, *others: object) -> Any:
-        kind = self.node.kind
-        return CLASSES[kind](call(op, kind, self, *others, of=Kind.CAT))
+    def _same(self, op: Op, *others: object) -> Self:
+        return type(self)(call(op, self.node.kind, self, *others, of=Kind.CAT))
 
 
 class Cat(Words):

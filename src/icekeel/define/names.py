@@ -19,9 +19,12 @@ EARLY = ("cyclic_definition", "used_before_defined", "unknown_name")
 def early_names(tree: ast.Module, file: str) -> dict[str, Fault]:
     """All names that a module or one of its classes uses before they exist, each with its fault and line."""
     known = {*dir(builtins), "__file__", "__name__", "__doc__"}
+    starred = any(isinstance(one, ast.ImportFrom) and one.names[0].name == "*" for one in tree.body)
     found: dict[str, Fault] = {}
     rings: dict[frozenset[str], Fault] = {}
     for name, fault in _early(_Scope("", tree.body, None), known, file):
+        if starred and fault.code == "unknown_name":
+            continue
         told = rings.setdefault(
             frozenset(fault.got.split(" -> ")), fault
         )  # a ring is one, wherever it is entered

@@ -358,6 +358,13 @@ def test_names_used_too_early_are_reported_with_all_else(tmp_path: Path) -> None
     assert found[6].where == place("other", "") + " other"
 
 
+def test_names_of_a_star_import_are_not_doubted(tmp_path: Path) -> None:
+    found = faults(tmp_path, "from icekeel import *\nx = exp(Quote.colors)\ny = late + 1\nlate = x\n")
+    assert [(fault.code, fault.got) for fault in found] == [("used_before_defined", "late")]
+    found = faults(tmp_path, "from icekeel import *\nx = nil(Quote.colors)\n")
+    assert [fault.code for fault in found] == ["broken_project"]
+
+
 def test_classes_made_of_each_other_are_a_ring(tmp_path: Path) -> None:
     more = """
     class One(ik.Features):
