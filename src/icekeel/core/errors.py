@@ -62,6 +62,10 @@ class Fault:
         """The same fault at another place."""
         return replace(self, where=where)
 
+    def inside(self, place: str) -> Fault:
+        """The same fault as part of a larger place: `Features.load: Orders.where`."""
+        return self.at(f"{place}: {self.where}" if self.where else place)
+
     def as_dict(self) -> dict[str, str]:
         """The fields that are not empty, for JSON."""
         return {name: value for name, value in asdict(self).items() if value}

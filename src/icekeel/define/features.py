@@ -37,27 +37,28 @@ class FeaturesMeta(type):
     """Collects the expressions of a class body, those of its bases first."""
 
     icekeel_features: tuple[Feature, ...]
-    icekeel_faults: list[Fault]
+    icekeel_faults: list[tuple[str, Fault]]
+    """What cannot hold, each with the attribute where it shows; one that came with a shared expression shows often."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> FeaturesMeta:
         """Create the class and collect its features."""
         cls = super().__new__(mcs, name, bases, namespace)
         found: dict[str, Feature] = {}
-        faults: list[Fault] = []
+        faults: list[tuple[str, Fault]] = []
         for base in bases:
             found |= {feature.name: feature for feature in getattr(base, "icekeel_features", ())}
-        told: set[int] = set()
         for key, value in namespace.items():
+            here: list[Fault] = []
             if isinstance(value, Expression):
-                faults += _check(f"{name}.{key}", value.node, told)
-            if key.startswith("_"):
-                continue
-            if isinstance(value, Expression):
-                found[key] = Feature(key, value.node)
-                faults += _fits(f"{name}.{key}", value.node)
-            else:
-                what, hint = "expected an expression", _hint(value)
-                faults.append(Fault("not_a_feature", what, f"{name}.{key}", _shown(value), hint=hint))
+                here = _wrong(value.node)
+                if not key.startswith("_"):
+                    found[key] = Feature(key, value.node)
+                    here = here or _unfit(value.node)
+            elif not key.startswith("_"):
+                here = [
+                    Fault("not_a_feature", "expected an expression", "", _shown(value), hint=_hint(value))
+                ]
+            faults += [(f"{name}.{key}", fault) for fault in here]
         cls.icekeel_features = tuple(found.values())
         cls.icekeel_faults = faults
         return cls
@@ -82,31 +83,25 @@ def _shown(value: object) -> str:
     return f"a {type(value).__name__}" if isinstance(value, Unfinished) else shorten(value)
 
 
-def _check(where: str, node: Node, told: set[int]) -> list[Fault]:
-    """Faults inside an expression; one that came with an earlier expression is told there alone."""
-    faults = []
+def _wrong(node: Node) -> list[Fault]:
+    faults: list[Fault] = []
     for below in walk(node):
         if isinstance(below, Invalid):
-            new = [fault for fault in below.faults if id(fault) not in told]
-            told.update(map(id, new))
-            faults += [fault.at(f"{where}: {fault.where}" if fault.where else where) for fault in new]
+            faults += below.faults
         elif isinstance(below, Outcome):
-            what = "a feature cannot use what happened after the question"
-            faults.append(Fault("needs_outcome", what, where))
+            faults.append(Fault("needs_outcome", "a feature cannot use what happened after the question"))
     return list(dict.fromkeys(faults))
 
 
-def _fits(where: str, node: Node) -> list[Fault]:
-    if isinstance(node, Invalid):
-        return []
+def _unfit(node: Node) -> list[Fault]:
     if node.kind not in _ALLOWED:
         hint = "make one of it: .length(), .contains(...), .piece(...)" if node.kind is Kind.TEXT else ""
-        return [Fault("wrong_kind", "a feature is a Num, Flag or Cat", where, f"a {node.kind}", hint=hint)]
+        return [Fault("wrong_kind", "a feature is a Num, Flag or Cat", "", f"a {node.kind}", hint=hint)]
     if isinstance(node, Literal):
-        return [Fault("constant_feature", "a constant says nothing", where, repr(node.value))]
+        return [Fault("constant_feature", "a constant says nothing", "", repr(node.value))]
     if any(isinstance(below, EventField) for below in shallow(node)):
         hint = 'aggregate it: Table.where(...).last("7d").column.mean()'
-        return [Fault("bare_event_column", "an event column stands outside a window", where, hint=hint)]
+        return [Fault("bare_event_column", "an event column stands outside a window", hint=hint)]
     return []
 
 

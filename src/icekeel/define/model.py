@@ -122,12 +122,7 @@ class Model:
     def _broken_arguments(self, where: str) -> list[Fault]:
         """Faults of arguments that are themselves of something wrong; the other checks would only repeat them."""
         given = [value.node for value in vars(self).values() if isinstance(value, Expression)]
-        return [
-            fault.at(f"{where}: {fault.where}")
-            for node in given
-            if isinstance(node, Invalid)
-            for fault in node.faults
-        ]
+        return [fault.inside(where) for node in given if isinstance(node, Invalid) for fault in node.faults]
 
     def _type_faults(self, where: str) -> list[Fault]:
         """Arguments of the wrong type; the other checks rely on there being none."""
@@ -163,7 +158,7 @@ class Model:
 
     def _target_faults(self, where: str) -> list[Fault]:
         found = [
-            fault.at(f"{where}, {fault.where}")
+            fault.inside(where)
             for node in walk(self.target)
             if isinstance(node, Invalid)
             for fault in node.faults
@@ -222,7 +217,7 @@ class Model:
 
     def _floor_faults(self, where: str, node: Node) -> list[Fault]:
         if isinstance(node, Invalid):
-            return [fault.at(f"{where}, {fault.where}") for fault in node.faults]
+            return [fault.inside(where) for fault in node.faults]
         own = isinstance(node, RequestField) and node.request == self.request.__name__
         if node.kind is Kind.NUM and (own or isinstance(node, nodes.Literal)):
             return []

@@ -6,7 +6,7 @@ import ast
 import importlib.util
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -108,12 +108,11 @@ def read_project(module: ModuleType, folder: Path, lines: Mapping[str, int] | No
     ]
     features = [value for value in values if isinstance(value, FeaturesMeta)]
     models = [value for value in values if isinstance(value, Model)]
-    faults, told = _broken_values(module)
-    owners: list[RequestMeta | EventsMeta | FeaturesMeta] = [*requests, *events, *features]
-    for owner in owners:
-        faults += [
-            fault for fault in owner.icekeel_faults if fault.at(fault.where.partition(": ")[2]) not in told
-        ]
+    tables: list[RequestMeta | EventsMeta] = [*requests, *events]
+    faults = [fault for table in tables for fault in table.icekeel_faults]
+    faults += _told_once(
+        [*_broken_values(module), *(pair for owner in features for pair in owner.icekeel_faults)]
+    )
     for model in models:
         faults += model.faults()
     names = [model.name for model in models]
@@ -126,20 +125,26 @@ def read_project(module: ModuleType, folder: Path, lines: Mapping[str, int] | No
         )
     if faults:
         raise ProjectError(*(_with_line(fault, lines) for fault in dict.fromkeys(faults)))
-    tables = {owner.icekeel_table.name: owner.icekeel_table for owner in events}
-    return Project(folder, tables, {model.name: model for model in models})
+    owned = {owner.icekeel_table.name: owner.icekeel_table for owner in events}
+    return Project(folder, owned, {model.name: model for model in models})
 
 
-def _broken_values(module: ModuleType) -> tuple[list[Fault], set[Fault]]:
-    """Faults of what stands outside of classes, with its name as place, and as they are told where it is used."""
-    faults, told = [], set[Fault]()
+def _broken_values(module: ModuleType) -> Iterator[tuple[str, Fault]]:
+    """What stands outside of classes and cannot hold, with its name."""
     for name, value in vars(module).items():
-        found: Sequence[Fault] = getattr(value, "_faults", ()) if isinstance(value, Unfinished) else ()
+        if isinstance(value, Unfinished):
+            yield from ((name, fault) for fault in getattr(value, "_faults", ()))
         if isinstance(value, Expression):
-            found = [fault for node in walk(value.node) if isinstance(node, Invalid) for fault in node.faults]
-        faults += [fault.at(f"{name}: {fault.where}") for fault in found if fault not in told]
-        told.update(found)
-    return faults, told
+            broken = (node for node in walk(value.node) if isinstance(node, Invalid))
+            yield from ((name, fault) for node in broken for fault in node.faults)
+
+
+def _told_once(found: Iterable[tuple[str, Fault]]) -> list[Fault]:
+    """Each fault where it shows first: expressions made of a broken one carry the same object."""
+    first: dict[int, Fault] = {}
+    for place, fault in found:
+        first.setdefault(id(fault), fault.inside(place))
+    return list(first.values())
 
 
 def _lines(path: Path) -> dict[str, int]:

@@ -268,7 +268,7 @@ def _read_rules(
             faults.append(Fault("bad_rule", f"the rule cannot be read: {error}", f"{name}.{key}"))
             continue
         if isinstance(node, Invalid):
-            faults += [fault.at(f"{name}.{key}: {fault.where}") for fault in node.faults]
+            faults += [fault.inside(f"{name}.{key}") for fault in node.faults]
         elif node.kind is not Kind.FLAG:
             faults.append(Fault("bad_rule", "a rule gives a flag", f"{name}.{key}", f"a {node.kind}"))
         checks.append(Rule(check._icekeel_rule, node))

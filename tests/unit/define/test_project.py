@@ -478,6 +478,7 @@ def test_an_intermediate_that_cannot_hold_is_reported_once_where_it_is_made(tmp_
     outside = """
     theirs = Orders.where(custmer=Quote.customer).last("7d")
     ratio = Quote.colour / 2
+    added = Quote.substrate + 1
 
     class Wrong(ik.Features):
         one = theirs.count()
@@ -488,4 +489,6 @@ def test_an_intermediate_that_cannot_hold_is_reported_once_where_it_is_made(tmp_
     assert [fault.where for fault in found] == [
         line_of(tmp_path, "theirs = ") + "theirs: Orders.where(custmer=)",
         line_of(tmp_path, "ratio = ") + "ratio: Quote.colour",
+        line_of(tmp_path, "added = ") + "added",
+        line_of(tmp_path, "    three = ") + "Wrong.three: Quote.colour",
     ]
