@@ -72,7 +72,16 @@ class Expression:
                 raise AttributeError(name)
             return Wrong(self.node if isinstance(self.node, Invalid) else Invalid((_no_method(self, name),)))
 
-    # Arithmetic stands here so that a category in a sum is reported with all other faults, not raised alone.
+    # Operators stand here so that a category in a sum is reported with all other faults, not raised alone.
+
+    def __and__(self, other: Flag) -> Flag:
+        return Flag(call(Op.AND, Kind.FLAG, self, other, of=Kind.FLAG))
+
+    def __or__(self, other: Flag) -> Flag:
+        return Flag(call(Op.OR, Kind.FLAG, self, other, of=Kind.FLAG))
+
+    def __invert__(self) -> Flag:
+        return Flag(call(Op.NOT, Kind.FLAG, self, of=Kind.FLAG))
 
     def __add__(self, other: Num | float) -> Num:
         return numeric(Op.ADD, self, other)
@@ -158,15 +167,6 @@ class Flag(Num):
 
     __slots__ = ()
     __hash__ = None
-
-    def __and__(self, other: Flag) -> Flag:
-        return Flag(call(Op.AND, Kind.FLAG, self, other, of=Kind.FLAG))
-
-    def __or__(self, other: Flag) -> Flag:
-        return Flag(call(Op.OR, Kind.FLAG, self, other, of=Kind.FLAG))
-
-    def __invert__(self) -> Flag:
-        return Flag(call(Op.NOT, Kind.FLAG, self, of=Kind.FLAG))
 
 
 class Wrong(Flag):
@@ -276,6 +276,7 @@ class Unfinished:
 
         __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _misused
         __pow__ = __mod__ = __neg__ = __abs__ = __lt__ = __le__ = __gt__ = __ge__ = _misused
+        __and__ = __or__ = __invert__ = _misused
 
 
 def _unfinished(value: object) -> Fault:
