@@ -310,7 +310,7 @@ class Events(metaclass=EventsMeta):
         """
         table = cls.icekeel_table
         selected, faults = keyed(table.name, table.fields, filters, keys)
-        return Selection(selected, table.fields, table.id, faults)
+        return Selection(selected, table.fields, faults)
 
     @classmethod
     def of(cls, **keys: Any) -> Any:

@@ -37,16 +37,10 @@ LONGEST = 365_250 * DAY
 """A horizon at most, so that no sum of times leaves 64 bits."""
 
 
-class Selection(Unfinished):
+class Selection(Columns):
     """Events that belong to a question; only a horizon makes a window of them."""
 
-    __slots__ = ("_faults", "_fields", "_id", "_keyed")
-
-    def __init__(self, keyed: Keyed, fields: Fields, id_column: str, faults: list[Fault]) -> None:
-        self._keyed = keyed
-        self._fields = fields
-        self._id = id_column
-        self._faults = faults
+    __slots__ = ()
 
     def last(self, horizon: str = "") -> Window:
         """Events of the past `horizon`: `asked_at - horizon <= event_time < asked_at`."""
