@@ -103,5 +103,5 @@ _FUNCTIONS: dict[Function, Callable[[list[float], int], float | None]] = {
     Function.DISTINCT: lambda values, _: float(len(set(values))),
     Function.LAST_MEAN: lambda values, k: _mean(values[-k:]),
     Function.LAST_CHANGE: lambda values, k: values[-1] - values[-1 - k] if len(values) > k else None,
-    Function.LAST_ACCELERATION: lambda values, k: _acceleration(values, k),
+    Function.LAST_ACCELERATION: _acceleration,
 }
