@@ -18,7 +18,7 @@ last of them: not from other keys or aggregates, what came later, or the order o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -54,7 +54,7 @@ class Versions:
         time: Event time, microseconds.
         start: Available from (included).
         end: Replaced from (from then on it counts no more); FOREVER while newest.
-        order: Rank of the event among those of the same key and time; breaks ties.
+        order: Rank of the event by (event time, id), or a function that ranks some rows by it; breaks ties of `time`.
         columns: Value columns, NaN for null, without infinities.
     """
 
@@ -62,19 +62,8 @@ class Versions:
     time: Ints
     start: Ints
     end: Ints
-    order: Ints
+    order: Ints | Callable[[Ints], Ints]
     columns: tuple[Floats, ...]
-
-    def take(self, rows: Array) -> Versions:
-        """The versions chosen by a mask or by positions, in that order."""
-        return Versions(
-            self.key[rows],
-            self.time[rows],
-            self.start[rows],
-            self.end[rows],
-            self.order[rows],
-            tuple(column[rows] for column in self.columns),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +96,9 @@ def aggregate(versions: Versions, questions: Questions, aggregates: Sequence[Agg
     return [answers[one] for one in aggregates]
 
 
+Ties = Callable[[Ints], tuple[Ints, ...]]
+
+
 class _Timeline:
     """Sorted (key, time) pairs, searchable with one binary search over a combined code.
 
@@ -114,8 +106,8 @@ class _Timeline:
     pairs that then share a code are told apart by bisection.
     """
 
-    def __init__(self, key: Ints, time: Ints, order: Ints | None = None, start: Ints | None = None) -> None:
-        """For pairs in any order; `order` and `start` break ties."""
+    def __init__(self, key: Ints, time: Ints, ties: Ties = lambda rows: ()) -> None:
+        """For pairs in any order; `ties` gives what else to sort rows of equal pairs by, the last first."""
         self._origin = int(time.min()) if len(time) else 0
         self._reach = int(time.max()) - self._origin + 1 if len(time) else 0
         self._beyond = int(key.max()) + 1 if len(key) else 0
@@ -125,10 +117,17 @@ class _Timeline:
         code = self._encode(key, time)
         self.source: Ints | None = None
         """Position in the caller's arrays of each pair; None where they came sorted."""
-        sorts = (time, key) if order is None or start is None else (start, order, time, key)
-        if self._shift or not _ascending(code, strictly=order is not None):
-            self.source = np.lexsort(sorts) if self._shift else _argsort(code, sorts[:-2])
+        if not (code[:-1] <= code[1:]).all():
+            self.source = np.argsort(code)
         self._code = self.of(code)
+        same = np.zeros(len(code) + 1, dtype=np.bool_)
+        same[1:-1] = self._code[1:] == self._code[:-1]
+        if len(tied := np.flatnonzero(same[1:] | same[:-1])):
+            rows = tied if self.source is None else self.source[tied]
+            ordered = rows[np.lexsort((*ties(rows), time[rows], code[rows]))]
+            if not np.array_equal(rows, ordered):
+                self.source = np.arange(len(code)) if self.source is None else self.source
+                self.source[tied] = ordered
         self._time = self.of(time) if self._shift else time
 
     def of(self, values: Array) -> Array:
@@ -140,7 +139,7 @@ class _Timeline:
         offset -= self._origin
         if self._shift:
             offset >>= self._shift
-        offset += np.minimum(key, self._beyond) * self._width
+        offset += np.multiply(np.minimum(key, self._beyond), self._width, dtype=np.int64)
         return offset
 
     def find(self, key: Ints, time: Ints) -> Ints:
@@ -158,22 +157,20 @@ class _Timeline:
         return low
 
 
-def _ascending(code: Ints, *, strictly: bool) -> bool:
-    return bool((code[:-1] < code[1:]).all() if strictly else (code[:-1] <= code[1:]).all())
+def _line(versions: Versions) -> _Timeline:
+    def ties(rows: Ints) -> tuple[Ints, Ints]:
+        order = versions.order
+        return versions.start[rows], order(rows) if callable(order) else order[rows]
+
+    return _Timeline(versions.key, versions.time, ties)
 
 
-def _argsort(code: Ints, ties: Sequence[Ints]) -> Ints:
-    """Positions by code; where codes are equal by `ties`, the last of them first."""
-    source = np.argsort(code)
-    if not ties:
-        return source
-    ordered = code[source]
-    same = np.zeros(len(code) + 1, dtype=np.bool_)
-    same[1:-1] = ordered[1:] == ordered[:-1]
-    tied = np.flatnonzero(same[1:] | same[:-1])
-    rows = source[tied]
-    source[tied] = rows[np.lexsort((*(values[rows] for values in ties), code[rows]))]
-    return source
+def in_order(versions: Versions) -> Versions:
+    """The same versions, sorted: for several calls of `aggregate`, each of which would sort them."""
+    line = _line(versions)
+    columns = tuple(line.of(column) for column in versions.columns)
+    key, time, start, end = map(line.of, (versions.key, versions.time, versions.start, versions.end))
+    return Versions(key, time, start, end, np.arange(len(key)), columns)
 
 
 class _Kernel:
@@ -181,7 +178,7 @@ class _Kernel:
 
     def __init__(self, versions: Versions, questions: Questions, order: Ints) -> None:
         self.versions = versions
-        self.line = _Timeline(versions.key, versions.time, versions.order, versions.start)
+        self.line = _line(versions)
         self.key, self.at = questions.key[order], questions.at[order]
         self.params = [values[order] for values in questions.params]
         self.asked = _Timeline(self.key, self.at)
