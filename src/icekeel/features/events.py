@@ -167,6 +167,7 @@ class Scan:
         lookup: Lookup,
         inputs: Sequence[Column],
         requests: Frame,
+        asked_at: Ints,
         *,
         ordered: bool = True,
     ) -> None:
@@ -174,6 +175,7 @@ class Scan:
 
         Args:
             inputs: Columns of `requests` that the key, or a parameter, follows from.
+            asked_at: When each was asked.
             ordered: Whether it matters which of a key's events at the same time comes first.
         """
         self._connection = store.connection
@@ -181,9 +183,12 @@ class Scan:
         self._ordered = ordered
         self._relation, self._replaced = store.versions(lookup.view.table)
         self._id = quote(store.id_of(lookup.view.table))
-        create_table(self._connection, "_requests", inputs, requests)
+        asked = [*inputs, Column(ASKED_AT, Kind.TIME)]
+        create_table(self._connection, "_requests", asked, requests.with_columns({ASKED_AT: asked_at}))
         self.codes = self._code_keys(len(requests))
-        source = f"(SELECT * FROM {self._relation} WHERE {DELETED} = 0)"
+        first, last = (int(asked_at.min()), int(asked_at.max())) if len(asked_at) else (0, 0)
+        meets = f"_time BETWEEN {first - lookup.view.back} AND {last + lookup.view.ahead}"
+        source = f"(SELECT * FROM {self._relation} WHERE {DELETED} = 0 AND {meets})"
         self._statement, self._names = select(lookup.values, _event_leaf, source)
         self._texts = [at for at, node in enumerate(lookup.values) if node.kind.is_text]
         for at in self._texts:
@@ -196,7 +201,10 @@ class Scan:
         self._columns += ["_place"] if ordered else []
         self._columns += [f"_value{at}" for at in range(len(lookup.values))]
         width = 8 * len(self._columns)
-        self._parts = 1 + store.rows(lookup.view.table) * width // store.part_bytes if lookup.view.keys else 1
+        self._parts = 1 + store.rows(lookup.view.table) * width // store.part_bytes
+        if self._parts > 1:
+            rows = self._connection.execute(f"SELECT count(*) FROM {source}").fetchone()
+            self._parts = 1 + (rows[0] if rows and lookup.view.keys else 0) * width // store.part_bytes
         self._spill = store.spill
 
     def _code_keys(self, count: int) -> Ints:

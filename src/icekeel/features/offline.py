@@ -66,8 +66,7 @@ def window_values(
     used = {node.name for param in lookup.params for node in walk(param) if isinstance(node, RequestField)}
     inputs = [column for column in plan.inputs if column.name in used | set(lookup.key_fields)]
     ordered = any(one.of < 0 and one.function not in _UNORDERED for one in lookup.view.aggregates)
-    frame = requests.with_columns({ASKED_AT: asked_at})
-    scan = Scan(store, lookup, [*inputs, Column(ASKED_AT, Kind.TIME)], frame, ordered=ordered)
+    scan = Scan(store, lookup, inputs, requests, asked_at, ordered=ordered)
     pairs = list(dict.fromkeys((one.of, one.column) for one in lookup.view.aggregates if one.of >= 0))
     params = tuple(scan.param(*pair) for pair in pairs)
     wanted = [_about(one, pairs) for one in lookup.view.aggregates]

@@ -73,7 +73,11 @@ def historical_outcomes(
     keys = tuple(column for column, _ in outcome.keyed.keys)
     view = View("", outcome.keyed.table, keys, (), (), 0, outcome.within)
     scan = Scan(
-        store, Lookup(view, tuple(field.name for _, field in outcome.keyed.keys), values), fields, requests
+        store,
+        Lookup(view, tuple(field.name for _, field in outcome.keyed.keys), values),
+        fields,
+        requests,
+        asked_at,
     )
     span = Span(1 - outcome.within, 0)
     where = -1 if outcome.keyed.where is None else len(values) - 1

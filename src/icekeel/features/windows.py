@@ -87,7 +87,7 @@ def aggregate(versions: Versions, questions: Questions, aggregates: Sequence[Agg
     """
     order = np.lexsort((questions.at, questions.key))
     kernel = _Kernel(versions, questions, order)
-    windows = {one.span: _Window(kernel, one.span) for one in aggregates}
+    windows = {span: _Window(kernel, span) for span in {one.span for one in aggregates}}
     answers: dict[Aggregate, Floats] = {}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for one in sorted(set(aggregates), key=lambda one: one.column):  # one sorted column is held at a time
