@@ -67,7 +67,9 @@ class EventStore:
         self.part_bytes = part_bytes
         self._relations: dict[str, tuple[str, bool]] = {}
         self._known = known
-        self.spill = Path(folder or tempfile.gettempdir()) / f"icekeel-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        beside = Path(folder or tempfile.gettempdir())
+        _sweep(beside)
+        self.spill = beside / f"spill-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         config: dict[str, str | bool | int | float | list[str]] = {
             "threads": threads,
             "memory_limit": MEMORY,
@@ -152,6 +154,17 @@ class EventStore:
             f"SELECT sum(num_rows) FROM parquet_file_metadata([{listed}])"
         ).fetchone()
         return int(found[0]) if found else 0
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what processes that were killed have spilled here."""
+    for path in folder.glob("spill-*-*"):
+        try:
+            os.kill(int(path.name.split("-")[1]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (ValueError, OSError):
+            continue
 
 
 class Scan:

@@ -29,6 +29,7 @@ from icekeel.define.nodes import RequestField, Windowed, shallow, walk
 from icekeel.features.offline import EventStore, evaluate, window_values
 from icekeel.features.plan import Plan, make_plan
 
+NEW = "new window"
 FORMAT = 1
 """Goes up when the same definition gives other values."""
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, msgspec.MsgspecError)
@@ -49,6 +50,21 @@ class Part:
     rows: Ints
     file: Path
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What training would do about one feature.
+
+    Attributes:
+        compute: Questions for which a window of it would be computed.
+        kept: All others.
+        why: Why they would, or would not.
+    """
+
+    compute: int
+    kept: int
+    why: tuple[str, ...]
 
 
 class _Seen(msgspec.Struct):
@@ -123,7 +139,7 @@ class FeatureCache:
 
     def _why(self, window: Windowed, known: bool, asked: str, held: Iterable[str]) -> str:
         if not known:
-            return "new window"
+            return NEW
         if not any(name.startswith(asked) for name in held):
             return "new questions"
         before = self._seen.files.get(window.keyed.table, [])
@@ -134,18 +150,17 @@ class FeatureCache:
         table = window.keyed.table
         return f"new events in {table} since {format_time(since)}" if since > 0 else f"new events in {table}"
 
-    def why(self, feature: Feature) -> tuple[list[str], int]:
-        """Why windows of a feature are computed again, and for how many questions."""
+    def work(self, feature: Feature) -> Work:
+        """What is to be computed of a feature, and why."""
         windows = {node for node in shallow(feature.node) if isinstance(node, Windowed)}
+        if not windows:
+            return Work(len(self._asked_at), 0, ("reads no events: never kept",))
         wanted = [part for part in self.parts if part.window in windows and part.why]
         rows = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(part.rows for part in wanted)]))
-        reasons = list(dict.fromkeys(part.why for part in wanted))
-        if "new window" in reasons:
-            before = self._seen.features.get(feature.name)
-            renamed = "new" if before is None else "changed definition"
-            reasons = [renamed if before != feature.digest else "not kept", *reasons]
-            reasons.remove("new window")
-        return reasons, len(rows)
+        before = self._seen.features.get(feature.name)
+        fresh = "new" if before is None else "not kept" if before == feature.digest else "changed definition"
+        why = dict.fromkeys(fresh if part.why == NEW else part.why for part in wanted)
+        return Work(len(rows), len(self._asked_at) - len(rows), tuple(why) or ("unchanged",))
 
     def features(self, store: EventStore) -> Frame:
         """The features of each question, as `historical_features` gives them; what is not kept is computed and kept."""
