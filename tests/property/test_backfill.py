@@ -196,7 +196,7 @@ def test_a_state_of_last_march_is_rebuilt_as_it_was_known(tmp_path: Path, seed: 
     then = world.store()
     before = historical_features(plan, *asked, then)
     store_rows(world.history, [row for row in rows if row[AVAILABLE] > MARCH])
-    now = world.store(known=MARCH)
+    now = world.store()
     identical(historical_features(plan, *asked, now), before)
     then.close()
     now.close()

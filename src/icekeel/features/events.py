@@ -30,7 +30,7 @@ from icekeel.define.tables import EventTable
 from .plan import Lookup
 from .windows import Versions
 
-PART_BYTES = 1 << 30
+PART_BYTES = 640 << 20
 """Most that the rows of one part take as arrays; the kernel takes about four times that."""
 MEMORY = "1GB"
 """What DuckDB may hold before it spills."""
@@ -47,7 +47,6 @@ class EventStore:
         tables: Definitions by name.
         files: Parquet files of each table, as `data.history` keeps them.
         threads: Threads of DuckDB.
-        known: What became available later is not seen.
         folder: Where to spill; by default where the system keeps temporary files.
         part_bytes: Most that rows read at once may take.
     """
@@ -58,7 +57,6 @@ class EventStore:
         files: Mapping[str, Sequence[Path]],
         *,
         threads: int = 2,
-        known: int = FOREVER,
         folder: Path | None = None,
         part_bytes: int = PART_BYTES,
     ) -> None:
@@ -66,7 +64,7 @@ class EventStore:
         self._files = files
         self.part_bytes = part_bytes
         self._relations: dict[str, tuple[str, bool]] = {}
-        self._known = known
+        self._known = FOREVER
         beside = Path(folder or tempfile.gettempdir())
         _sweep(beside)
         self.spill = beside / f"spill-{os.getpid()}-{uuid.uuid4().hex[:8]}"

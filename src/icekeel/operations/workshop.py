@@ -100,7 +100,7 @@ class Workshop:
                 f"{len(plan.features)} features of {len(questions):,} past questions, {int(questions.served.sum()):,} as served"
             )
             tables = self._project.tables
-            store = event_store(tables, self._history, manifest, known=now)
+            store = event_store(tables, self._history, manifest)
             try:
                 cache = feature_cache(name, plan, questions, tables, self._history, manifest)
                 data = learnable(model, plan, questions, store, cache, now=now)

@@ -13,7 +13,7 @@ from icekeel.compile import quote
 from icekeel.core.errors import Fault, SourceError, TrainingError, nearest
 from icekeel.core.frames import Frame, Ints
 from icekeel.core.kinds import Column, Kind
-from icekeel.core.time import DAY, FOREVER
+from icekeel.core.time import DAY
 from icekeel.data import History, Manifest, find_sources
 from icekeel.data.compaction import ANSWERS, FEATURE
 from icekeel.data.ingest import read_source
@@ -214,7 +214,7 @@ def learnable(
     *,
     now: int,
 ) -> Learnable:
-    """Features and outcomes of past questions, as they were known at `now` if `store` is.
+    """Features and outcomes of past questions, as they were known at `now`.
 
     Features that were served under the present definitions are taken as they were served; the skew audit
     vouches that they equal recomputed ones. All others are those of `cache`.
@@ -249,13 +249,8 @@ def feature_cache(
 
 
 def event_store(
-    tables: Mapping[str, EventTable],
-    history: History,
-    manifest: Manifest,
-    *,
-    threads: int = 2,
-    known: int = FOREVER,
+    tables: Mapping[str, EventTable], history: History, manifest: Manifest, *, threads: int = 2
 ) -> EventStore:
-    """The events of a manifest; what became available after `known` is not seen."""
+    """The events of a manifest."""
     files = {name: history.paths(manifest, name) for name in tables}
-    return EventStore(tables, files, threads=threads, known=known, folder=history.folder)
+    return EventStore(tables, files, threads=threads, folder=history.folder)
