@@ -21,7 +21,7 @@ from icekeel.define.features import Feature
 from icekeel.define.nodes import Windowed
 from icekeel.features.offline import EventStore, historical_features
 from icekeel.features.plan import Plan, make_plan
-from icekeel.training.cache import FeatureCache
+from icekeel.training.cache import FeatureCache, Work
 
 BEGIN = parse_time("2024-01-10")
 MARCH = parse_time("2024-03-01")
@@ -217,3 +217,30 @@ def test_a_damaged_part_is_computed_again_and_kept(tmp_path: Path, damage: bytes
     identical(world.cache(plan, asked).features(store), first)
     identical(world.cache(plan, asked).features(store), first)
     store.close()
+
+
+def test_each_feature_says_why_it_would_be_computed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    world, asked = World(tmp_path), questions(rng, 50, BEGIN, MARCH)
+    store_rows(world.history, events(rng))
+
+    def works(features: Sequence[Feature], asked: tuple[Frame, Ints] = asked) -> dict[str, Work]:
+        cache = world.cache(make_plan(FIELDS, features), asked)
+        return {feature.name: cache.work(feature) for feature in features}
+
+    plain, parts = Feature("x", Ask.x.node), tmp_path / "kept"
+    assert works([plain])["x"] == Work(50, 0, ("reads no events: never kept",))
+    assert set(works(FIRST).values()) == {Work(50, 0, ("new",))}
+    store = world.store()
+    world.cache(make_plan(FIELDS, FIRST), asked).features(store)
+    store.close()
+    assert set(works(FIRST).values()) == {Work(0, 50, ("unchanged",))}
+    longer = [replace(FIRST[0], node=his.last("5h").count().node), *FIRST[1:]]
+    assert works(longer)["count"] == Work(50, 0, ("changed definition",))
+    assert works(longer)["std"] == Work(0, 50, ("unchanged",))
+    since = questions(rng, 7, MARCH, MARCH + DAY)
+    grown = Frame.stack([asked[0], since[0]]), np.concatenate([asked[1], since[1]])
+    assert set(works(FIRST, grown).values()) == {Work(7, 50, ("new questions",))}
+    for path in parts.glob("*.npz"):
+        path.unlink()
+    assert set(works(FIRST).values()) == {Work(50, 0, ("not kept",))}

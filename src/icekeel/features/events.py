@@ -64,6 +64,7 @@ class EventStore:
         self._files = files
         self.part_bytes = part_bytes
         self._relations: dict[str, tuple[str, bool]] = {}
+        self._hashes: dict[str, Array] = {}
         self._known = FOREVER
         beside = Path(folder or tempfile.gettempdir())
         _sweep(beside)
@@ -112,7 +113,9 @@ class EventStore:
             listed = ", ".join(quote(field) for field in table.fields)
             listed += f", {DELETED}, {quote(table.time)} AS _time, {AVAILABLE} AS _start, _place"
             single = f"SELECT {listed}, {FOREVER}::BIGINT AS _end FROM {source}"
-            repeated = self._repeated(name, f"SELECT hash({key}) AS hash FROM {source}")
+            if name not in self._hashes:  # of all that was ever seen, also once some of it is forgotten
+                self._hashes[name] = self._repeated(name, f"SELECT hash({key}) AS hash FROM {source}")
+            repeated = self._hashes[name]
             if len(repeated):
                 again, replaced = quote(f"repeated of {name}"), quote(f"replaced of {name}")
                 with incoming(self.connection, {"hash": repeated}) as some:

@@ -114,7 +114,8 @@ class _Timeline:
         bits = ((self._reach + 1) * (self._beyond + 1)).bit_length()
         self._shift = max(0, bits - 62)
         self._width = (self._reach >> self._shift) + 1
-        code = self._encode(key, time)
+        code = (time - self._origin) >> self._shift if self._shift else time - self._origin
+        code += np.multiply(key, self._width, dtype=np.int64)
         self.source: Ints | None = None
         """Position in the caller's arrays of each pair; None where they came sorted."""
         if not (code[:-1] <= code[1:]).all():
