@@ -83,6 +83,7 @@ def events(rng: np.random.Generator, n: int = 300) -> list[Row]:
         name = rows[int(rng.integers(len(rows)))]["thing"] if again else f"t{len(rows)}"
         late = int(rng.choice([0, 0, 1, 30, -20])) * HOUR
         row = {"thing": name, "who": "abc"[int(rng.integers(3))], "amount": float(rng.normal()) * 10.0**9}
+        known -= known % (8 * HOUR)  # so that many events are of the same time
         row |= {"label": [None, "a", "é\0", ""][int(rng.integers(4))], "happened_at": known - late}
         row |= {"known_at": known, AVAILABLE: known, DELETED: float(again and rng.random() < 0.2)}
         rows.append(row | {SEQUENCE: len(rows)})
@@ -154,7 +155,7 @@ def close(one: Frame, other: Frame) -> None:
             np.testing.assert_allclose(one[name], other[name], rtol=1e-11, atol=1e-2, err_msg=name)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_only_what_changed_is_computed_and_nothing_differs(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     world, rows = World(tmp_path), events(rng)

@@ -210,9 +210,8 @@ class Scan:
                 f"CREATE OR REPLACE TEMP TABLE _texts{at} AS SELECT text, row_number() OVER () - 1 AS code FROM "
                 f"(SELECT DISTINCT {self._names[at]} AS text FROM ({self._statement}) WHERE text IS NOT NULL)"
             )
-        self._columns = ["_code", "_time", "_start"]
+        self._columns = ["_code", "_time", "_start", "_place"]
         self._columns += ["_end"] if self._replaced else []
-        self._columns += ["_place"] if ordered else []
         self._columns += [f"_value{at}" for at in range(len(lookup.values))]
         width = 8 * len(self._columns)
         self._parts = 1 + store.rows(lookup.view.table) * width // store.part_bytes
@@ -311,8 +310,8 @@ class Scan:
         rows = self._connection.execute(f"SELECT {', '.join(self._columns)} FROM {relation}").fetchnumpy()
         count = len(rows["_code"])
         end = rows["_end"] if self._replaced else np.broadcast_to(np.int64(FOREVER), count)
-        place = rows["_place"] if self._ordered else None
-        order = np.broadcast_to(np.int64(0), count) if place is None else lambda tied: self._rank(place[tied])
+        place = rows["_place"]  # where order does not matter, one that does not change keeps sums the same
+        order = (lambda tied: self._rank(place[tied])) if self._ordered else place
         values = [from_sql(rows[f"_value{at}"], Kind.NUM) for at in range(len(self._names))]
         return Versions(rows["_code"], rows["_time"], rows["_start"], end, order, tuple(values))
 

@@ -125,7 +125,8 @@ class _Timeline:
         same[1:-1] = self._code[1:] == self._code[:-1]
         if len(tied := np.flatnonzero(same[1:] | same[:-1])):
             rows = tied if self.source is None else self.source[tied]
-            ordered = rows[np.lexsort((*ties(rows), time[rows], code[rows]))]
+            exact = (time[rows], code[rows]) if self._shift else (code[rows],)
+            ordered = rows[np.lexsort((*ties(rows), *exact))]
             if not np.array_equal(rows, ordered):
                 self.source = np.arange(len(code)) if self.source is None else self.source
                 self.source[tied] = ordered

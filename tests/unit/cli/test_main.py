@@ -150,3 +150,18 @@ def test_up_of_a_demo_that_has_not_run_says_how_to_run_it(
     monkeypatch.chdir(tmp_path)
     said = call("up", "flights")
     assert (said.status, "icekeel demo flights" in said.err) == (1, True)
+
+
+@pytest.mark.parametrize(("said", "status"), [("Query interrupted", 130), ("something else", None)])
+def test_ctrl_c_inside_a_query_is_ctrl_c(
+    said: str, status: int | None, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("icekeel.cli.main.cli", interrupted)
+    if status is None:
+        with pytest.raises(RuntimeError, match=said):
+            call("plan")
+    else:
+        assert call("plan").status == status
