@@ -34,6 +34,7 @@ PART_BYTES = 640 << 20
 """Most that the rows of one part take as arrays; the kernel takes about four times that."""
 MEMORY = "1GB"
 """What DuckDB may hold before it spills."""
+SPILL = "icekeel-spill"
 ASKED_AT = "_asked_at"
 """Column of the times asked, beside the request's fields."""
 _HASHES = 1 << 25
@@ -68,7 +69,7 @@ class EventStore:
         self._known = FOREVER
         beside = Path(folder or tempfile.gettempdir())
         _sweep(beside)
-        self.spill = beside / f"spill-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.spill = beside / f"{SPILL}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         config: dict[str, str | bool | int | float | list[str]] = {
             "threads": threads,
             "memory_limit": MEMORY,
@@ -159,9 +160,9 @@ class EventStore:
 
 def _sweep(folder: Path) -> None:
     """Delete what processes that were killed have spilled here."""
-    for path in folder.glob("spill-*-*"):
+    for path in folder.glob(f"{SPILL}-*-*"):
         try:
-            os.kill(int(path.name.split("-")[1]), 0)
+            os.kill(int(path.name.split("-")[2]), 0)
         except ProcessLookupError:
             shutil.rmtree(path, ignore_errors=True)
         except (ValueError, OSError):

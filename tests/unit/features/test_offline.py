@@ -200,7 +200,7 @@ def test_parts_on_disk_change_nothing_and_leave_nothing(tmp_path: Path, stores: 
     )
     asked = [(f"k{n % 12}", None, None, n) for n in range(60)]
     file = write(tmp_path, rows)
-    (tmp_path / "spill-999999999-a").mkdir()  # of a process that was killed
+    (tmp_path / "icekeel-spill-999999999-a").mkdir()  # of a process that was killed
     whole, split = stores(file), stores(file, part_bytes=2000, folder=tmp_path)
     assert str(ask(split, wanted, *asked)) == str(ask(whole, wanted, *asked))
     split.close()
