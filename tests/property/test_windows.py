@@ -47,7 +47,9 @@ def kernel(rows: Sequence[Row], asked: Sequence[tuple[int, int]], wanted: list[A
     columns = tuple(np.array([r.values[i] for r in rows], dtype=np.float64) for i in range(2))
     questions = np.array(asked, dtype=np.int64).reshape(-1, 2)
     answers = aggregate(
-        Versions(key, time, start, end, order, columns), Questions(*questions.T, (params,)), wanted
+        Versions(key, time, start, end, order, columns),
+        Questions(questions[:, 0], questions[:, 1], (params,)),
+        wanted,
     )
     return np.array(answers).T.reshape(len(asked), len(wanted))
 
