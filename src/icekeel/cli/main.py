@@ -42,3 +42,7 @@ def main() -> None:
         cli()
     except IcekeelError as error:
         fail(error, as_json="--json" in sys.argv)
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":  # which is how DuckDB passes on Ctrl-C
+            raise
+        raise SystemExit(130) from None
