@@ -45,7 +45,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what each feature reads: fields of the request, windows of events and their keys."""
-    from .reading import reads_of
+    from icekeel.define.reading import reads_of
 
     app = open_app(project)
     names = [app.model(model).name] if model else list(app.plans)
