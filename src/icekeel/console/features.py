@@ -9,7 +9,7 @@ from icekeel.operations.feature_report import FeatureFinding, FeatureReport, Wor
 
 from .charts import Bar, bars, spark
 from .lineage import Item, lineage
-from .report import Callout, Cell, Chart, Report, Section, Table, Tile, Tiles, render
+from .report import Callout, Cell, Chart, Report, Section, Table, Tile, Tiles, Tone, render
 
 
 def features_page(report: FeatureReport) -> str:
@@ -71,9 +71,9 @@ def _bars(title: str, report: FeatureReport, worths: Sequence[tuple[str, Worth]]
 
 
 def _digits(report: FeatureReport) -> int:
-    """Decimals at which the largest worth has three digits."""
+    """Decimals at which the largest worth has four digits."""
     largest = max(abs(worth.gain) for one in report.features for worth in (one.shuffled, one.dropped))
-    return max(0, 2 - math.floor(math.log10(largest))) if largest else 0
+    return max(0, 3 - math.floor(math.log10(largest))) if largest else 0
 
 
 def _shuffled(report: FeatureReport) -> Chart:
@@ -90,9 +90,8 @@ def _dropped(report: FeatureReport) -> Chart:
 
 
 def _deletion(report: FeatureReport) -> Callout:
-    return Callout(
-        f"{len(report.deletable)} can go", report.advice, "plain" if report.deletion is None else "good"
-    )
+    tone: Tone = "good" if report.deletable else "plain"
+    return Callout(", ".join(report.deletable) or "Nothing to delete", f"{report.advice}.", tone)
 
 
 def _worths(report: FeatureReport) -> Table:

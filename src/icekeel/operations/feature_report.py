@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from icekeel.core.frames import Array, Column, Frame, Kind
+from icekeel.core.frames import Array, Bools, Column, Frame, Kind
 from icekeel.core.time import format_time
 from icekeel.define import Model
 from icekeel.define.features import Feature
@@ -177,44 +178,19 @@ def report_features(
     problem = Problem(model.task, model.error)  # type: ignore[arg-type]  # checked with the project
     bench = Bench(problem, rung, rows, rng=np.random.default_rng(0))
     earlier, later = bench.earlier[0], bench.later[0]
+    values = later.frame.select([one.name for one in features])
     say(f"{rung.name}: {len(earlier):,} rows learnt from, {len(later):,} later ones judged on")
     alone = {}
     for at, one in enumerate(features, 1):
         alone[one.name], _ = bench.without([one.name])
-        say(f"{at} of {len(features)}, without {one.name}: {model.error} {alone[one.name].gain:+.5f}")
+        say(f"{at} of {len(features)}, without {one.name}: {model.error} {alone[one.name].gain:+.3g}")
     shuffled = bench.shuffled()
-    tolerance = model.choose.within.tolerance
-    delete, together = bench.deletable(alone, tolerance)
+    delete, together = bench.deletable(alone, model.choose.within.tolerance)
     order = shares({name: rise.gain for name, rise in shuffled.items()})
-    twins = _twins(later.columns, later.frame)
-    inner = built_on(features)
-    by_name = {one.name: one for one in features}
-    found = []
-    for name, share in order:
-        feature = by_name[name]
-        values, before = later.frame[name], earlier.frame[name]
-        nulls = _nulls(values)
-        found.append(
-            FeatureFinding(
-                name=name,
-                kind=kind_of(feature.node),
-                type=feature.node.kind,
-                **reads_of(feature.node),
-                sources=sources_of(feature.node),
-                built_on=inner[name],
-                nulls=nulls,
-                distribution=_distribution(feature.column, values),
-                drift=_drift(feature.column, before, values),
-                share=share,
-                shuffled=Worth.of(shuffled[name], model),
-                dropped=Worth.of(alone[name], model),
-                cost_us=costs.of(feature),
-                delete=name in delete,
-                warnings=_warnings(values, nulls, twins[name]),
-            )
-        )
     carried = np.cumsum([share for _, share in order])
     fifth = max(1, round(len(order) / 5))
+    named, inner = {one.name: one for one in features}, built_on(features)
+    gone = [named[name] for name in delete]
     return FeatureReport(
         model=model.name,
         rung=rung.name,
@@ -225,71 +201,72 @@ def report_features(
         fifth=fifth,
         fifth_share=float(carried[fifth - 1]),
         four_fifths=min(len(order), int(np.searchsorted(carried, 0.8)) + 1),
-        tolerance=tolerance,
+        tolerance=model.choose.within.tolerance,
         deletion=None if together is None else Worth.of(together, model),
-        saved_us=costs.saved(
-            [one for one in features if one.name not in delete], [by_name[name] for name in delete]
-        ),
+        saved_us=costs.saved([one for one in features if one not in gone], gone),
         read_us=costs.request,
-        features=found,
+        features=[
+            FeatureFinding(
+                name=name,
+                kind=kind_of(named[name].node),
+                type=named[name].node.kind,
+                **reads_of(named[name].node),
+                sources=sources_of(named[name].node),
+                built_on=inner[name],
+                **_held(named[name].column, earlier.frame[name], values),
+                share=share,
+                shuffled=Worth.of(shuffled[name], model),
+                dropped=Worth.of(alone[name], model),
+                cost_us=costs.of(named[name]),
+                delete=name in delete,
+            )
+            for name, share in order
+        ],
     )
 
 
-def _nulls(values: Array) -> float:
-    missing = values == None if values.dtype == object else np.isnan(values)  # noqa: E711  (elementwise)
-    return float(np.mean(missing))
+def nulls_of(values: Array) -> Bools:
+    """Which values are null."""
+    return np.asarray(values == None if values.dtype == object else np.isnan(values))  # noqa: E711  (elementwise)
 
 
-def _distribution(column: Column, values: Array) -> Distribution:
-    if column.kind is Kind.CAT:
-        counts = Counter(value for value in values.tolist() if value is not None)
-        whole = counts.total() or 1
-        return Distribution(top={name: count / whole for name, count in counts.most_common(10)})
-    known = values[~np.isnan(values)]
+def _held(column: Column, before: Array, now: Frame) -> dict[str, Any]:
+    """What the later rows hold of a feature."""
+    values = now[column.name]
+    null = nulls_of(values)
+    known = values[~null]
+    binning = Binning.of_categories(before) if column.kind is Kind.CAT else Binning.of_numbers(before)
+    rows = np.arange(0, len(values), 1 + (len(values) - 1) // MOST_COMPARED)
+    others = [name for name in now if name != column.name]
+    twins = [name for name in others if same(now[name][rows], values[rows])]
+    warnings = [f"{null.mean():.1%} of its values are null"] if null.mean() >= ALMOST_ALL else []
+    if len(known) and (known == known[0]).all():
+        warnings.append("constant: all known values are the same")
+    return {
+        "nulls": float(null.mean()),
+        "distribution": _distribution(known),
+        "drift": distance(binning, binning.count(before), binning.count(values)),
+        "warnings": warnings + [f"says the same as {', '.join(twins)}"] * bool(twins),
+    }
+
+
+def _distribution(known: Array) -> Distribution:
     if not len(known):
         return Distribution()
+    if known.dtype == object:
+        counts = Counter(known.tolist())
+        return Distribution(top={name: count / len(known) for name, count in counts.most_common(10)})
     found = dict(zip(QUANTILES, np.quantile(known, list(QUANTILES.values())).tolist(), strict=True))
     low, high = found["p1"], found["p99"]
     edges = np.linspace(low, high, BINS + 1) if low < high else np.array([low - 0.5, high + 0.5])
-    counts_in, _ = np.histogram(np.clip(known, edges[0], edges[-1]), edges)
-    return Distribution(quantiles=found, edges=edges.tolist(), counts=counts_in.tolist())
-
-
-def _drift(column: Column, before: Array, now: Array) -> float:
-    text = column.kind is Kind.CAT
-    binning = Binning.of_categories(before) if text else Binning.of_numbers(before)
-    return distance(binning, binning.count(before), binning.count(now))
-
-
-def _warnings(values: Array, nulls: float, twin: str) -> list[str]:
-    found = []
-    if nulls >= ALMOST_ALL:
-        found.append(f"{nulls:.1%} of its values are null")
-    known = values[values != None] if values.dtype == object else values[~np.isnan(values)]  # noqa: E711
-    if len(known) and (known == known[0]).all():
-        found.append("constant: all known values are the same")
-    return [*found, twin] if twin else found
-
-
-def _twins(columns: Sequence[Column], frame: Frame) -> dict[str, str]:
-    """For each feature a sentence on the first feature before it that says the same, or nothing."""
-    rows = frame.take(np.arange(0, len(frame), 1 + (len(frame) - 1) // MOST_COMPARED))
-    return {
-        column.name: next(
-            (
-                f"says the same as {other.name}"
-                for other in columns[:at]
-                if (other.kind is Kind.CAT) is (column.kind is Kind.CAT)
-                and same(rows[other.name], rows[column.name])
-            ),
-            "",
-        )
-        for at, column in enumerate(columns)
-    }
+    counted, _ = np.histogram(np.clip(known, edges[0], edges[-1]), edges)
+    return Distribution(quantiles=found, edges=edges.tolist(), counts=counted.tolist())
 
 
 def same(one: Array, other: Array) -> bool:
     """Whether two columns say the same: equal texts, or numbers null together and all but perfectly correlated."""
+    if one.dtype != other.dtype:
+        return False
     if one.dtype == object:
         return bool(np.mean(one == other) >= TWINS)
     both = ~np.isnan(one) & ~np.isnan(other)

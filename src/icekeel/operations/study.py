@@ -20,7 +20,7 @@ from icekeel.training import Bench, Problem
 from icekeel.training.dataset import Learnable
 from icekeel.training.pipeline import rows_with_outcome
 
-from .feature_report import FeatureReport, Say, Stretch, Worth, report_features, same
+from .feature_report import FeatureReport, Say, Stretch, Worth, nulls_of, report_features, same
 from .reading_cost import ReadingCosts, reading_costs
 from .workshop import Workshop
 
@@ -110,7 +110,7 @@ class Study:
         old = [one for one in model.features.icekeel_features if one != new]
         _, data = self._workshop.prepare(name, self._now, say)
         began = time.process_time()
-        if new.name not in data.features:
+        if new not in self._plans[name].features:
             values = self._workshop.compute(name, [new], data)
             data = replace(data, features=data.features.with_columns(values.columns))
         spent = time.process_time() - began
@@ -123,9 +123,7 @@ class Study:
         difference, gains = bench.without([new.name], seeds=2)
         worth = Worth.of(difference, model)
         column = rows.frame[new.name]
-        text = column.dtype == object
-        likes = [one.name for one in old if (rows.frame[one.name].dtype == object) is text]
-        twins = [name for name in likes if same(rows.frame[name], column)]
+        twins = [one.name for one in old if same(rows.frame[one.name], column)]
         return TriedFeature(
             feature=new.name,
             model=name,
@@ -137,7 +135,7 @@ class Study:
             gains=gains,
             request=reads_of(new.node)["request"],
             reads=reads_of(new.node)["windows"],
-            nulls=float(np.mean(column == None if text else np.isnan(column))),  # noqa: E711  (elementwise)
+            nulls=float(nulls_of(column).mean()),
             cost_us=self._costs(name, [new], data).of(new),
             history_s=spent,
             same_as=twins,

@@ -22,6 +22,10 @@ class Ideas(ik.Features):
     backlog = here.last("2h").backlog.last()
 
 
+class Double(ik.Features):
+    service = Parcel.weight * 1
+
+
 class Others(ik.Features):
     late_6h = arrived.last("7h").minutes_late.mean()
 
@@ -134,6 +138,11 @@ def test_a_feature_without_a_gain_is_not_worth_having(study: Study) -> None:
     tried = study.attempt("late", "delivered_1d", quiet)
     assert tried.worth.low <= 0
     assert "delivered_1d is not worth having: no gain is shown" in tried.verdict
+
+
+def test_a_feature_of_another_class_is_not_taken_for_its_namesake(study: Study) -> None:
+    tried = study.attempt("late", "Double.service", quiet)
+    assert (tried.feature, tried.same_as) == ("Double.service", ["weight"])
 
 
 def test_windows_that_are_not_kept_online_have_no_cost_yet(study: Study) -> None:
