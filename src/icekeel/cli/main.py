@@ -33,7 +33,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(promote, rollback, decisions, alerts, token, config, serve, keep, demo),
 )
 for command in COMMANDS:
-    cli.command(command.__name__.rstrip("_"))(command)
+    cli.command(command.__name__.rstrip("_"))(command)  # `try` is a word of Python
 
 
 def main() -> None:

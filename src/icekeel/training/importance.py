@@ -24,7 +24,7 @@ from .rungs import Rung
 
 Shares = list[tuple[str, float]]
 """Feature and its share of the whole, largest first; shares sum to 1 unless all are 0."""
-MOST_EARLIER, MOST_LATER = 150_000, 50_000
+MOST_EARLIER, MOST_LATER = 100_000, 50_000
 """Rows at most that are learnt from and judged on, evenly spread: every fit of many has to be quick."""
 FEWEST_DAYS = 5
 """Days that must be judged on: with fewer, an interval over days means nothing."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from icekeel.define.reading import built_on, kind_of, reads_of, sources_of
+import icekeel as ik
 from icekeel.define import load_project
+from icekeel.define.reading import built_on, kind_of, reads_of, sources_of
 from icekeel.examples import flights
 
 FLIGHTS = load_project(Path(flights.__path__[0]))
@@ -22,6 +23,36 @@ def test_windows_name_table_key_filter_stretch_and_aggregate() -> None:
     assert windows("delay_3h") == ["Schedule by origin where departed, last 3h: mean of delay"]
     assert windows("seats") == ["Planes by tail, newest row: last of seats"]
     assert windows("wind") == ["Weather by station = origin, last 6h: last of wind_speed"]
+
+
+class Ride(ik.Request):
+    rider: ik.Id
+    price: ik.Num
+
+
+class Rides(ik.Events, time="ended_at", id="ride_id"):
+    ride_id: ik.Id
+    rider: ik.Id
+    price: ik.Num
+    night: ik.Flag
+    city: ik.Cat
+
+
+def test_every_aggregate_reads_as_a_sentence() -> None:
+    mine = Rides.where(rider=Ride.rider).last("3d")
+    dear = Rides.where(Rides.price > 9, night=True, city="Oslo").last("1h")
+    said = {
+        "Rides by rider, last 3d: rank of price in price": mine.price.rank_of(Ride.price),
+        "Rides by rider, last 3d: rank of the latest in price": mine.price.rank_of(),
+        "Rides by rider, last 3d: last_acceleration 2 of price": mine.price.acceleration_over_last(2),
+        "Rides where city = Oslo and night and price, last 1h: count": dear.count(),
+    }
+    assert {text: reads_of(one.node)["windows"] for text, one in said.items()} == {
+        text: [text] for text in said
+    }
+    assert kind_of(mine.price.acceleration_over_last(2).node) == "trend"
+    assert kind_of((Ride.price * mine.price.mean()).node) == "interaction"
+    assert kind_of((Ride.price / mine.price.mean()).node) == "domain"
 
 
 def test_fields_of_the_request_are_apart_from_the_keys_of_windows() -> None:
