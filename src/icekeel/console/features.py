@@ -50,16 +50,11 @@ _VALUES = (
 def _tiles(report: FeatureReport) -> Tiles:
     us = "n/a" if report.read_us is None else f"{report.read_us:.0f} us"
     saved = "" if report.saved_us is None else f"{report.saved_us:.0f} us less without those that can go"
-    gone = report.deletion
     return Tiles(
         [
             Tile("Carry four fifths", f"{report.four_fifths} of {len(report.features)}"),
             Tile("The best fifth carries", f"{report.fifth_share:.0%}", f"{report.fifth} features"),
-            Tile(
-                "Can go",
-                str(len(report.deletable)),
-                "" if gone is None else f"costs {gone.usd_per_year:,.0f} $ a year",
-            ),
+            Tile("Can go", str(len(report.deletable)), report.money if report.deletable else ""),
             Tile("Reading all, one request", us, saved or "no online store here: the keeper makes it"),
         ]
     )

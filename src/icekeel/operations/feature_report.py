@@ -153,6 +153,12 @@ class FeatureReport:
         )
 
     @property
+    def money(self) -> str:
+        """What the features that can go cost or save, being gone."""
+        usd = 0.0 if self.deletion is None else self.deletion.usd_per_year
+        return f"{'costing' if usd > 0 else 'saving'} {abs(usd):,.0f} $ a year"
+
+    @property
     def advice(self) -> str:
         """How many features can go and what that does, in a sentence."""
         gone = self.deletion
@@ -161,7 +167,7 @@ class FeatureReport:
         us = "" if self.saved_us is None else f"; a request is read in {self.saved_us:.0f} us less"
         return (
             f"{len(self.deletable)} of {len(self.features)} can go: without them together {self.error} changes by "
-            f"{gone.gain:+.3g} [{gone.low:+.3g}, {gone.high:+.3g}], costing {gone.usd_per_year:,.0f} $ a year{us}"
+            f"{gone.gain:+.3g} [{gone.low:+.3g}, {gone.high:+.3g}], {self.money}{us}"
         )
 
 

@@ -38,7 +38,7 @@ def shuffled_errors(
     Breiman 2001, section 10.
     """
     found = {}
-    for column in engine.columns:
+    for column in later.columns:
         shuffled = later.frame.with_columns({column.name: rng.permutation(later.frame[column.name])})
         found[column.name] = problem.row_errors(later.target, engine.predict_many(shuffled))
     return found

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -112,3 +113,8 @@ def test_lineage_draws_each_step_from_the_tables_to_the_model() -> None:
     heights = [float(node.attrib["y"]) for node in svg.iter() if node.tag.endswith("text")]
     assert min(heights) > 0
     assert re.fullmatch(r"0 0 \d+ \d+", svg.attrib["viewBox"])
+
+
+def test_what_idle_features_do_is_a_cost_or_a_saving(report: FeatureReport) -> None:
+    assert report.money == "costing 1,000 $ a year"
+    assert replace(report, deletion=worth(-0.002)).money == "saving 2,000 $ a year"

@@ -87,6 +87,12 @@ def test_a_model_of_one_feature_is_held_against_one_of_none() -> None:
     assert Bench(LEVEL, GroupTable(), only, rng=rng()).without(["route"])[0].low > 0
 
 
+def test_a_feature_that_an_engine_does_not_read_saves_nothing() -> None:
+    shuffled = Bench(LEVEL, GroupTable(), DATA, rng=rng()).shuffled()
+    assert shuffled["route"].low > 0
+    assert shuffled["size"].gain == 0
+
+
 def test_the_chance_in_a_fit_widens_the_interval_as_student_says() -> None:
     errors = np.ones(400)
     asked_at = np.repeat(np.arange(40) * DAY, 10)
