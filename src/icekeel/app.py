@@ -12,9 +12,10 @@ import lmdb
 
 from icekeel.core.errors import Fault, ProjectError, nearest
 from icekeel.core.ids import digest
+from icekeel.core.kinds import Column
 from icekeel.core.time import Clock, format_time, wall_clock
 from icekeel.data import History, Ingested, find_sources, ingest
-from icekeel.data.compaction import answer_columns
+from icekeel.data.compaction import answer_columns, compact
 from icekeel.define import Model, Project, load_project
 from icekeel.features.live import LiveFeatures, all_views
 from icekeel.features.online.chunks import FORMAT
@@ -30,6 +31,8 @@ from icekeel.operations.study import Study
 from icekeel.operations.workshop import Workshop
 from icekeel.registry import Registry
 from icekeel.serving import Access, Answerer, Intake, Router
+from icekeel.training.cache import FeatureCache
+from icekeel.training.dataset import feature_cache, past_questions
 
 from .settings import Settings, load_settings
 
@@ -146,6 +149,23 @@ class App:
                     results += ingest(self.history(), table, sources, announce=announce)
         return results
 
+    def feature_cache(self, name: str) -> FeatureCache:
+        """What training would find kept of a model's features, and what it would compute, were it to begin now.
+
+        Raises:
+            SourceError, TrainingError: the past questions cannot be read, or there are none.
+        """
+        model, plan, now = self.model(name), self.plans[name], self.clock()
+        manifest = compact(self.history(), self.places.journal, self.project.tables, self._answers()).known(
+            now
+        )
+        questions = past_questions(model, plan, self.folder, self.history(), now=now)
+        return feature_cache(name, plan, questions, self.project.tables, self.history(), manifest)
+
+    def _answers(self) -> dict[str, tuple[Column, ...]]:
+        """The columns of each model's table of answers."""
+        return {name: answer_columns(plan.inputs, plan.columns) for name, plan in self.plans.items()}
+
     def audit(self, model: str, limit: int = SAMPLE) -> AuditResult:
         """Recompute the features of a sample of all answers; see `Auditor.audit`.
 
@@ -208,7 +228,7 @@ class App:
             journal=self.places.journal,
             bundles=self.places.bundles,
             registry=registry,
-            answers={name: answer_columns(plan.inputs, plan.columns) for name, plan in self.plans.items()},
+            answers=self._answers(),
             threads=self.settings.threads,
         )
 
@@ -229,7 +249,7 @@ class App:
             self.plans,
             history=self.history(),
             journal=self.places.journal,
-            answers={name: answer_columns(plan.inputs, plan.columns) for name, plan in self.plans.items()},
+            answers=self._answers(),
         )
 
     def keeper(self, registry: Registry, journal: Writer) -> Keeper:

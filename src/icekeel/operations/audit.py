@@ -186,7 +186,7 @@ class Auditor:
             else:
                 lagging.append((position, row))
         for position, row in sorted(lagging, reverse=True):  # the store only ever forgets
-            _forget_after(store, plan, position)
+            store.forget_after(position)
             found |= _differences(plan, sample, np.array([row]), store, scales)
         differences = tuple(one for row in sorted(found) for one in found[row])
         return AuditResult(
@@ -203,14 +203,6 @@ class _RecentEvents(EventStore):
         every, name = super()._source(table), quote(table.id)
         recent = f"SELECT {name} FROM {every} WHERE {quote(table.time)} >= {self.oldest}"
         return f"(SELECT * FROM {every} WHERE {name} IN ({recent}))"
-
-
-def _forget_after(store: EventStore, plan: Plan, position: int) -> None:
-    """Make the store as it was when versions available later than `position` had not been seen."""
-    for table in {lookup.view.table for lookup in plan.lookups}:
-        relation = store.load(table)
-        store.connection.execute(f"DELETE FROM {relation} WHERE _start > {position}")
-        store.connection.execute(f"UPDATE {relation} SET _end = {FOREVER} WHERE _end > {position}")
 
 
 def _differences(

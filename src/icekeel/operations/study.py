@@ -111,7 +111,7 @@ class Study:
         _, data = self._workshop.prepare(name, self._now, say)
         began = time.process_time()
         if new not in self._plans[name].features:
-            values = self._workshop.compute(name, [new], data)
+            values = self._workshop.compute(name, [new], data, self._now)
             data = replace(data, features=data.features.with_columns(values.columns))
         spent = time.process_time() - began
         say(f"{new.name} of {len(data.asked_at):,} past questions: {spent:.1f} s")

@@ -28,8 +28,7 @@ from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version
 from icekeel.serving import load_version
 from icekeel.serving.routing import CHALLENGER
 from icekeel.training import Rung
-from icekeel.training.cache import FeatureCache
-from icekeel.training.dataset import Learnable, event_store, learnable, past_questions
+from icekeel.training.dataset import Learnable, event_store, feature_cache, learnable, past_questions
 from icekeel.training.pipeline import Recipe, Standing, Trained, full_ladder, rungs_up_to, train
 from icekeel.training.problem import TrainingSet
 
@@ -100,25 +99,27 @@ class Workshop:
         """Digest of the snapshot and everything known of a model's past questions at `now`; kept while this lives."""
         if (name, now) not in self._prepared:
             model, plan = self._project.models[name], self._plans[name]
-            manifest = self.compact()
+            manifest = self.compact().known(now)
             snapshot = snapshot_digest(manifest, [*self._project.tables, f"{ANSWERS}/{name}"])
             questions = past_questions(model, plan, self._project.folder, self._history, now=now)
             say(
                 f"{len(plan.features)} features of {len(questions):,} past questions, {int(questions.served.sum()):,} as served"
             )
-            store = event_store(self._project.tables, self._history, manifest)
+            tables = self._project.tables
+            store = event_store(tables, self._history, manifest)
             try:
-                cache = FeatureCache(self._history.folder / "features")
-                data = learnable(model, plan, questions, store, manifest, cache=cache, now=now)
+                cache = feature_cache(name, plan, questions, tables, self._history, manifest)
+                data = learnable(model, plan, questions, store, cache, now=now)
                 self._prepared[name, now] = (snapshot, data)
             finally:
                 store.close()
         return self._prepared[name, now]
 
-    def compute(self, name: str, features: Sequence[Feature], data: Learnable) -> Frame:
-        """Features that the model does not have, for the past questions of `prepare`."""
+    def compute(self, name: str, features: Sequence[Feature], data: Learnable, now: int) -> Frame:
+        """Features that the model does not have, for the past questions of `prepare` as of `now`."""
         plan = make_plan(self._plans[name].fields, features)
-        with closing(event_store(self._project.tables, self._history, self._history.manifest())) as store:
+        manifest = self._history.manifest().known(now)
+        with closing(event_store(self._project.tables, self._history, manifest)) as store:
             return historical_features(plan, data.requests, data.asked_at, store)
 
     def rung(self, name: str) -> Rung:
