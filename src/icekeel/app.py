@@ -27,6 +27,7 @@ from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
 from icekeel.operations.retraining import Job, Retraining
+from icekeel.operations.study import Study
 from icekeel.operations.workshop import Workshop
 from icekeel.registry import Registry
 from icekeel.serving import Access, Answerer, Intake, Router
@@ -229,6 +230,17 @@ class App:
             registry=registry,
             answers=self._answers(),
             threads=self.settings.threads,
+        )
+
+    def study(self, registry: Registry) -> Study:
+        """What measures the worth of features."""
+        return Study(
+            self.project,
+            self.plans,
+            self.workshop(registry),
+            online=lambda: self.online(readonly=True),
+            views=[lookup.view for lookup in self.lookups],
+            now=self.clock(),
         )
 
     def _auditor(self) -> Auditor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,23 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from icekeel.core.errors import BundleError
+from icekeel.core.frames import Frame
 from icekeel.core.ids import digest
 from icekeel.core.kinds import Column
 from icekeel.core.time import DAY
 from icekeel.data import History, Manifest, snapshot_digest
 from icekeel.data.compaction import ANSWERS, compact
 from icekeel.define import Model, Project
-from icekeel.features.plan import Plan
+from icekeel.define.features import Feature
+from icekeel.features.offline import historical_features
+from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Decided, Writer
 from icekeel.monitoring import Profiler
-from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version, write
+from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version, read, write
 from icekeel.serving import load_version
 from icekeel.serving.routing import CHALLENGER
+from icekeel.training import Rung
 from icekeel.training.dataset import Learnable, event_store, feature_cache, learnable, past_questions
 from icekeel.training.pipeline import Recipe, Standing, Trained, full_ladder, rungs_up_to, train
 from icekeel.training.problem import TrainingSet
@@ -108,6 +114,24 @@ class Workshop:
             finally:
                 store.close()
         return self._prepared[name, now]
+
+    def compute(self, name: str, features: Sequence[Feature], data: Learnable, now: int) -> Frame:
+        """Features that the model does not have, for the past questions of `prepare` as of `now`."""
+        plan = make_plan(self._plans[name].fields, features)
+        manifest = self._history.manifest().known(now)
+        with closing(event_store(self._project.tables, self._history, manifest)) as store:
+            return historical_features(plan, data.requests, data.asked_at, store)
+
+    def rung(self, name: str) -> Rung:
+        """The rung of the champion; LightGBM where there is none, or one that reads categories alone."""
+        alias = self._registry.aliases(name).get(CHAMPION)
+        found = "lightgbm"
+        if alias is not None:
+            with suppress(BundleError):  # a damaged bundle is the server's trouble
+                digest = self._registry.version(alias.version).digest
+                found = str(read(self._bundles, digest).meta["rung"])
+        *_, rung = rungs_up_to("lightgbm" if found == "group" else found, self._threads)
+        return rung
 
     def train(self, order: Order, say: Say) -> tuple[Version, Trained]:
         """Train, gate, write the bundle and register it.

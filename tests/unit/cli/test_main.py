@@ -15,7 +15,7 @@ from icekeel.journal import Quarantined, QuarantinedRow, Writer
 
 from .conftest import NOW, Call
 
-NAMES = [command.__name__ for command in COMMANDS]
+NAMES = [command.__name__.rstrip("_") for command in COMMANDS]
 DOCS = Path(__file__).parents[3] / "docs"
 
 
