@@ -276,7 +276,7 @@ class Scan:
         """Positions of the requests of each part, and the versions of the events of their keys."""
         rows = f"({self._rows()})"
         if self._parts == 1:
-            yield np.arange(len(self.codes)), self._fetch(rows)
+            yield np.arange(len(self.codes)), self._versions(self._fetch(self._columns, rows))
             return
         folder = self._spill / "parts"
         try:
@@ -289,7 +289,13 @@ class Scan:
                 files = sorted((folder / f"_part={part}").glob("*.parquet"))
                 mine = np.flatnonzero(self.codes % self._parts == part)
                 relation = parquet(files) if files else f"(SELECT * FROM {rows} WHERE false)"
-                yield mine, self._fetch(relation)
+                self._connection.execute("SET preserve_insertion_order = true")
+                columns: dict[str, Array] = {}
+                for name in self._columns:  # one by one, since DuckDB holds what it gives a second time
+                    columns |= self._fetch([name], relation)
+                self._connection.execute("SET preserve_insertion_order = false")
+                yield mine, self._versions(columns)
+                del columns
                 for file in files:
                     file.unlink()
         finally:
@@ -307,8 +313,10 @@ class Scan:
             listed.append(f"CAST({value} AS DOUBLE) AS _value{at}")
         return f"SELECT {', '.join(listed)} FROM ({self._statement}) v {joined}"
 
-    def _fetch(self, relation: str) -> Versions:
-        rows = self._connection.execute(f"SELECT {', '.join(self._columns)} FROM {relation}").fetchnumpy()
+    def _fetch(self, columns: Sequence[str], relation: str) -> Mapping[str, Array]:
+        return self._connection.execute(f"SELECT {', '.join(columns)} FROM {relation}").fetchnumpy()
+
+    def _versions(self, rows: Mapping[str, Array]) -> Versions:
         count = len(rows["_code"])
         end = rows["_end"] if self._replaced else np.broadcast_to(np.int64(FOREVER), count)
         place = rows["_place"]  # where order does not matter, one that does not change keeps sums the same

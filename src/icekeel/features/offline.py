@@ -78,6 +78,7 @@ def window_values(
             ask = Questions(scan.codes[some], asked_at[some], tuple(values[some] for values in params))
             for answer, values in zip(answers, aggregate(rows, ask, wanted), strict=True):
                 answer[some] = values
+        del versions, rows  # before the next part is read
     return [
         scan.decode(one.column, values) if _gives_text(one, lookup) else values
         for one, values in zip(lookup.view.aggregates, answers, strict=True)

@@ -91,6 +91,7 @@ def historical_outcomes(
         questions = Questions(scan.codes[mine], asked_at[mine])
         for answer, found in zip(answers, aggregate(_known(versions, now), questions, asked), strict=True):
             answer[mine] = found
+        del versions  # before the next part is read
     found, count, latest = answers
     return _settle(target, outcome, asked_at, found=found, count=count, latest=latest, now=now)
 

@@ -220,7 +220,8 @@ class _Kernel:
         """Rows for which the span alone decides; None where that is all."""
         time = self.versions.time
         mask = self.versions.start <= time + span.low
-        mask &= (self.end >= FOREVER) | (self.end > time + span.high)
+        if len(replaced := np.flatnonzero(self.end < FOREVER)):
+            mask[replaced] &= self.end[replaced] > time[replaced] + span.high
         return None if mask.all() else mask
 
     def chosen(self, column: int, where: int) -> Bools | None:
