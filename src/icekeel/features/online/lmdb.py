@@ -144,6 +144,19 @@ class LmdbWindows:
             chunks.append(chunk if len(chunk) > _IN_PAGE else bytes(chunk))
         return scanner.answer(chunks, at)
 
+    def held(
+        self, txn: Transaction, view: View, key: bytes, at: int
+    ) -> dict[str, tuple[int, tuple[float, ...]]]:
+        """What a key's windows hold at a time: id (see `id_bytes`) -> event time and values. For audits, not fast."""
+        prefix, layout = self._scanners[view.name][0] + digest(key), Layout(view)
+        found = {}
+        for _, chunk in _items(txn, self._chunks, prefix):
+            rows = decode(bytes(chunk), layout)
+            for place, (time, start, end) in enumerate(rows.ints.T.tolist()):
+                if start <= at < end and at - view.back <= time <= at + view.ahead:
+                    found[rows.ids[place].decode()] = (time, tuple(rows.values[:, place].tolist()))
+        return found
+
     def prune(self, txn: Transaction, now: int) -> int:
         """Rows dropped that no question later than `GRACE` before `now` can meet; forgets their events."""
         horizon = now - GRACE
