@@ -18,8 +18,9 @@ from icekeel.core.ids import digest
 from icekeel.core.time import Clock, format_time, wall_clock
 from icekeel.data import History, Ingested, find_sources, ingest
 from icekeel.define import Model, Project, load_project
-from icekeel.features.live import LiveFeatures, all_views
+from icekeel.features.live import all_views
 from icekeel.features.online.chunks import FORMAT
+from icekeel.features.online.extent import Extent
 from icekeel.features.online.lmdb import open_environment
 from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
@@ -32,7 +33,7 @@ from icekeel.operations.retraining import Job, Retraining
 from icekeel.operations.workshop import Workshop
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import Registry
-from icekeel.serving import Access, Answerer, Intake, Router
+from icekeel.serving import Access, Answerer, Intake, Router, Windows
 
 from .settings import Settings, load_settings
 
@@ -184,28 +185,24 @@ class App:
         """The environment of the projections.
 
         Raises:
-            StateError: the keeper has not made it.
+            StateError: the keeper has not made it, or it is damaged.
         """
+        Extent(self.places.online).check()
         return open_environment(self.places.online, readonly=readonly)
 
-    def answerers(self, registry: Registry, journal: Writer, online: lmdb.Environment) -> dict[str, Answerer]:
-        """What answers requests, by model."""
+    def answerers(
+        self, registry: Registry, journal: Writer, online: lmdb.Environment | None
+    ) -> dict[str, Answerer]:
+        """What answers requests, by model; without an online state as each model's `stale=` says."""
         views = [lookup.view for lookup in self.workspace.lookups]
         found = {}
         for name, model in self.project.models.items():
             plan = self.plans[name]
             router = Router(name, registry, self.places.bundles, plan.definitions)
             router.refresh()
-            features = LiveFeatures(online, plan, views)
-            found[name] = Answerer(
-                model,
-                plan,
-                features,
-                router,
-                journal=journal,
-                clock=self.clock,
-                rehearsal=self.settings.rehearsal,
-            )
+            windows = Windows(model, plan, views, clock=self.clock, rehearsal=self.settings.rehearsal)
+            windows.connect(online)
+            found[name] = Answerer(model, plan, windows, router, journal=journal, clock=self.clock)
         return found
 
     def intake(self, journal: Writer) -> Intake:
@@ -243,7 +240,11 @@ class App:
         self.places.rebuild.touch()
 
     def _anew(self, opened: int) -> bool:
-        """Whether the projections are to be made anew: asked for, or what was opened is gone from its place."""
+        """Whether the projections are to be made anew: asked for, or what was opened is gone or damaged."""
+        try:
+            Extent(self.places.online).check()
+        except StateError:
+            return True
         return self.places.rebuild.exists() or self._online_file() != opened
 
     def _online_file(self) -> int:

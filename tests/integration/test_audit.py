@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from icekeel.compile import compile_row
 from icekeel.core.time import DAY, HOUR
 from icekeel.data import AVAILABLE
-from icekeel.features import plan as plans
 from icekeel.features.live import encode_key
 from icekeel.features.online.chunks import Layout, Rows, decode, encode
 from icekeel.features.online.versions import digest
@@ -139,12 +139,12 @@ def test_corrections_and_deletions_are_seen_from_their_position_on(at_work: tupl
 def test_an_older_version_that_comes_later_is_never_the_newest(at_work: tuple[Keeper, Office]) -> None:
     keeper, office = at_work
     for depot in ("north", "south", "east", "west"):
-        newer = scan(depot, TRAINED_TO + 2 * HOUR, 80.0, TRAINED_TO + 6 * HOUR)
+        newer = scan(depot, TRAINED_TO + 5 * HOUR, 80.0, TRAINED_TO + 6 * HOUR)
         office.intake.push("Scans", [{**newer, "depot": depot}])
     drain(keeper)
     office.ask(TRAINED_TO + 6 * HOUR, TRAINED_TO + 9 * HOUR)
     for depot in ("north", "south", "east", "west"):
-        older = scan(depot, TRAINED_TO + 2 * HOUR, 20.0, TRAINED_TO + 5 * HOUR)
+        older = scan(depot, TRAINED_TO + 5 * HOUR, 20.0, TRAINED_TO + 5 * HOUR)
         office.intake.push("Scans", [{**older, "depot": depot}])
     drain(keeper)
     office.ask(TRAINED_TO + 9 * HOUR, TRAINED_TO + 12 * HOUR)
@@ -266,7 +266,7 @@ def test_an_expression_that_is_compiled_wrongly_is_named(
     at_work: tuple[Keeper, Office], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper, office = at_work
-    plain = plans.compile_row
+    plain = compile_row
 
     def wrong(nodes: Any, leaf: Any, arguments: str) -> Any:
         row = plain(nodes, leaf, arguments)
@@ -275,7 +275,7 @@ def test_an_expression_that_is_compiled_wrongly_is_named(
             for node, value in zip(nodes, row(*given), strict=True)
         ]
 
-    monkeypatch.setattr(plans, "compile_row", wrong)
+    monkeypatch.setattr("icekeel.features.plan.compile_row", wrong)
     office.answerers = office.app.answerers(office.registry, office.journal, keeper._online)
     result = ask_a_day(keeper, office)
     assert {cause.kind for cause in result.causes.values()} == {"expression"}

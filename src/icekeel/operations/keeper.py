@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lmdb
@@ -17,6 +18,7 @@ import msgspec
 from icekeel.core.errors import BundleError, JournalError, RegistryError, StateError
 from icekeel.core.time import DAY, SECOND, Clock
 from icekeel.features.live import EventFeed, StateCell
+from icekeel.features.online.extent import Extent
 from icekeel.features.online.lmdb import LmdbWindows, TextCodes
 from icekeel.journal import Alerted, Decided, Ingested, Positions, Predicted, Pushed, Record, Tail, Ticked
 from icekeel.registry import Registry
@@ -94,7 +96,7 @@ class Keeper:
         }
         self._profiles = {name: DayProfiles(online, name) for name in project.models}
         self._told, self._ticks = online.open_db(b"told"), online.open_db(b"ticks")
-        self._cell, self._reach = StateCell(online), Reach(online)
+        self._cell, self._reach, self._extent = StateCell(online), Reach(online), Extent(Path(online.path()))
         with online.begin(write=True) as txn:
             self.state = self._reach.begin(txn, self._cell.read(txn))
             self._cell.write(txn, self.state)
@@ -126,10 +128,9 @@ class Keeper:
         """Make all projections of the journal as it is, into an empty environment, and do nothing that is due."""
         while records := self._tail.read(LARGEST_READ):
             self._project_all(records)
-        now = self._ticked if self._rehearsal else self._clock() - SETTLING
-        missed = self._loop.due(self._done or self._first_tick, now)
         with self._online.begin(write=True) as txn:
-            self._commit(txn, now=self._done if missed else max(now, self._done))
+            self._commit(txn, now=max(self.state.now, self._done))
+        self._extent.note()
 
     def step(self) -> int:
         """Project what is new and do what is due; gives the number of records read.
@@ -216,6 +217,7 @@ class Keeper:
             )
             if pushed or bulk:
                 self._reach.note(txn, self.state, [record.file for record in bulk])
+        self._extent.note()
 
     def _commit(self, txn: lmdb.Transaction, **changes: Any) -> None:
         """Write the state; what it says is valid once the transaction is."""

@@ -199,11 +199,15 @@ class Reach:
 
 
 def carry(old: lmdb.Environment, fresh: lmdb.Environment) -> None:
-    """What serials stood for, into projections that are made anew: answers of before can still be audited."""
+    """What serials stood for, and the keeper's time, into projections that are made anew.
+
+    So answers of before can still be audited, and the new ones do not look as if no keeper had run.
+    """
     database, made = old.open_db(b"reach"), fresh.open_db(b"reach")
     with old.begin() as source, fresh.begin(write=True) as target:
         for key, value in source.cursor(database):
             target.put(bytes(key), bytes(value), db=made)
     cells = StateCell(old), StateCell(fresh)
     with old.begin() as source, fresh.begin(write=True) as target:
-        cells[1].write(target, State(serial=cells[0].read(source).serial))
+        state = cells[0].read(source)
+        cells[1].write(target, State(serial=state.serial, now=state.now))
