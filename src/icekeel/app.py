@@ -6,7 +6,7 @@ import logging
 import shutil
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -228,11 +228,21 @@ class App:
         self._rebuild(registry, journal)
         return self._keeper(self.online(readonly=False), registry, journal)
 
-    def keep(self, registry: Registry, journal: Writer, stop: threading.Event) -> None:
-        """Run the keeper until told to stop, and another after it wherever the projections are made anew."""
-        while not stop.is_set():
-            keeper = self.keeper(registry, journal)
+    def keep(
+        self, registry: Registry, journal: Writer, stop: threading.Event, *, ready: Callable[[], None]
+    ) -> None:
+        """Run the keeper until told to stop, and another after it wherever the projections are made anew.
+
+        Args:
+            ready: Told once the first one stands.
+        """
+        keeper = self.keeper(registry, journal)
+        ready()
+        while True:
             keeper.run(stop, anew=partial(self._anew, self._online_file()))
+            if stop.is_set():
+                return
+            keeper = self.keeper(registry, journal)
 
     def ask_anew(self) -> None:
         """Have the keeper make all projections anew, now or when it next starts."""
