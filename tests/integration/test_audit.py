@@ -22,6 +22,7 @@ from icekeel.operations.audit import Auditor, AuditResult
 from icekeel.operations.keeper import Keeper
 from icekeel.testing.small import TRAINED_TO
 
+from .commands import icekeel
 from .shipping import Office, drain, kept, open_app, run_day, temporary_project
 
 
@@ -90,10 +91,7 @@ def test_a_file_that_comes_late_raises_no_alarm_and_is_counted(
     keeper, office = at_work
     run_day(keeper, office, 0)
     late = [scan(f"late{n}", TRAINED_TO + n * HOUR, 900.0 + n, TRAINED_TO + n * HOUR) for n in range(20)]
-    with (folder / "scans.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(late[0]))
-        writer.writeheader()
-        writer.writerows(late)
+    write_rows(folder / "scans.csv", late)
     office.app.clock = lambda: TRAINED_TO + DAY + HOUR
     assert [one.kept for one in office.app.ingest(["Scans"])] == [20]
     before = audit(keeper)
@@ -134,6 +132,28 @@ def test_corrections_and_deletions_are_seen_from_their_position_on(at_work: tupl
     assert result.rows > 10
     assert result.differences == ()
     assert result.late > 2
+
+
+def test_a_file_may_move_an_event_out_of_every_window(folder: Path, at_work: tuple[Keeper, Office]) -> None:
+    keeper, office = at_work
+    office.push(TRAINED_TO, TRAINED_TO + DAY)
+    drain(keeper)
+    moved = scan("north-60-9", TRAINED_TO - 40 * DAY, 1.0, TRAINED_TO + 10 * HOUR)
+    write_rows(folder / "scans.csv", [moved])
+    office.app.clock = lambda: TRAINED_TO + DAY
+    office.app.ingest(["Scans"])
+    drain(keeper)
+    office.ask(TRAINED_TO, TRAINED_TO + DAY)
+    drain(keeper)
+    result = audit(keeper)
+    assert (result.rows, result.differences) == (60, ())
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def test_an_older_version_that_comes_later_is_never_the_newest(at_work: tuple[Keeper, Office]) -> None:
@@ -280,6 +300,11 @@ def test_an_expression_that_is_compiled_wrongly_is_named(
     result = ask_a_day(keeper, office)
     assert {cause.kind for cause in result.causes.values()} == {"expression"}
     assert "its two compilations give" in sentence(result, "weight")
+    said = icekeel(office.app.folder, "audit", "late")
+    assert said["rows"] == 60
+    row = next(row for row in said["differences"] if row["feature"] == "weight")
+    assert abs(row["served"] - row["recomputed"] - 0.5) < 1e-9
+    assert (row["cause"], row["answers"]) == ("code", len(row["prediction_ids"]) + 40)
     monkeypatch.undo()  # as if the server ran other code than the keeper
     result = audit(keeper)
     assert result.causes["weight"].kind == "code"

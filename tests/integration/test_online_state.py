@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ import pytest
 from icekeel import app as apps
 from icekeel.app import App
 from icekeel.core.errors import StateError
-from icekeel.core.time import DAY, HOUR, MINUTE, SECOND, wall_clock
+from icekeel.core.time import DAY, HOUR, MINUTE, SECOND
 from icekeel.features.online.lmdb import open_environment
 from icekeel.http.service import Service
 from icekeel.journal import Predicted, scan
@@ -28,11 +27,11 @@ from icekeel.operations import keeper as keepers
 from icekeel.settings import Settings
 from icekeel.testing.small import PROJECT, REQUEST, TRAINED_TO, train_small, write_small_project
 
+from .commands import PATIENCE_S, command, icekeel
 from .shipping import Office, drain, kept, open_app, run_day, temporary_project, windows
 from .test_server import Caller
 
 NOW = TRAINED_TO + 30 * SECOND
-PATIENCE_S = 60.0
 MARKING = PROJECT.replace("retrain=", "stale=ik.Stale(unreadable=ik.mark()),\n    retrain=")
 REFUSING = PROJECT.replace("retrain=", 'stale=ik.Stale(after="10m", otherwise=ik.refuse()),\n    retrain=')
 
@@ -333,49 +332,13 @@ def app_audit(app: App, keeper: keepers.Keeper) -> Any:
 # Made anew
 
 
-@contextmanager
-def command(
-    folder: Path, name: str, *arguments: str
-) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """A command that keeps running, on the project's time, and what it says once it is ready."""
-    shift = NOW - wall_clock()
-    called = [sys.executable, "-m", "icekeel", name, "--project", str(folder), f"--shift={shift}", *arguments]
-    process = subprocess.Popen(
-        called,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        assert process.stdout is not None
-        text = process.stdout.readline()
-        assert text, f"{name} ended"
-        yield process, json.loads(text)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=PATIENCE_S)
-
-
-def icekeel(folder: Path, *arguments: str) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "icekeel", *arguments, "--project", str(folder), "--json"],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def served(folder: Path) -> list[dict[str, Any]]:
     return [dict(one.features) for one in scan(folder / ".icekeel" / "journal", kinds=Predicted)]
 
 
 def test_windows_are_made_anew_under_load_and_nothing_changes(folder: Path) -> None:
     token = App(folder).access().create("load", ("predict",))
-    with command(folder, "serve", "--port", "0") as (_, said), command(folder, "keep"):
+    with command(folder, "serve", "--port", "0", now=NOW) as (_, said), command(folder, "keep", now=NOW):
         caller = Caller(said["listening"], token, "load")
         caller.start()
         before = data_file(folder).stat().st_ino
@@ -417,14 +380,14 @@ def test_without_a_keeper_the_command_makes_them_itself(folder: Path, service: O
 def test_a_file_cut_short_under_a_running_server_does_not_end_it(folder: Path) -> None:
     (folder / "project.py").write_text(MARKING)
     token = App(folder).access().create("cut", ("predict",))
-    with command(folder, "serve", "--port", "0") as (server, said):
+    with command(folder, "serve", "--port", "0", now=NOW) as (server, said):
         caller = Caller(said["listening"], token, "cut")
         caller.ask(0)
         truncate(data_file(folder))
         time.sleep(0.5)  # the server looks five times a second; a request before that may end it
         caller.ask(1)
         assert server.poll() is None
-        with command(folder, "keep"):
+        with command(folder, "keep", now=NOW):
             deadline = time.monotonic() + PATIENCE_S
             while caller.answers[-1]["degraded"] and time.monotonic() < deadline:
                 caller.ask(2)
@@ -439,7 +402,7 @@ def test_a_file_cut_short_under_a_running_server_does_not_end_it(folder: Path) -
 
 
 def test_a_running_keeper_makes_a_state_anew_that_is_taken_away(folder: Path) -> None:
-    with command(folder, "keep"):
+    with command(folder, "keep", now=NOW):
         remove(data_file(folder))
         deadline = time.monotonic() + PATIENCE_S
         while not list((folder / ".icekeel" / "online").glob("*/data.mdb")) and time.monotonic() < deadline:
