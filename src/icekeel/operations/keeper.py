@@ -160,7 +160,8 @@ class Keeper:
         in the environment. Readers in other processes take the new size over when they begin their next one.
         """
         size, free = int(self._online.info()["map_size"]), shutil.disk_usage(self._online.path()).free
-        if not isinstance(error, lmdb.DiskError) and free >= LEAST_FREE:
+        by_disk = isinstance(error, lmdb.DiskError) or isinstance(error.__cause__, lmdb.DiskError)
+        if not by_disk and free >= LEAST_FREE:
             self._online.set_mapsize(2 * size)
             log.warning("online_state_enlarged", extra={"bytes": 2 * size})
             return 0.0
