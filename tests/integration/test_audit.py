@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from icekeel.compile import compile_row
-from icekeel.core.time import DAY, HOUR
-from icekeel.data import AVAILABLE
-from icekeel.features.live import encode_key
-from icekeel.features.online.chunks import Layout, Rows, decode, encode
-from icekeel.features.online.versions import digest
+from icekeel.core.time import DAY, HOUR, MINUTE
+from icekeel.data import AVAILABLE, DELETED
+from icekeel.features.online.lmdb import LmdbWindows
 from icekeel.journal import Pushed
 from icekeel.operations import audit as audits
 from icekeel.operations.audit import Auditor, AuditResult
@@ -23,7 +21,7 @@ from icekeel.operations.keeper import Keeper
 from icekeel.testing.small import TRAINED_TO
 
 from .commands import icekeel
-from .shipping import Office, drain, kept, open_app, run_day, temporary_project
+from .shipping import WORLD, Office, drain, kept, open_app, run_day, temporary_project
 
 
 @pytest.fixture(scope="module")
@@ -177,21 +175,17 @@ def test_an_older_version_that_comes_later_is_never_the_newest(at_work: tuple[Ke
 # A fault, an alarm with its cause
 
 
-def rewrite(keeper: Keeper, table: str, key: str, change: Callable[[Rows], Rows]) -> None:
-    """Change what the online store holds of one key, behind its back."""
-    (lookup,) = [one for one in keeper._workspace.lookups if one.view.table == table]
-    windows, layout = keeper._windows, Layout(lookup.view)
-    encoded = encode_key([key])
-    assert encoded is not None
-    prefix = windows._scanners[lookup.view.name][0] + digest(encoded)
+def tamper(keeper: Keeper, *rows: dict[str, Any]) -> None:
+    """Give the online store versions of events that neither journal nor history has."""
     with keeper._online.begin(write=True) as txn:
-        cursor = txn.cursor(windows._chunks)
-        assert cursor.set_range(prefix)
-        while bytes(cursor.key()).startswith(prefix):
-            rows = change(decode(bytes(cursor.value()), layout))
-            txn.put(bytes(cursor.key()), encode(rows, layout), db=windows._chunks)
-            if not cursor.next():
-                break
+        keeper._events.apply(txn, [Pushed(at=TRAINED_TO, table="Scans", rows=[dict(row)]) for row in rows])
+
+
+def version(name: str, happened: int, backlog: float, known: int, *, deleted: bool = False) -> dict[str, Any]:
+    return scan(name, happened, backlog, known) | {AVAILABLE: known, DELETED: float(deleted)}
+
+
+NINE, BOOKED = TRAINED_TO + 9 * HOUR, TRAINED_TO + 9 * HOUR + 10 * MINUTE
 
 
 def ask_a_day(keeper: Keeper, office: Office) -> AuditResult:
@@ -204,7 +198,7 @@ def test_a_row_that_the_store_lost_is_named(at_work: tuple[Keeper, Office]) -> N
     keeper, office = at_work
     office.push(TRAINED_TO, TRAINED_TO + DAY)
     drain(keeper)
-    rewrite(keeper, "Scans", "north", lambda rows: rows[rows.ids != b"north-60-9"])
+    tamper(keeper, version("north-60-9", NINE, 0.0, BOOKED, deleted=True))
     result = ask_a_day(keeper, office)
     cause = result.causes["backlog_trend"]
     assert set(result.counts) == {"backlog", "backlog_trend"}
@@ -218,14 +212,9 @@ def test_a_row_that_the_store_lost_is_named(at_work: tuple[Keeper, Office]) -> N
 def test_a_value_that_the_store_changed_is_named(at_work: tuple[Keeper, Office]) -> None:
     keeper, office = at_work
 
-    def change(rows: Rows) -> Rows:
-        values = rows.values.copy()
-        values[:, rows.ids == b"north-60-9"] += 1e-3
-        return Rows(rows.ints, values, rows.ids)
-
     office.push(TRAINED_TO, TRAINED_TO + DAY)
     drain(keeper)
-    rewrite(keeper, "Scans", "north", change)
+    tamper(keeper, version("north-60-9", NINE, 31.25, BOOKED))
     result = ask_a_day(keeper, office)
     assert "the online windows hold another version of Scans north-60-9" in sentence(result, "backlog")
     assert {row for one in result.differences for row in [one.feature]} == {"backlog", "backlog_trend"}
@@ -233,9 +222,7 @@ def test_a_value_that_the_store_changed_is_named(at_work: tuple[Keeper, Office])
 
 def test_a_row_that_history_lacks_is_named(at_work: tuple[Keeper, Office]) -> None:
     keeper, office = at_work
-    ghost = scan("ghost", TRAINED_TO + HOUR, 500.0, TRAINED_TO + HOUR) | {AVAILABLE: TRAINED_TO + HOUR}
-    with keeper._online.begin(write=True) as txn:
-        keeper._events.apply(txn, [Pushed(at=TRAINED_TO + HOUR, table="Scans", rows=[ghost])])
+    tamper(keeper, version("ghost", TRAINED_TO + HOUR, 500.0, TRAINED_TO + HOUR))
     result = ask_a_day(keeper, office)
     assert result.causes["backlog_trend"].kind == "history"
     assert "history lacks Scans ghost (scanned_at 2024-03-01T01:00:00Z)" in sentence(result, "backlog_trend")
@@ -247,15 +234,10 @@ def test_a_row_that_was_lacking_and_has_come_since_is_found_by_leaving_it_out(
     keeper, office = at_work
     office.push(TRAINED_TO, TRAINED_TO + DAY)
     drain(keeper)
-    kept_rows: list[Rows] = []
-
-    def remove(rows: Rows) -> Rows:
-        kept_rows.append(rows)
-        return rows[rows.ids != b"north-60-9"]
-
-    rewrite(keeper, "Scans", "north", remove)
+    (pushed,) = [row for row in WORLD.scans if row["scan_id"] == "north-60-9"]
+    tamper(keeper, version("north-60-9", NINE, 0.0, BOOKED, deleted=True))
     office.ask(TRAINED_TO, TRAINED_TO + DAY)
-    rewrite(keeper, "Scans", "north", lambda rows: kept_rows.pop(0))
+    tamper(keeper, version("north-60-9", NINE, pushed["backlog"], BOOKED))
     drain(keeper)
     result = audit(keeper)
     text = sentence(result, "backlog_trend")
@@ -269,13 +251,12 @@ def test_windows_that_compute_otherwise_are_named(
     keeper, office = at_work
     office.push(TRAINED_TO, TRAINED_TO + DAY)
     drain(keeper)
-    scanner = type(keeper._windows._scanners[keeper._workspace.lookups[0].view.name][1])
-    plain = scanner.answer
+    plain = LmdbWindows.read
 
-    def wrong(self: Any, *arguments: Any) -> list[float]:
+    def wrong(self: LmdbWindows, *arguments: Any) -> list[float]:
         return [value + 1 for value in plain(self, *arguments)]
 
-    monkeypatch.setattr(scanner, "answer", wrong)
+    monkeypatch.setattr(LmdbWindows, "read", wrong)
     result = ask_a_day(keeper, office)
     assert set(result.counts) >= {"backlog", "late_1d", "delivered_1d"}
     assert {result.causes[name].kind for name in ("backlog", "late_1d", "delivered_1d")} == {"windows"}
@@ -318,7 +299,8 @@ def test_the_keeper_raises_an_alert_at_the_end_of_the_day(
     keeper, office = at_work
     run_day(keeper, office, 0)
     assert [alert for alert in keeper._registry.alerts("late") if alert.cause == "skew"] == []
-    rewrite(keeper, "Scans", "north", lambda rows: rows[rows.ids != b"north-60-21"])
+    at = TRAINED_TO + 21 * HOUR
+    tamper(keeper, version("north-60-21", at, 0.0, at + 10 * MINUTE, deleted=True))
     run_day(keeper, office, 1)
     (alert,) = [alert for alert in keeper._registry.alerts("late") if alert.cause == "skew"]
     assert alert.todo.startswith("Run `icekeel rebuild`")
