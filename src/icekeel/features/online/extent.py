@@ -7,6 +7,7 @@ written to never becomes shorter, so the writer notes its length beside it, and 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from icekeel.core.errors import Fault, StateError
@@ -25,10 +26,11 @@ class Extent:
 
     def note(self) -> None:
         """Note how long the file is now; after a commit, by its writer."""
-        length = self._file.stat().st_size
-        if length > self._length:
-            self._length = length
-            self._noted.write_text(str(length))
+        with suppress(FileNotFoundError):  # taken away, which is found out elsewhere
+            length = self._file.stat().st_size
+            if length > self._length:
+                self._length = length
+                self._noted.write_text(str(length))
 
     def check(self) -> None:
         """Refuse a file that has become shorter.
