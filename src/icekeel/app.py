@@ -239,7 +239,7 @@ class App:
         keeper = self.keeper(registry, journal)
         ready()
         while True:
-            keeper.run(stop, anew=partial(self._anew, self._online_file()))
+            keeper.run(stop, anew=partial(self._anew, _inode(self.places.online / "data.mdb")))
             if stop.is_set():
                 return
             keeper = self.keeper(registry, journal)
@@ -255,12 +255,8 @@ class App:
             Extent(self.places.online).check()
         except StateError:
             return True
-        return self.places.rebuild.exists() or self._online_file() != opened
-
-    def _online_file(self) -> int:
-        """Which file the online state lies in; 0 without one."""
-        path = self.places.online / "data.mdb"
-        return path.stat().st_ino if path.exists() else 0
+        file = _inode(self.places.online / "data.mdb")
+        return self.places.rebuild.exists() or not file or file != opened
 
     def _rebuild(self, registry: Registry, journal: Writer) -> None:
         """Make the projections beside their place, and put them there when they are whole.
@@ -317,6 +313,14 @@ class App:
         except BaseException:
             online.close()
             raise
+
+
+def _inode(path: Path) -> int:
+    """Which file a path names; 0 for none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def train_command(folder: Path, job: Job) -> list[str]:
