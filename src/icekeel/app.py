@@ -30,10 +30,13 @@ from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
 from icekeel.operations.reach import carry
 from icekeel.operations.retraining import Job, Retraining
+from icekeel.operations.study import Study
 from icekeel.operations.workshop import Workshop
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import Registry
 from icekeel.serving import Access, Answerer, Intake, Router, Windows
+from icekeel.training.cache import FeatureCache
+from icekeel.training.dataset import feature_cache, past_questions
 
 from .settings import Settings, load_settings
 
@@ -155,6 +158,17 @@ class App:
                     results += ingest(self.history(), table, sources, announce=announce)
         return results
 
+    def feature_cache(self, name: str) -> FeatureCache:
+        """What training would find kept of a model's features, and what it would compute, were it to begin now.
+
+        Raises:
+            SourceError, TrainingError: the past questions cannot be read, or there are none.
+        """
+        model, plan, now = self.model(name), self.plans[name], self.clock()
+        manifest = self.workspace.compact().known(now)
+        questions = past_questions(model, plan, self.folder, self.history(), now=now)
+        return feature_cache(name, plan, questions, self.project.tables, self.history(), manifest)
+
     def audit(self, model: str, limit: int = SAMPLE) -> AuditResult:
         """Recompute the features of a sample of all answers; see `Auditor.audit`.
 
@@ -187,7 +201,6 @@ class App:
         Raises:
             StateError: the keeper has not made it, or it is damaged.
         """
-        Extent(self.places.online).check()
         return open_environment(self.places.online, readonly=readonly)
 
     def answerers(
@@ -212,6 +225,17 @@ class App:
     def workshop(self, registry: Registry) -> Workshop:
         """What trains and admits versions."""
         return Workshop(self.workspace, registry, threads=self.settings.threads)
+
+    def study(self, registry: Registry) -> Study:
+        """What measures the worth of features."""
+        return Study(
+            self.project,
+            self.plans,
+            self.workshop(registry),
+            online=lambda: self.online(readonly=True),
+            views=[lookup.view for lookup in self.workspace.lookups],
+            now=self.clock(),
+        )
 
     def keeper(self, registry: Registry, journal: Writer) -> Keeper:
         """What makes every projection, from the journal and history where there are none for these definitions.

@@ -12,7 +12,7 @@ import lmdb
 import numpy as np
 
 from icekeel.app import App
-from icekeel.core.time import DAY, wall_clock
+from icekeel.core.time import DAY, HOUR, wall_clock
 from icekeel.journal import Ticked, Writer
 from icekeel.operations.keeper import Keeper
 from icekeel.settings import Settings
@@ -102,7 +102,10 @@ def run_day(keeper: Keeper, office: Office, day: int, *, every: int = 1) -> None
 
 
 def windows(app: App, online: lmdb.Environment, keys: int = 40) -> list[list[float | str | None]]:
-    """What would be served now for a sample of questions at several times."""
+    """What would be served now for a sample of questions at several times of the fourth day.
+
+    Earlier than a day before the newest event nothing is promised: what has left the windows leaves the store at leisure.
+    """
     registry = app.registry()
     rng = np.random.default_rng(3)
     found = []
@@ -110,7 +113,7 @@ def windows(app: App, online: lmdb.Environment, keys: int = 40) -> list[list[flo
         features = app.answerers(registry, journal, online)["late"].windows
         for row in [WORLD.questions[at] for at in rng.integers(0, len(WORLD.questions), keys)]:
             request = [row["parcel_id"], row["depot"], row["service"], row["weight"]]
-            for at in (TRAINED_TO + DAY // 2, TRAINED_TO + 3 * DAY, TRAINED_TO + 3 * DAY + 7 * 3_600_000_000):
+            for at in (TRAINED_TO + 3 * DAY + hours * HOUR for hours in (1, 7, 20)):
                 found.append(list(features.read(request, at).values))
     registry.close()
     return found

@@ -15,6 +15,7 @@ import typer
 from icekeel.core.errors import IcekeelError
 
 from .events import ingest, quarantine
+from .features import features, try_
 from .output import fail
 from .projects import check, config, init, plan, token
 from .running import demo, keep, serve, up
@@ -29,11 +30,11 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(init, check, plan, ingest, quarantine, train, models, up),
+    *(init, check, plan, ingest, quarantine, train, features, try_, models, up),
     *(promote, rollback, decisions, alerts, audit, rebuild, token, config, serve, keep, demo),
 )
 for command in COMMANDS:
-    cli.command()(command)
+    cli.command(command.__name__.rstrip("_"))(command)  # `try` is a word of Python
 
 
 def main() -> None:
@@ -43,3 +44,7 @@ def main() -> None:
         cli()
     except IcekeelError as error:
         fail(error, as_json="--json" in sys.argv)
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":  # which is how DuckDB passes on Ctrl-C
+            raise
+        raise SystemExit(130) from None

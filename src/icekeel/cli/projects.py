@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from icekeel.core.errors import SourceError, TrainingError
+
 from .options import HERE, AsJson, ProjectFolder, open_app
 from .output import print_json, print_rows, say
+
+if TYPE_CHECKING:
+    from icekeel.app import App
+    from icekeel.define.features import Feature
 
 
 def init(
@@ -44,17 +51,28 @@ def plan(
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Show what each feature reads: fields of the request, windows of events and their keys."""
-    from .reading import reads_of
+    """Show what each feature reads, and of how many past questions training would compute it again, and why."""
+    from icekeel.define.reading import reads_of
 
     app = open_app(project)
     names = [app.model(model).name] if model else list(app.plans)
-    rows = [
-        {"model": name, "feature": feature.name, "kind": feature.node.kind, **reads_of(feature.node)}
-        for name in names
-        for feature in app.plans[name].features
-    ]
+    rows = []
+    for name in names:
+        features = app.plans[name].features
+        for feature, work in zip(features, _work(app, name, features), strict=True):
+            reads = {"kind": feature.node.kind, **reads_of(feature.node)}
+            rows.append({"model": name, "feature": feature.name, **reads, **work})
     print_rows(rows, as_json=as_json)
+
+
+def _work(app: App, model: str, features: Sequence[Feature]) -> list[Mapping[str, Any]]:
+    """Of each feature why and for how many past questions it is to be computed, and for how many it is kept."""
+    try:
+        cache = app.feature_cache(model)
+    except (SourceError, TrainingError) as error:
+        return [{"why": [error.faults[0].what], "compute": 0, "kept": 0} for _ in features]
+    works = [cache.work(feature) for feature in features]
+    return [{"why": list(work.why), "compute": work.compute, "kept": work.kept} for work in works]
 
 
 def token(

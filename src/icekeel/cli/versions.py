@@ -37,7 +37,7 @@ def train(
     app = open_app(project)
     definition = app.model(model)
     at = parse_time(now) if now else app.clock()
-    with _registry(app) as registry, app.journal("train") as journal:
+    with registry_of(app) as registry, app.journal("train") as journal:
         version, trained = app.workshop(registry).train(Order(model, at, baseline, rung, reason), say)
         decision = admit(registry, journal, definition, version, at=at, by="train")
     say(f"{decision.kind}: {decision.reason}")
@@ -63,7 +63,7 @@ def models(model: OneModel = None, project: ProjectFolder = HERE, as_json: AsJso
     """List versions, oldest first, and what serves."""
     app = open_app(project)
     rows = []
-    with _registry(app, model) as registry:
+    with registry_of(app, model) as registry:
         for version in registry.versions(model):
             aliases = registry.aliases(version.model).items()
             rows.append(
@@ -90,7 +90,7 @@ def promote(
     from icekeel.operations.workshop import crown, decide
 
     app = open_app(project)
-    with _registry(app) as registry, app.journal("promote") as journal:
+    with registry_of(app) as registry, app.journal("promote") as journal:
         at, model = app.clock(), registry.version(version).model
 
         def change() -> None:
@@ -108,14 +108,14 @@ def rollback(
     from icekeel.operations.workshop import roll_back
 
     app = open_app(project)
-    with _registry(app, model) as registry, app.journal("rollback") as journal:
+    with registry_of(app, model) as registry, app.journal("rollback") as journal:
         version = roll_back(registry, journal, model, reason=reason, by="hand", at=app.clock()).name
     _show_champion(model, version, as_json=as_json)
 
 
 def decisions(model: OneModel = None, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     """List what was decided and why, oldest first."""
-    with _registry(open_app(project), model) as registry:
+    with registry_of(open_app(project), model) as registry:
         rows = [
             {
                 "at": _shown(one.at),
@@ -137,7 +137,7 @@ def alerts(
     as_json: AsJson = False,
 ) -> None:
     """List alerts, oldest first: one cause each, and the first thing to do."""
-    with _registry(open_app(project), model) as registry:
+    with registry_of(open_app(project), model) as registry:
         rows: list[dict[str, Any]] = [
             {
                 "at": _shown(one.at),
@@ -154,7 +154,7 @@ def alerts(
 
 
 @contextmanager
-def _registry(app: App, model: str | None = None) -> Iterator[Registry]:
+def registry_of(app: App, model: str | None = None) -> Iterator[Registry]:
     """The project's registry; refuses a model that the project does not have."""
     if model:
         app.model(model)

@@ -14,6 +14,7 @@ from html import escape
 from typing import Any
 
 import vl_convert
+from markupsafe import Markup
 
 from icekeel.core.time import DAY
 
@@ -223,6 +224,18 @@ def spans(title: str, rows: Sequence[Span], *, x_title: str = "") -> Chart:
         {"data": {"values": values}, "mark": text, "encoding": {**place, "text": {"field": "text"}}},
     ]
     return _chart(title, layers, height=34 * len({row.row for row in rows}))
+
+
+def spark(counts: Sequence[float], *, gaps: bool = False) -> Markup:
+    """A histogram the size of a word, for the cell of a table; `gaps` sets categories apart."""
+    most, width = max(counts, default=0) or 1, 4.0
+    rects = "".join(
+        f'<rect x="{place * width:g}" y="{20 - 20 * count / most:.1f}" width="{width - gaps:g}" height="{20 * count / most:.1f}"/>'
+        for place, count in enumerate(counts)
+    )
+    return Markup(
+        f'<svg class="spark" viewBox="0 0 96 20" fill="{colour("c1")}" aria-hidden="true">{rects}</svg>'
+    )
 
 
 def colour(name: str) -> str:

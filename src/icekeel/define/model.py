@@ -116,7 +116,7 @@ class Model:
             if given is not None and not isinstance(given, FeaturesMeta):
                 found.append(Fault("bad_features", "features= is a Features class", where, shorten(given)))
             elif given is not None:
-                found += self._features_fit(where, given)
+                found += self.features_fit(where, given)
         found += self._target_faults(where)
         found += self._error_faults(where)
         found += self._policy_faults(where)
@@ -148,7 +148,8 @@ class Model:
             if not isinstance(value, types)
         ]
 
-    def _features_fit(self, where: str, features: FeaturesMeta) -> list[Fault]:
+    def features_fit(self, where: str, features: FeaturesMeta) -> list[Fault]:
+        """Why these features cannot be features of this model's requests."""
         if not features.icekeel_features:
             return [Fault("no_features", f"{features.__name__} has no features", where)]
         found = []

@@ -32,11 +32,13 @@ class Project:
         folder: Where the project file lies; sources are relative to it.
         tables: Event tables by name.
         models: Models by name.
+        feature_sets: Every class of features by name, those that no model uses included.
     """
 
     folder: Path
     tables: Mapping[str, EventTable]
     models: Mapping[str, Model]
+    feature_sets: Mapping[str, FeaturesMeta]
 
 
 def load_project(folder: Path) -> Project:
@@ -126,7 +128,8 @@ def read_project(module: ModuleType, folder: Path, lines: Mapping[str, int] | No
     if faults:
         raise ProjectError(*(_with_line(fault, lines) for fault in dict.fromkeys(faults)))
     owned = {owner.icekeel_table.name: owner.icekeel_table for owner in events}
-    return Project(folder, owned, {model.name: model for model in models})
+    sets = {one.__name__: one for one in features if one.icekeel_features}
+    return Project(folder, owned, {model.name: model for model in models}, sets)
 
 
 def _broken_values(module: ModuleType) -> Iterator[tuple[str, Fault]]:

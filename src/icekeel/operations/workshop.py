@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from icekeel.core.errors import BundleError
+from icekeel.core.frames import Frame
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY
 from icekeel.data import snapshot_digest
 from icekeel.data.compaction import ANSWERS
 from icekeel.define import Model
+from icekeel.define.features import Feature
+from icekeel.features.offline import historical_features
+from icekeel.features.plan import make_plan
 from icekeel.journal import Decided, Writer
 from icekeel.monitoring import Profiler
-from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version, write
+from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version, read, write
 from icekeel.serving import load_version
 from icekeel.serving.routing import CHALLENGER
-from icekeel.training.cache import FeatureCache
-from icekeel.training.dataset import Learnable, event_store, learnable, past_questions
+from icekeel.training import Rung
+from icekeel.training.dataset import Learnable, event_store, feature_cache, learnable, past_questions
 from icekeel.training.pipeline import Recipe, Standing, Trained, full_ladder, rungs_up_to, train
 from icekeel.training.problem import TrainingSet
 
@@ -72,7 +78,7 @@ class Workshop:
         if (name, now) not in self._prepared:
             project, history = self._workspace.project, self._workspace.history
             model, plan = project.models[name], self._workspace.plans[name]
-            manifest = self._workspace.compact()
+            manifest = self._workspace.compact().known(now)
             snapshot = snapshot_digest(manifest, [*project.tables, f"{ANSWERS}/{name}"])
             questions = past_questions(model, plan, project.folder, history, now=now)
             say(
@@ -80,12 +86,30 @@ class Workshop:
             )
             store = event_store(project.tables, history, manifest)
             try:
-                cache = FeatureCache(history.folder / "features")
-                data = learnable(model, plan, questions, store, manifest, cache=cache, now=now)
+                cache = feature_cache(name, plan, questions, project.tables, history, manifest)
+                data = learnable(model, plan, questions, store, cache, now=now)
                 self._prepared[name, now] = (snapshot, data)
             finally:
                 store.close()
         return self._prepared[name, now]
+
+    def compute(self, name: str, features: Sequence[Feature], data: Learnable, now: int) -> Frame:
+        """Features that the model does not have, for the past questions of `prepare` as of `now`."""
+        plan = make_plan(self._workspace.plans[name].fields, features)
+        manifest = self._workspace.history.manifest().known(now)
+        with closing(event_store(self._workspace.project.tables, self._workspace.history, manifest)) as store:
+            return historical_features(plan, data.requests, data.asked_at, store)
+
+    def rung(self, name: str) -> Rung:
+        """The rung of the champion; LightGBM where there is none, or one that reads categories alone."""
+        alias = self._registry.aliases(name).get(CHAMPION)
+        found = "lightgbm"
+        if alias is not None:
+            with suppress(BundleError):  # a damaged bundle is the server's trouble
+                digest = self._registry.version(alias.version).digest
+                found = str(read(self._workspace.bundles, digest).meta["rung"])
+        *_, rung = rungs_up_to("lightgbm" if found == "group" else found, self._threads)
+        return rung
 
     def train(self, order: Order, say: Say) -> tuple[Version, Trained]:
         """Train, gate, write the bundle and register it.

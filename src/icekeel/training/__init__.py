@@ -18,14 +18,16 @@ from .gates import (
 )
 from .golden import build_golden
 from .group import GroupTable
-from .importance import gain_importance, permutation_importance
-from .ladder import Ladder, Step, climb
+from .importance import Bench, permutation_importance, shares
+from .ladder import Difference, Ladder, Step, climb
 from .linear import Linear
 from .problem import Problem, TrainingSet
 from .rungs import Fitted, Rung
 
 __all__ = [
     "Backtest",
+    "Bench",
+    "Difference",
     "Fitted",
     "Fold",
     "Gate",
@@ -43,10 +45,10 @@ __all__ = [
     "calibration",
     "climb",
     "conformal_interval",
-    "gain_importance",
     "latency",
     "no_worse_than",
     "parity",
     "permutation_importance",
+    "shares",
     "size",
 ]

@@ -79,7 +79,7 @@ def backtest(
     fitted: dict[str, Fitted] = {}
     seconds: dict[str, float] = {}
     cuts: list[Fold] = []
-    for start, end in _cuts(data.asked_at, folds, tested):
+    for start, end in cuts_of(data.asked_at, folds, tested):
         train = data.take(data.known_before(start))
         test = data.take((data.asked_at >= start) & (data.asked_at < end))
         cuts.append(Fold(start, end, len(train), len(test)))
@@ -94,7 +94,7 @@ def backtest(
     )
 
 
-def _cuts(asked_at: Ints, folds: int, tested: float) -> list[tuple[int, int]]:
+def cuts_of(asked_at: Ints, folds: int, tested: float) -> list[tuple[int, int]]:
     """Start (closed) and end (open) of each fold."""
     places = np.linspace(len(asked_at) * (1 - tested), len(asked_at) - 1, folds + 1).astype(int)[:-1]
     starts = [int(moment) for moment in asked_at[places]]

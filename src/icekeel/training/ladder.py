@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from .rungs import Rung
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much lower an error is than the next simpler rung's, with a 95 % interval; below 0 it is higher."""
+    """How much lower an error is than another, with a 95 % interval; below 0 it is higher."""
 
     gain: float
     low: float
@@ -132,16 +133,35 @@ def _step(trial: Backtest, name: str, gap: Difference | None, stopwatch: Stopwat
 
 
 def _differences(trial: Backtest, names: Sequence[str], rng: np.random.Generator) -> list[Difference | None]:
-    """Each rung against the one before it, both on the same draws."""
-    rows = trial.rows
-    errors = np.stack([trial.problem.row_errors(rows.target, trial.predictions[name]) for name in names])
-    drawn = trial.problem.overall(day_block_means(errors, rows.asked_at, rng=rng))
-    found = [trial.error(name) for name in names]
-    gaps: list[Difference | None] = [None]
-    for i in range(1, len(names)):
-        low, high = np.quantile(drawn[i - 1] - drawn[i], (0.025, 0.975))
-        gaps.append(Difference(found[i - 1] - found[i], float(low), float(high)))
-    return gaps
+    """Each rung against the one before it."""
+    rows, problem = trial.rows, trial.problem
+    errors = [problem.row_errors(rows.target, trial.predictions[name]) for name in names]
+    return [None, *(difference(problem, *pair, rows.asked_at, rng=rng) for pair in pairwise(errors))]
+
+
+def difference(
+    problem: Problem,
+    without: Floats,
+    having: Floats,
+    asked_at: Ints,
+    *,
+    rng: np.random.Generator,
+    chance: tuple[float, int] = (0.0, 1),
+) -> Difference:
+    """How much lower the error is of the second row errors than of the first, for the same rows.
+
+    Args:
+        without, having: Errors of each row, shape `(n_rows,)`.
+        asked_at: When each row was asked; days are what is drawn.
+        chance: Standard deviation of the gain from draws inside the fits, and the degrees of freedom it is known
+            with; the interval then covers Student's t of it too.
+    """
+    first, second = problem.overall(day_block_means(np.stack([without, having]), asked_at, rng=rng))
+    deviation, freedom = chance
+    drawn = first - second + deviation * rng.standard_t(freedom, len(first))
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    gain = problem.overall(np.asarray(without.mean())) - problem.overall(np.asarray(having.mean()))
+    return Difference(float(gain), float(low), float(high))
 
 
 def day_block_means(errors: Floats, asked_at: Ints, *, rng: np.random.Generator, draws: int = 500) -> Floats:

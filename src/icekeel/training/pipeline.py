@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from icekeel.core.errors import Fault, TrainingError
-from icekeel.core.frames import Frame
+from icekeel.core.frames import Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import DAY, format_time
 from icekeel.define import Model
@@ -126,15 +126,7 @@ def train(
     Raises:
         TrainingError: no model can be trained on these data.
     """
-    known = np.flatnonzero(data.outcomes.status == Status.KNOWN)
-    columns = tuple(feature.column for feature in recipe.features)
-    rows = TrainingSet(
-        columns,
-        data.features.take(known),
-        data.outcomes.target[known],
-        data.asked_at[known],
-        data.outcomes.known_at[known],
-    )
+    known, rows = rows_with_outcome(recipe.features, data)
     problem = Problem(recipe.model.task, recipe.model.error, recipe.seed)  # type: ignore[arg-type]  # checked with the project
     counts = data.counts()
     say(
@@ -178,6 +170,19 @@ def train(
         rows=len(rows),
     )
     return Trained(files, contents, ladder, gates, metrics)
+
+
+def rows_with_outcome(features: Sequence[Feature], data: Learnable) -> tuple[Ints, TrainingSet]:
+    """Places of the past questions whose outcome is known, and what can be learnt from them."""
+    known = np.flatnonzero(data.outcomes.status == Status.KNOWN)
+    rows = TrainingSet(
+        tuple(feature.column for feature in features),
+        data.features.take(known),
+        data.outcomes.target[known],
+        data.asked_at[known],
+        data.outcomes.known_at[known],
+    )
+    return known, rows
 
 
 def _measured(trial: Backtest, winner: str, rng: np.random.Generator) -> dict[str, Any]:
@@ -241,7 +246,7 @@ def guarded_columns(model: Model) -> tuple[Column, ...]:
     return tuple(Column(field.name, field.kind) for field in fields if field.kind in (Kind.CAT, Kind.NUM))
 
 
-def _guard(model: Model, data: Learnable, known: np.typing.NDArray[np.int64]) -> tuple[bytes, dict[str, Any]]:
+def _guard(model: Model, data: Learnable, known: Ints) -> tuple[bytes, dict[str, Any]]:
     """The guard of all rows known, its thresholds set on the latest fifth as held against the rest."""
     cut = max(1, len(known) * 4 // 5)
     early, later = data.requests.take(known[:cut]), data.requests.take(known[cut:])

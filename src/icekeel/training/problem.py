@@ -68,11 +68,9 @@ class Problem:
         faults = []
         target = data.target
         if len(data) < FEWEST_ROWS:
-            faults.append(
-                Fault(
-                    "few_rows", "too few rows with a known outcome", "", str(len(data)), f">= {FEWEST_ROWS}"
-                )
-            )
+            what, allowed = "too few rows with a known outcome", f">= {FEWEST_ROWS}"
+            hint = "" if len(data) else "icekeel ingest takes in the events that outcomes come from"
+            faults.append(Fault("few_rows", what, "", str(len(data)), allowed, hint))
         if self.error == "mape" and not (target > 0).all():
             faults.append(
                 Fault("bad_target", "MAPE needs targets above 0", "target", str(target.min(initial=0)))

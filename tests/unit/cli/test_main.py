@@ -15,7 +15,7 @@ from icekeel.journal import Quarantined, QuarantinedRow, Writer
 
 from .conftest import NOW, Call
 
-NAMES = [command.__name__ for command in COMMANDS]
+NAMES = [command.__name__.rstrip("_") for command in COMMANDS]
 DOCS = Path(__file__).parents[3] / "docs"
 
 
@@ -70,6 +70,9 @@ def test_plan_shows_what_features_read(shop: Path, call: Call) -> None:
     assert rows["hour_sin"]["request"] == ["asked_at"]
     assert rows["items_30m"]["windows"] == ["Orders by kitchen, last 30m: sum of items"]
     assert len(rows["slower_than_usual"]["windows"]) == 2
+    assert rows["items_30m"]["why"] in (["new"], ["unchanged"])
+    assert rows["items_30m"]["compute"] + rows["items_30m"]["kept"] == rows["hour_sin"]["compute"] > 0
+    assert rows["hour_sin"]["why"] == ["reads no events: never kept"]
     assert 'did you mean "minutes"?' in call("plan", "minute", "--project", shop).err
 
 
@@ -161,3 +164,18 @@ def test_up_of_a_demo_that_has_not_run_says_how_to_run_it(
     monkeypatch.chdir(tmp_path)
     said = call("up", "flights")
     assert (said.status, "icekeel demo flights" in said.err) == (1, True)
+
+
+@pytest.mark.parametrize(("said", "status"), [("Query interrupted", 130), ("something else", None)])
+def test_ctrl_c_inside_a_query_is_ctrl_c(
+    said: str, status: int | None, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("icekeel.cli.main.cli", interrupted)
+    if status is None:
+        with pytest.raises(RuntimeError, match=said):
+            call("plan")
+    else:
+        assert call("plan").status == status
