@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import lmdb
 
-from icekeel.core.errors import Fault, ProjectError, nearest
+from icekeel.core.errors import Fault, ProjectError, StateError, nearest
 from icekeel.core.ids import digest
-from icekeel.core.kinds import Column
 from icekeel.core.time import Clock, format_time, wall_clock
 from icekeel.data import History, Ingested, find_sources, ingest
-from icekeel.data.compaction import answer_columns, compact
 from icekeel.define import Model, Project, load_project
-from icekeel.features.live import LiveFeatures, all_views
+from icekeel.features.live import all_views
 from icekeel.features.online.chunks import FORMAT
+from icekeel.features.online.extent import Extent
 from icekeel.features.online.lmdb import open_environment
-from icekeel.features.plan import Lookup, Plan, make_plan
+from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Writer
 from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
+from icekeel.operations.reach import carry
 from icekeel.operations.retraining import Job, Retraining
 from icekeel.operations.study import Study
 from icekeel.operations.workshop import Workshop
+from icekeel.operations.workspace import Workspace
 from icekeel.registry import Registry
-from icekeel.serving import Access, Answerer, Intake, Router
+from icekeel.serving import Access, Answerer, Intake, Router, Windows
 from icekeel.training.cache import FeatureCache
 from icekeel.training.dataset import feature_cache, past_questions
 
 from .settings import Settings, load_settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,11 @@ class Places:
     def online(self) -> Path:
         """The LMDB environment of all projections; other windows find none here and have it made."""
         return self.state / "online" / self.views
+
+    @property
+    def rebuild(self) -> Path:
+        """There while the projections are to be made anew."""
+        return self.state / "rebuild"
 
     @property
     def bundles(self) -> Path:
@@ -95,9 +106,12 @@ class App:
         self.project: Project = load_project(folder)
         self.clock = clock
         self.plans: Mapping[str, Plan] = {name: _plan(model) for name, model in self.project.models.items()}
-        views = [lookup.view for lookup in self.lookups]
+        views = [lookup.view for lookup in all_views(list(self.plans.values()))]
         made_for = digest(repr((FORMAT, views)).encode())[:16]
         self.places = Places((folder / self.settings.state).resolve(), made_for)
+        self.workspace = Workspace(
+            self.project, self.plans, self.history(), self.places.journal, self.places.bundles
+        )
 
     def model(self, name: str) -> Model:
         """A model by name.
@@ -110,11 +124,6 @@ class App:
             known = ", ".join(self.project.models)
             raise ProjectError(Fault("unknown_model", f'no model "{name}"', "", "", known, hint))
         return self.project.models[name]
-
-    @property
-    def lookups(self) -> list[Lookup]:
-        """Every view that the keeper keeps."""
-        return all_views(list(self.plans.values()))
 
     def history(self) -> History:
         """The Parquet files."""
@@ -156,23 +165,22 @@ class App:
             SourceError, TrainingError: the past questions cannot be read, or there are none.
         """
         model, plan, now = self.model(name), self.plans[name], self.clock()
-        manifest = compact(self.history(), self.places.journal, self.project.tables, self._answers()).known(
-            now
-        )
+        manifest = self.workspace.compact().known(now)
         questions = past_questions(model, plan, self.folder, self.history(), now=now)
         return feature_cache(name, plan, questions, self.project.tables, self.history(), manifest)
-
-    def _answers(self) -> dict[str, tuple[Column, ...]]:
-        """The columns of each model's table of answers."""
-        return {name: answer_columns(plan.inputs, plan.columns) for name, plan in self.plans.items()}
 
     def audit(self, model: str, limit: int = SAMPLE) -> AuditResult:
         """Recompute the features of a sample of all answers; see `Auditor.audit`.
 
-        Answers that were asked before the keeper had read all there was are left out where they differ, unless
-        they are of the keeper's own daily audit, which knows how far it had read.
+        Without an online state nothing is known of how far it was when they were answered, so none is compared.
         """
-        return self._auditor().audit(self.model(model).name, limit)
+        name = self.model(model).name
+        try:
+            online = self.online(readonly=True)
+        except StateError:
+            return Auditor(self.workspace, None).audit(name, limit)
+        with online:
+            return Auditor(self.workspace, online).audit(name, limit)
 
     def registry(self) -> Registry:
         """Versions, aliases, decisions, alerts."""
@@ -191,28 +199,23 @@ class App:
         """The environment of the projections.
 
         Raises:
-            StateError: the keeper has not made it.
+            StateError: the keeper has not made it, or it is damaged.
         """
         return open_environment(self.places.online, readonly=readonly)
 
-    def answerers(self, registry: Registry, journal: Writer, online: lmdb.Environment) -> dict[str, Answerer]:
-        """What answers requests, by model."""
-        views = [lookup.view for lookup in self.lookups]
+    def answerers(
+        self, registry: Registry, journal: Writer, online: lmdb.Environment | None
+    ) -> dict[str, Answerer]:
+        """What answers requests, by model; without an online state as each model's `stale=` says."""
+        views = [lookup.view for lookup in self.workspace.lookups]
         found = {}
         for name, model in self.project.models.items():
             plan = self.plans[name]
             router = Router(name, registry, self.places.bundles, plan.definitions)
             router.refresh()
-            features = LiveFeatures(online, plan, views)
-            found[name] = Answerer(
-                model,
-                plan,
-                features,
-                router,
-                journal=journal,
-                clock=self.clock,
-                rehearsal=self.settings.rehearsal,
-            )
+            windows = Windows(model, plan, views, clock=self.clock, rehearsal=self.settings.rehearsal)
+            windows.connect(online)
+            found[name] = Answerer(model, plan, windows, router, journal=journal, clock=self.clock)
         return found
 
     def intake(self, journal: Writer) -> Intake:
@@ -221,16 +224,7 @@ class App:
 
     def workshop(self, registry: Registry) -> Workshop:
         """What trains and admits versions."""
-        return Workshop(
-            self.project,
-            self.plans,
-            history=self.history(),
-            journal=self.places.journal,
-            bundles=self.places.bundles,
-            registry=registry,
-            answers=self._answers(),
-            threads=self.settings.threads,
-        )
+        return Workshop(self.workspace, registry, threads=self.settings.threads)
 
     def study(self, registry: Registry) -> Study:
         """What measures the worth of features."""
@@ -239,41 +233,87 @@ class App:
             self.plans,
             self.workshop(registry),
             online=lambda: self.online(readonly=True),
-            views=[lookup.view for lookup in self.lookups],
+            views=[lookup.view for lookup in self.workspace.lookups],
             now=self.clock(),
-        )
-
-    def _auditor(self) -> Auditor:
-        return Auditor(
-            self.project,
-            self.plans,
-            history=self.history(),
-            journal=self.places.journal,
-            answers=self._answers(),
         )
 
     def keeper(self, registry: Registry, journal: Writer) -> Keeper:
         """What makes every projection, from the journal and history where there are none for these definitions.
 
-        At most one may run.
+        They are made anew too where those that there are cannot be read, and where `ask_anew` was called. At most one
+        keeper may run.
         """
-        if not (self.places.online / "data.mdb").exists():
-            self._rebuild(registry, journal)
+        if not self.places.rebuild.exists():
+            try:
+                if (self.places.online / "data.mdb").exists():
+                    return self._keeper(self.online(readonly=False), registry, journal)
+            except StateError as error:
+                log.error("online_state_unreadable", extra={"why": str(error)})
+        self._rebuild(registry, journal)
         return self._keeper(self.online(readonly=False), registry, journal)
 
+    def keep(
+        self, registry: Registry, journal: Writer, stop: threading.Event, *, ready: Callable[[], None]
+    ) -> None:
+        """Run the keeper until told to stop, and another after it wherever the projections are made anew.
+
+        Args:
+            ready: Told once the first one stands.
+        """
+        keeper = self.keeper(registry, journal)
+        ready()
+        while True:
+            keeper.run(stop, anew=partial(self._anew, _inode(self.places.online / "data.mdb")))
+            if stop.is_set():
+                return
+            keeper = self.keeper(registry, journal)
+
+    def ask_anew(self) -> None:
+        """Have the keeper make all projections anew, now or when it next starts."""
+        self.places.state.mkdir(parents=True, exist_ok=True)
+        self.places.rebuild.touch()
+
+    def _anew(self, opened: int) -> bool:
+        """Whether the projections are to be made anew: asked for, or what was opened is gone or damaged."""
+        try:
+            Extent(self.places.online).check()
+        except StateError:
+            return True
+        file = _inode(self.places.online / "data.mdb")
+        return self.places.rebuild.exists() or not file or file != opened
+
     def _rebuild(self, registry: Registry, journal: Writer) -> None:
-        """Make the projections beside their place, and put them there when they are whole."""
+        """Make the projections beside their place, and put them there when they are whole.
+
+        Servers read the old ones until then. They look for another file a few times a second, and take its absence
+        for a loss only when they find none twice.
+        """
         folder = self.places.online
-        draft = folder.with_suffix(".draft")
-        shutil.rmtree(draft, ignore_errors=True)
+        draft, old = folder.with_suffix(".draft"), folder.with_suffix(".old")
+        for left in (draft, old):
+            shutil.rmtree(left, ignore_errors=True)
         with open_environment(draft) as online:
+            self._carry(online)
             self._keeper(online, registry, journal).rebuild()
             online.sync(True)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
         draft.rename(folder)
+        self.places.rebuild.unlink(missing_ok=True)
         for other in folder.parent.iterdir():
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
+
+    def _carry(self, fresh: lmdb.Environment) -> None:
+        """What old serials stood for; without it, answers of before are not audited, and nothing else is lost."""
+        for folder in self.places.online.parent.iterdir():
+            if folder.suffix or not (folder / "data.mdb").exists():
+                continue
+            try:
+                with open_environment(folder) as old:
+                    carry(old, fresh)
+            except (StateError, lmdb.Error) as error:
+                log.warning("reach_not_carried", extra={"why": str(error)})
 
     def _keeper(self, online: lmdb.Environment, registry: Registry, journal: Writer) -> Keeper:
         environment = {f"ICEKEEL_{name.upper()}": str(value) for name, value in asdict(self.settings).items()}
@@ -284,28 +324,27 @@ class App:
             environment=environment,
             wait=self.settings.rehearsal,
         )
-        loop = Loop(
-            self.project,
-            self.plans,
-            registry=registry,
-            bundles=self.places.bundles,
-            journal=journal,
-            retraining=retraining,
-        )
-        return Keeper(
-            self.project,
-            self.plans,
-            self.lookups,
-            journal=self.places.journal,
-            history=self.history(),
-            online=online,
-            registry=registry,
-            bundles=self.places.bundles,
-            loop=loop,
-            auditor=self._auditor(),
-            clock=self.clock,
-            rehearsal=self.settings.rehearsal,
-        )
+        loop = Loop(self.workspace, registry=registry, journal=journal, retraining=retraining)
+        try:
+            return Keeper(
+                self.workspace,
+                online=online,
+                registry=registry,
+                loop=loop,
+                clock=self.clock,
+                rehearsal=self.settings.rehearsal,
+            )
+        except BaseException:
+            online.close()
+            raise
+
+
+def _inode(path: Path) -> int:
+    """Which file a path names; 0 for none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def train_command(folder: Path, job: Job) -> list[str]:

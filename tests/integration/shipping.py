@@ -110,7 +110,7 @@ def windows(app: App, online: lmdb.Environment, keys: int = 40) -> list[list[flo
     rng = np.random.default_rng(3)
     found = []
     with app.journal("look") as journal:
-        features = app.answerers(registry, journal, online)["late"]._features
+        features = app.answerers(registry, journal, online)["late"].windows
         for row in [WORLD.questions[at] for at in rng.integers(0, len(WORLD.questions), keys)]:
             request = [row["parcel_id"], row["depot"], row["service"], row["weight"]]
             for at in (TRAINED_TO + 3 * DAY + hours * HOUR for hours in (1, 7, 20)):

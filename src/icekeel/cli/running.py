@@ -47,10 +47,9 @@ def keep(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with _only_keeper(app.places.state), app.journal("keep") as journal:
-        keeper = app.keeper(app.registry(), journal)
-        print_line({"keeping": str(app.places.state)})
-        keeper.run(stop)
+    with only_keeper(app.places.state), app.journal("keep") as journal:
+        registry = app.registry()
+        app.keep(registry, journal, stop, ready=lambda: print_line({"keeping": str(app.places.state)}))
 
 
 def up(
@@ -104,7 +103,7 @@ def _shift(folder: Path, now: str, *, follow: bool) -> int:
 
 
 @contextmanager
-def _only_keeper(state: Path) -> Iterator[None]:
+def only_keeper(state: Path) -> Iterator[None]:
     """Two keepers would project everything twice; the lock ends with the process, however it ends."""
     state.mkdir(parents=True, exist_ok=True)
     with (state / "keep.lock").open("w") as lock:

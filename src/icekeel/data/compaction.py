@@ -21,7 +21,7 @@ from icekeel.core.time import FOREVER
 from icekeel.define import EventTable
 from icekeel.journal import Positions, Predicted, Pushed, Quarantined, Record, Tail
 
-from .history import AVAILABLE, DELETED, SEQUENCE, History, Manifest, StoredFile
+from .history import AVAILABLE, DELETED, OFFSET, SEGMENT, SEQUENCE, History, Manifest, StoredFile
 from .relations import create_table
 
 ANSWERS = "answers"
@@ -46,7 +46,13 @@ ANSWER_COLUMNS = (
 )
 """The columns of every table of answers; the request's fields and the logged features follow."""
 
-_STAMPS = (Column(AVAILABLE, Kind.TIME), Column(DELETED, Kind.FLAG), Column(SEQUENCE, Kind.TIME))
+_STAMPS = (
+    Column(AVAILABLE, Kind.TIME),
+    Column(DELETED, Kind.FLAG),
+    Column(SEQUENCE, Kind.TIME),
+    Column(SEGMENT, Kind.CAT),
+    Column(OFFSET, Kind.TIME),
+)
 
 
 def answer_columns(request: Sequence[Column], features: Sequence[Column]) -> tuple[Column, ...]:
@@ -77,8 +83,8 @@ def compact(
         tail = Tail(journal, Positions(dict(manifest.journal)))
         pending = _Pending(tables, answers)
         while records := tail.read():
-            for record in records:
-                pending.add(record)
+            for record, place in zip(records, tail.places, strict=True):
+                pending.add(record, place)
         pending.check()
         sequence = sum(len(files) for files in manifest.tables.values()) << 32
         added = pending.write(history, sequence)
@@ -108,7 +114,7 @@ class _Pending:
                 )
             )
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Record, place: tuple[str, int]) -> None:
         if isinstance(record, Pushed):
             if record.table not in self._columns:
                 self._missing.add(("event table", record.table))
@@ -116,6 +122,7 @@ class _Pending:
             for row in record.rows:
                 row.setdefault(AVAILABLE, record.at)
                 row.setdefault(DELETED, 0.0)
+                row[SEGMENT], row[OFFSET] = place
             self._rows.setdefault(record.table, []).extend(record.rows)
         elif isinstance(record, Predicted):
             name = f"{ANSWERS}/{record.model}"

@@ -27,6 +27,8 @@ DELETED = "_deleted"
 """Column of a stored event version: 1.0 where it deletes the event."""
 SEQUENCE = "_sequence"
 """Column of a stored event version: the order in which versions of equal availability were taken in."""
+SEGMENT, OFFSET = "_segment", "_offset"
+"""Columns of a version that was pushed: where in the journal its record begins. Files taken in bulk lack them."""
 
 FORMAT = 1
 

@@ -26,6 +26,7 @@ from .policies import (
     Rollout,
     RoundTo,
     Simplest,
+    Stale,
     Watch,
 )
 from .tables import RequestMeta
@@ -48,7 +49,7 @@ class Model:
         action: What follows an answer, and what mistakes cost (flags only).
         influences: Whether the answer changes what happens afterwards, as a price or a recommendation does
             and a forecast does not. Versions of such a model are compared by a split test, never in shadow.
-        guard, rollout, retrain, watch: See their classes.
+        guard, stale, rollout, retrain, watch: See their classes.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Model:
         action: Act | None = None,
         influences: bool = False,
         guard: Guard | None = None,
+        stale: Stale | None = None,
         rollout: Rollout | None = None,
         retrain: Retrain | None = None,
         watch: Watch | None = None,
@@ -82,6 +84,7 @@ class Model:
         self.action = action
         self.influences = influences
         self.guard = guard
+        self.stale = Stale() if stale is None else stale
         self.rollout = rollout
         self.retrain = retrain
         self.watch = watch or Watch()
@@ -131,6 +134,7 @@ class Model:
             ("choose", self.choose, (Simplest,), "ik.Simplest(within=ik.usd_per_year(...))"),
             ("action", self.action, (Act, NoneType), "ik.Act(...)"),
             ("guard", self.guard, (Guard, NoneType), "ik.Guard(...)"),
+            ("stale", self.stale, (Stale,), "ik.Stale(...)"),
             ("rollout", self.rollout, (Rollout, NoneType), "ik.Rollout(...)"),
             ("retrain", self.retrain, (Retrain, NoneType), "ik.Retrain(...)"),
             ("watch", self.watch, (Watch,), "ik.Watch(...)"),
@@ -201,6 +205,7 @@ class Model:
         if self.guard is not None and not isinstance(self.guard.otherwise, Refuse | Mark):
             got = shorten(self.guard.otherwise)
             found.append(Fault("bad_guard", "otherwise= is a policy", where, got, "ik.mark(), ik.refuse()"))
+        found += self._stale_faults(f"{where}, stale")
         unit = None if self.rollout is None else self.rollout.unit
         if unit is not None and not (isinstance(unit, Id) and isinstance(unit.node, RequestField)):
             found.append(Fault("bad_unit", "unit= is an Id field of the request", f"{where}, rollout"))
@@ -208,13 +213,23 @@ class Model:
             what = "an answer that changes what happens is judged by a split test only"
             found.append(Fault("needs_rollout", what, where, hint="declare rollout=ik.Rollout(unit=...)"))
         if self.retrain is not None and self.retrain.every not in ("month", "week"):
-            found += _duration_faults(f"{where}, retrain", self.retrain.every)
+            found += _duration_faults(
+                f"{where}, retrain", self.retrain.every, least=DAY, allowed='month, week, or days: "10d"'
+            )
         for step in self.after:
             if isinstance(step, RoundTo) and not step.step > 0:
                 found.append(Fault("bad_step", "round_to= needs a step above 0", where, repr(step.step)))
             if isinstance(step, Floor):
                 found += self._floor_faults(where, step.node)
         return found
+
+    def _stale_faults(self, where: str) -> list[Fault]:
+        policies = [("otherwise", self.stale.otherwise), ("unreadable", self.stale.unreadable)]
+        return _duration_faults(where, self.stale.after, allowed='"10m"') + [
+            Fault("bad_stale", f"{name}= is a policy", where, repr(policy)[:60], "ik.mark(), ik.refuse()")
+            for name, policy in policies
+            if not isinstance(policy, Refuse | Mark)
+        ]
 
     def _floor_faults(self, where: str, node: Node) -> list[Fault]:
         if isinstance(node, Invalid):
@@ -260,13 +275,12 @@ def _inside(value: object, low: object, high: object) -> bool:
     return len(numbers) == 3 and numbers[0] < numbers[1] < numbers[2]
 
 
-def _duration_faults(where: str, text: str) -> list[Fault]:
+def _duration_faults(where: str, text: str, *, least: int = 0, allowed: str) -> list[Fault]:
     try:
-        if parse_duration(text) < DAY:
-            return [
-                Fault("bad_duration", "retraining more than daily is not offered", where, text, "1d or more")
-            ]
+        if parse_duration(text) < least:
+            what = "retraining more than daily is not offered"
+            return [Fault("bad_duration", what, where, text, "1d or more")]
     except IcekeelError as error:
         fault = error.faults[0]
-        return [Fault(fault.code, fault.what, where, fault.got, 'month, week, or days: "10d"', fault.hint)]
+        return [Fault(fault.code, fault.what, where, fault.got, allowed, fault.hint)]
     return []

@@ -108,21 +108,21 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The guard's policy: no answer; the caller gets HTTP 422 with the code, a person decides."""
+    """A policy: no answer. HTTP 422 with the code where the guard says so, a person decides; 503 for `Stale`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The guard's policy: answer, with the verdict in the answer and in the journal."""
+    """A policy: answer, and say why one should not in the answer and in the journal."""
 
 
 def refuse() -> Refuse:
-    """Refuse a request unlike anything in the training data (HTTP 422)."""
+    """Refuse: a request unlike anything in the training data (HTTP 422), or with stale windows (503)."""
     return Refuse()
 
 
 def mark() -> Mark:
-    """Answer it, and say that it is unlike anything in the training data."""
+    """Answer, and say that the request is unlike anything in the training data, or its windows stale."""
     return Mark()
 
 
@@ -137,6 +137,22 @@ class Guard:
 
     budget: float = 0.01
     otherwise: Refuse | Mark = field(default_factory=Mark)
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """What is answered while the windows are older than they should be, or cannot be read.
+
+    Attributes:
+        after: How long the keeper may be behind.
+        otherwise: Beyond that: `ik.mark()` answers and says `keeper_behind`, `ik.refuse()` answers with HTTP 503.
+        unreadable: Where there are no windows, or damaged ones: `ik.refuse()`, or `ik.mark()`, which answers as if no
+            event had ever been seen (`empty=` of each window) and says `windows_unreadable`.
+    """
+
+    after: str = "1m"
+    otherwise: Refuse | Mark = field(default_factory=Mark)
+    unreadable: Refuse | Mark = field(default_factory=Refuse)
 
 
 @dataclass(frozen=True, slots=True)

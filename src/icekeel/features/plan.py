@@ -85,6 +85,11 @@ class Plan:
         """
         return compile_row([feature.node for feature in self.features], self._leaf, "r, t, w")
 
+    def unseen(self) -> list[float]:
+        """The slots of a request whose keys were never seen: 0 for counts and sums, else null."""
+        functions = (one.function for lookup in self.lookups for one in lookup.view.aggregates)
+        return [0.0 if function in _NEVER_NULL else float("nan") for function in functions]
+
     def compile_params(self, lookup: Lookup) -> Row:
         """`row(r, t)`: the parameters of one lookup for one request, in the order of `lookup.params`."""
         return compile_row(list(lookup.params), self._leaf, "r, t")

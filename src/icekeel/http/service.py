@@ -14,6 +14,7 @@ from icekeel.app import App
 from icekeel.core.errors import Fault, IcekeelError, StateError
 from icekeel.core.time import SECOND
 from icekeel.features.live import State
+from icekeel.features.online.extent import Extent
 from icekeel.serving import KEEPER_BEHIND, Answerer
 
 from .counters import Counters
@@ -44,9 +45,9 @@ class Service:
         self._closing.callback(self.journal.close)
         self.intake = app.intake(self.journal)
         self.access = app.access()
-        self._answerers: dict[str, Answerer] = {}
+        self._answerers = app.answerers(self.registry, self.journal, None)
         self._online: lmdb.Environment | None = None
-        self._stamp = 0
+        self._stamp, self._missed = 0, False
         self._lock = threading.Lock()
         self._refreshes = 0
         self._troubles: dict[str, str] = {}
@@ -61,17 +62,8 @@ class Service:
             self._closing.close()
 
     def answerer(self, name: str) -> Answerer:
-        """What answers for a model of the project.
-
-        Raises:
-            StateError: the keeper has not yet made the online state.
-        """
-        answerer = self._answerers.get(name)
-        if answerer is None:
-            why = self._troubles.get("online", "it is being opened")
-            hint = "is the keeper running? icekeel up starts it"
-            raise StateError(Fault("no_online_state", f"there is no online state yet: {why}", hint=hint))
-        return answerer
+        """What answers for a model of the project."""
+        return self._answerers[name]
 
     def refresh(self) -> None:
         """Take over what the registry, the token file and the keeper say now."""
@@ -100,21 +92,37 @@ class Service:
             self._troubles.pop(part, None)
 
     def _follow_online(self) -> None:
-        """Open the online state once it is there, and again once it was made anew."""
-        path = self.app.places.online / "data.mdb"
+        """Read the online state once it is there, and again once it was made anew; let go of one that is damaged.
+
+        Between an old one and a new one there is a moment without: it is missing only if it is not there twice.
+        """
+        folder = self.app.places.online
+        path = folder / "data.mdb"
         stamp = path.stat().st_ino if path.exists() else 0
-        if stamp == self._stamp and self._online is not None:
+        self._missed, missed = not stamp, self._missed
+        if self._online is not None and not stamp and not missed:
             return
-        before, self._online, self._answerers = self._online, None, {}
+        try:
+            Extent(folder).check()
+            if self._online is None or stamp != self._stamp:
+                self._connect(self.app.online(readonly=True))
+                self._stamp = stamp
+        except IcekeelError as error:
+            self._connect(None, str(error))
+            raise
+
+    def _connect(self, online: lmdb.Environment | None, why: str = "") -> None:
+        """Have all models read from another environment, and close the one before."""
+        try:
+            for answerer in self._answerers.values():
+                answerer.windows.connect(online, why)
+        except BaseException:
+            if online is not None:
+                online.close()
+            raise
+        before, self._online = self._online, online
         if before is not None:
             before.close()
-        online = self.app.online(readonly=True)
-        try:
-            self._answerers = self.app.answerers(self.registry, self.journal, online)
-        except BaseException:
-            online.close()
-            raise
-        self._online, self._stamp = online, stamp
 
     def _follow_registry(self) -> None:
         for name, answerer in list(self._answerers.items()):
@@ -148,6 +156,8 @@ class Service:
         for name, answerer in self._answerers.items():
             problems = answerer.router.current.problems or {}
             found += [f"{name}, {alias}: {why}" for alias, why in problems.items()]
+            if self._online is not None and answerer.windows.trouble:
+                found.append(f"{name}, windows: {answerer.windows.trouble}")
         behind = self.app.clock() - state.now
         if not self.app.settings.rehearsal and behind > KEEPER_BEHIND:
             found.append(
@@ -161,14 +171,16 @@ class Service:
         """What is degraded, while every model can be answered for.
 
         Raises:
-            StateError: a model has no champion, or there is no online state.
+            StateError: a model has no champion, or no request of it is answered with its windows as they are.
             JournalError: nothing can be journaled, so nothing is answered.
         """
         self.journal.check()
-        faults = []
-        for name in self.app.project.models:
-            if self.answerer(name).router.current.champion is None:
-                faults.append(Fault("not_ready", f"no version serves {name}", hint=f"icekeel train {name}"))
+        faults: list[Fault] = []
+        for answerer in self._answerers.values():
+            try:
+                answerer.check()
+            except StateError as error:
+                faults += error.faults
         if faults:
             raise StateError(*faults)
         return self._degraded(self.state())

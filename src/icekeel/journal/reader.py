@@ -57,6 +57,7 @@ class Tail:
 
     Attributes:
         positions: Behind the last record that `read` gave.
+        places: Where each record that the last `read` gave begins: its segment, and the offset there.
         stopped: Segment -> its size when the last `read` found no whole frame where it stands. A writer
             that is at work, or the torn tail of one that was killed; where it lasts while the segment
             grows, damage: see `verify`.
@@ -64,6 +65,7 @@ class Tail:
 
     def __init__(self, folder: Path, positions: Positions) -> None:
         self.positions = positions
+        self.places: list[tuple[str, int]] = []
         self.stopped: dict[str, int] = {}
         self._folder = folder
 
@@ -77,6 +79,7 @@ class Tail:
             JournalError: a segment cannot be read or is of another format. Positions stay as they were.
         """
         records: list[Record] = []
+        places: list[tuple[str, int]] = []
         offsets, stopped, left = dict(self.positions.offsets), dict[str, int](), max_bytes
         for name, size in segment_sizes(self._folder).items():
             offset = offsets.get(name, 0)
@@ -85,7 +88,9 @@ class Tail:
             if size <= offset:
                 continue
             for stretch in _stretches(self._folder / name, offset, max(left, 1)):
-                records.extend(_decoded(stretch, name, _ALL))
+                for start, record in _decoded(stretch, name, _ALL):
+                    records.append(record)
+                    places.append((name, start))
                 left -= stretch.end - stretch.start
                 offsets[name] = stretch.end
                 if records:
@@ -94,7 +99,7 @@ class Tail:
                 stopped[name] = stretch.size
             if stretch.more:
                 break
-        self.positions, self.stopped = Positions(offsets), stopped
+        self.positions, self.places, self.stopped = Positions(offsets), places, stopped
         return records
 
     def behind(self) -> int:
@@ -127,7 +132,7 @@ def scan(
     offsets = since.offsets if since else {}
     for name in segment_sizes(folder):
         for stretch in _stretches(folder / name, offsets.get(name, 0), _STRETCH_BYTES):
-            yield from _decoded(stretch, name, tags)
+            yield from (record for _, record in _decoded(stretch, name, tags))
 
 
 def verify(folder: Path) -> int:
@@ -214,12 +219,13 @@ def _has_begun(head: bytes, path: Path) -> bool:
     raise JournalError(Fault("bad_segment", what, f"{path.name}@0", repr(head), repr(MAGIC), hint))
 
 
-def _decoded(stretch: _Stretch, name: str, tags: frozenset[bytes]) -> Iterator[Record]:
+def _decoded(stretch: _Stretch, name: str, tags: frozenset[bytes]) -> Iterator[tuple[int, Record]]:
+    """Offset and content of each record of these kinds."""
     offset = stretch.start
     for payload in stretch.payloads:
         if tag_of(payload) in tags:
             try:
-                yield decode(payload)
+                yield offset, decode(payload)
             except msgspec.DecodeError as error:
                 raise JournalError(_damaged("bad_record", f"{name}@{offset}", str(error))) from error
         offset += FRAME.size + len(payload)

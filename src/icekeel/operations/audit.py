@@ -1,36 +1,52 @@
-"""The skew audit: features that were served, recomputed from history, and every difference named."""
+"""The skew audit: features that were served, recomputed from history, and every difference named.
+
+Each answer records the serial of the projection that its features were read at. `Reach` knows how far the journal
+was then, history knows where in the journal each pushed version came from, so an answer is compared with what
+exactly those versions give: a late file or a keeper that lags makes no difference, and every difference is a fault.
+"""
 
 from __future__ import annotations
 
 import math
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import lmdb
 import numpy as np
 
 from icekeel.compile import quote
 from icekeel.core.frames import Frame, Ints
 from icekeel.core.kinds import Column, Kind
-from icekeel.core.time import DAY, FOREVER, format_time
-from icekeel.data import History
-from icekeel.data.compaction import ANSWERS, FEATURE, compact
+from icekeel.core.time import FOREVER, format_time
+from icekeel.data import Manifest
+from icekeel.data.compaction import ANSWERS, FEATURE
 from icekeel.data.relations import fetch, parquet
-from icekeel.define import EventTable, Project
 from icekeel.define.nodes import Windowed, walk
 from icekeel.features.aggregates import Function
-from icekeel.features.offline import EventStore, historical_features
+from icekeel.features.online import GRACE
 from icekeel.features.plan import Plan
 
+from .evidence import Asked, Cause, Evidence
+from .reach import Reach
+from .seen import Moment, SeenEvents, chains, reaches, recompute
+from .workspace import Workspace
+
 SAMPLE = 200
-MOST_BEHIND = 20
-"""Answers that are recomputed one by one, each as far as its features had been read."""
 TOLERANCE = 1e-9
 """Of features that sum, relative to the largest value of the feature in the sample: another order of adding."""
+EXPLAINED = 5
+"""Features of which the cause is looked for; those that differ most often."""
 _SUMMING = {Function.SUM, Function.MEAN, Function.STD, Function.LAST_MEAN}
+UNKNOWN = "it is not known how far the store was (it was made anew, or unreadable)"
+GONE = "segments of the journal that they had seen are gone"
+OLD = "they were asked more than a day behind the newest event, where the store is not exact"
+OTHER = "features were defined otherwise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,184 +68,197 @@ class AuditResult:
         rows: Answers that were compared.
         features: Features of each.
         differences: Every feature of every answer that differs.
-        behind: Answers of `rows` whose events had not all been projected when they were asked; they are compared
-            with what had been.
-        skipped: Answers left out since it is not known, or too dear to recompute, how far theirs had been.
-        tables: Feature -> the event tables behind it.
+        late: Answers of `rows` whose features would be others with all that by now is known to have been available
+            at their time: it came in, or was projected, later.
+        left_out: Why answers could not be compared -> how many.
+        causes: Feature -> the probable cause, for those that differ most often.
     """
 
-    rows: int
-    features: int
-    differences: tuple[Difference, ...]
-    behind: int
-    skipped: int
-    tables: Mapping[str, Sequence[str]]
+    rows: int = 0
+    features: int = 0
+    differences: tuple[Difference, ...] = ()
+    late: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    causes: Mapping[str, Cause] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         """One line."""
         answers = len({difference.prediction_id for difference in self.differences})
-        features = len({difference.feature for difference in self.differences})
-        return f"{features} features of {answers} of {self.rows} answers were served other than recomputed"
+        return f"{len(self.counts)} features of {answers} of {self.rows} answers were served other than recomputed"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Feature -> answers in which it differs, the most frequent first."""
+        counts = Counter(difference.feature for difference in self.differences)
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def todo(self) -> str:
+        """The first thing to do."""
+        return next((cause.todo for cause in self.causes.values()), "")
+
+    def of(self, feature: str) -> list[Difference]:
+        """The differences of one feature."""
+        return [difference for difference in self.differences if difference.feature == feature]
 
     def sentences(self) -> list[str]:
         """Each feature with its rows, an example and the probable cause; the most frequent first."""
-        first = {one.feature: one for one in reversed(self.differences)}
-        counts = Counter(difference.feature for difference in self.differences)
-        return [
-            f"{name}: {count} answers, such as {first[name].prediction_id} at {format_time(first[name].asked_at)}: "
-            f"served {first[name].served}, recomputed {first[name].recomputed}; {self._cause(name)}"
-            for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        ]
-
-    def _cause(self, feature: str) -> str:
-        tables = self.tables.get(feature, ())
-        if not tables:
-            return "it reads the request alone, so the two compilations of its expression differ"
-        return f"history and the online windows hold different rows of {' or '.join(tables)}"
+        found = []
+        for name, count in self.counts.items():
+            one, *others = self.of(name)
+            also = f" (also {', '.join(other.prediction_id for other in others[:2])})" if others else ""
+            cause = f"; {self.causes[name].sentence}" if name in self.causes else ""
+            found.append(
+                f"{name}: {count} answers, such as {one.prediction_id} at {format_time(one.asked_at)}{also}: "
+                f"served {one.served}, recomputed {one.recomputed}{cause}"
+            )
+        return found
 
 
 class Auditor:
     """Recomputes what was answered.
 
     Args:
-        project, plans: The definitions.
-        history, journal: What the answers and the events are read from.
-        answers: Columns of each model's table of answers.
+        workspace: The definitions, and where answers and events are read from.
+        online: The projections; None where there are none, and no answer can be compared then.
     """
 
-    def __init__(
-        self,
-        project: Project,
-        plans: Mapping[str, Plan],
-        *,
-        history: History,
-        journal: Path,
-        answers: Mapping[str, Sequence[Column]],
-    ) -> None:
-        self._project = project
-        self._plans = plans
-        self._history = history
-        self._journal = journal
-        self._answers = answers
+    def __init__(self, workspace: Workspace, online: lmdb.Environment | None) -> None:
+        self._workspace = workspace
+        self._online = online
 
-    def audit(
-        self,
-        model: str,
-        limit: int = SAMPLE,
-        *,
-        since: int = 0,
-        until: int = FOREVER,
-        known: Callable[[int], int | None] = lambda position: None,
-    ) -> AuditResult:
+    def audit(self, model: str, limit: int = SAMPLE, *, since: int = 0, until: int = FOREVER) -> AuditResult:
         """Compare a sample of the answers asked in `[since, until)` under the present definitions.
 
         Args:
             limit: Most answers; which ones depends on their ids alone.
-            known: The availability up to which events had been projected at a position; None if not known.
         """
-        plan = self._plans[model]
-        manifest = compact(self._history, self._journal, self._project.tables, self._answers)
-        sample = self._sample(
-            plan, self._history.paths(manifest, f"{ANSWERS}/{model}"), (since, until), limit
-        )
-        tables = _tables(plan)
-        if not len(sample):
-            return AuditResult(0, len(plan.features), (), 0, 0, tables)
-        files = {name: self._history.paths(manifest, name) for name in self._project.tables}
-        oldest = int(sample["_asked_at"].min()) - max((one.view.back for one in plan.lookups), default=0)
-        store = _RecentEvents(self._project.tables, files, threads=1)
-        store.oldest = oldest - DAY
-        try:
-            return self._compare(plan, sample, store, known)
-        finally:
-            store.close()
-
-    def _sample(self, plan: Plan, files: Sequence[Path], span: tuple[int, int], limit: int) -> Frame:
-        own = [Column("_id", Kind.ID), Column("_asked_at", Kind.TIME), Column("_position", Kind.TIME)]
-        logged = [Column(FEATURE + column.name, column.kind) for column in plan.columns]
-        columns = [*plan.inputs, *own, *logged]
+        plan = self._workspace.plans[model]
+        manifest = self._workspace.compact()
+        files = self._workspace.history.paths(manifest, f"{ANSWERS}/{model}")
         if not files:
-            return Frame({column.name: np.zeros(0) for column in columns})
-        connection = duckdb.connect(config={"threads": 1})
-        try:
-            source = parquet(files, union=True)
-            held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
-            listed = ", ".join(
-                quote(c.name) if c.name in held else f"NULL AS {quote(c.name)}" for c in columns
-            )
-            return fetch(
-                connection,
-                f"SELECT {listed} FROM {source} WHERE _asked_at >= {span[0]} AND _asked_at < {span[1]} "
-                f"AND _definitions = '{plan.digest}' ORDER BY md5(_id) LIMIT {limit}",
-                columns,
-            )
-        finally:
-            connection.close()
+            return AuditResult(features=len(plan.features))
+        sample, other = _sample(plan, files, (since, until), limit)
+        left_out = {OTHER: other} if other else {}
+        if self._online is None:
+            return AuditResult(features=len(plan.features), left_out={**left_out, UNKNOWN: len(sample)})
+        reach = Reach(self._online)
+        kept, moments, why = _comparable(sample, manifest, reach)
+        left_out |= why
+        if not len(kept):
+            return AuditResult(features=len(plan.features), left_out=left_out)
+        sample = sample.take(kept)
+        with tempfile.TemporaryDirectory(prefix="icekeel-audit-") as folder:
+            bulk = {file: serial for file, (serial, _) in reach.files().items()}
+            seen = SeenEvents(self._workspace, manifest, bulk, Path(folder))
+            comparison = _Comparison(plan, sample)
+            exact = self._recomputed(plan, sample, seen, moments)
+            differences = comparison.differences(exact)
+            everything = [Moment(moment.asked_at, 0, {}) for moment in moments]
+            late = comparison.changed(exact, self._recomputed(plan, sample, seen, everything))
+            evidence = Evidence(self._workspace, model, seen, self._online, reach)
+            causes = comparison.causes(differences, moments, evidence)
+        return AuditResult(len(sample), len(plan.features), tuple(differences), late, left_out, causes)
 
-    def _compare(
-        self, plan: Plan, sample: Frame, store: EventStore, known: Callable[[int], int | None]
-    ) -> AuditResult:
-        """All at once as of their times; those that differ again, by what had been projected."""
-        asked_at, positions = sample["_asked_at"], sample["_position"]
-        scales = {feature.name: _scale(sample[FEATURE + feature.name]) for feature in plan.features}
-        found = _differences(plan, sample, np.arange(len(sample)), store, scales)
-        lagging: list[tuple[int, int]] = []
-        skipped = 0
-        for row in [row for row in found if found[row]]:
-            position = known(int(positions[row]))
-            if position is not None and position >= asked_at[row]:
-                continue
-            if position is None or len(lagging) == MOST_BEHIND:
-                skipped += 1
-                del found[row]
-            else:
-                lagging.append((position, row))
-        for position, row in sorted(lagging, reverse=True):  # the store only ever forgets
-            store.forget_after(position)
-            found |= _differences(plan, sample, np.array([row]), store, scales)
-        differences = tuple(one for row in sorted(found) for one in found[row])
-        return AuditResult(
-            len(sample) - skipped, len(plan.features), differences, len(lagging), skipped, _tables(plan)
-        )
+    def _recomputed(self, plan: Plan, sample: Frame, seen: SeenEvents, moments: Sequence[Moment]) -> Frame:
+        """The features of each answer as its moment saw the events."""
+        groups = chains(moments)
+        found = []
+        for places in groups:
+            part = sample.take(np.array(places))
+            files = seen.write([moments[place] for place in places], reaches(plan.lookups))
+            found.append(recompute(self._workspace, plan, part, part["_asked_at"], files))
+        order = np.argsort(np.concatenate(groups))
+        return Frame.stack(found).take(order)
 
 
-class _RecentEvents(EventStore):
-    """Only events that windows of the sample can meet, with all their versions."""
+class _Comparison:
+    """A sample of answers beside what history gives for the same questions."""
 
-    oldest = 0
+    def __init__(self, plan: Plan, sample: Frame) -> None:
+        self._plan = plan
+        self._sample = sample
+        self._tolerances = {
+            feature.name: TOLERANCE * _scale(sample[FEATURE + feature.name]) if _sums(feature.node) else 0.0
+            for feature in plan.features
+        }
 
-    def _source(self, table: EventTable) -> str:
-        every, name = super()._source(table), quote(table.id)
-        recent = f"SELECT {name} FROM {every} WHERE {quote(table.time)} >= {self.oldest}"
-        return f"(SELECT * FROM {every} WHERE {name} IN ({recent}))"
+    def differences(self, computed: Frame) -> list[Difference]:
+        """Every feature that was served other than it is computed, answer by answer."""
+        sample = self._sample
+        return [
+            Difference(sample["_id"][at], int(sample["_asked_at"][at]), name, served, again)
+            for at in range(len(sample))
+            for name in self._tolerances
+            if not self.same(name, served := sample[FEATURE + name][at], again := computed[name][at])
+        ]
+
+    def changed(self, one: Frame, other: Frame) -> int:
+        """Rows of which some feature differs."""
+        names, rows = list(self._tolerances), range(len(one))
+        return sum(any(not self.same(name, one[name][at], other[name][at]) for name in names) for at in rows)
+
+    def same(self, name: str, one: Any, other: Any) -> bool:
+        """Whether two values of a feature are equal, of one that sums but for the order of adding."""
+        one, other = (math.nan if value is None else value for value in (one, other))
+        if isinstance(one, str) or isinstance(other, str):
+            return bool(one == other)
+        if math.isnan(one) or math.isnan(other):
+            return math.isnan(one) and math.isnan(other)
+        return bool(one == other or abs(one - other) <= self._tolerances[name])
+
+    def causes(
+        self, differences: Sequence[Difference], moments: Sequence[Moment], evidence: Evidence
+    ) -> dict[str, Cause]:
+        """The probable cause of the features that differ most often, each from one answer."""
+        places = {identifier: place for place, identifier in enumerate(self._sample["_id"])}
+        examples = {one.feature: one for one in reversed(differences)}
+        causes = {}
+        for name, _ in Counter(one.feature for one in differences).most_common(EXPLAINED):
+            one = examples[name]
+            place = places[one.prediction_id]
+            row = self._sample.take(np.array([place]))
+            asked = Asked(name, row, moments[place], one.served, one.recomputed)
+            causes[name] = evidence.cause(asked, partial(self.same, name))
+        return causes
 
 
-def _differences(
-    plan: Plan, sample: Frame, rows: Ints, store: EventStore, scales: Mapping[str, float]
-) -> dict[int, list[Difference]]:
-    part = sample.take(rows)
-    requests = part.select([column.name for column in plan.inputs])
-    computed = historical_features(plan, requests, part["_asked_at"], store)
-    found: dict[int, list[Difference]] = {int(row): [] for row in rows}
-    for feature in plan.features:
-        tolerance = TOLERANCE * scales[feature.name] if _sums(feature.node) else 0.0
-        pairs = zip(part[FEATURE + feature.name], computed[feature.name], strict=True)
-        for place, (served, again) in enumerate(pairs):
-            if not _same(served, again, tolerance):
-                one = Difference(
-                    part["_id"][place], int(part["_asked_at"][place]), feature.name, served, again
-                )
-                found[int(rows[place])].append(one)
-    return found
+def _sample(plan: Plan, files: Sequence[Path], span: tuple[int, int], limit: int) -> tuple[Frame, int]:
+    """Answers of a stretch of time, and how many others were given under other definitions."""
+    own = [Column("_id", Kind.ID), Column("_asked_at", Kind.TIME), Column("_position", Kind.TIME)]
+    logged = [Column(FEATURE + column.name, column.kind) for column in plan.columns]
+    columns = [*plan.inputs, *own, *logged]
+    connection = duckdb.connect(config={"threads": 1})
+    try:
+        source = parquet(files, union=True)
+        held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+        listed = ", ".join(quote(c.name) if c.name in held else f"NULL AS {quote(c.name)}" for c in columns)
+        within = f"FROM {source} WHERE _asked_at >= {span[0]} AND _asked_at < {span[1]} AND _definitions"
+        other = connection.execute(f"SELECT count(*) {within} <> '{plan.digest}'").fetchone()
+        statement = f"SELECT {listed} {within} = '{plan.digest}' ORDER BY md5(_id) LIMIT {limit}"
+        return fetch(connection, statement, columns), int(other[0]) if other else 0
+    finally:
+        connection.close()
 
 
-def _same(served: Any, again: Any, tolerance: float) -> bool:
-    if not isinstance(served, float) or not isinstance(again, float):
-        return bool(served == again)
-    if math.isnan(served) or math.isnan(again):
-        return math.isnan(served) and math.isnan(again)
-    return served == again or abs(served - again) <= tolerance
+def _comparable(sample: Frame, manifest: Manifest, reach: Reach) -> tuple[Ints, list[Moment], dict[str, int]]:
+    """Places of the answers that can be compared, the moment of each, and why others cannot."""
+    serials = [int(serial) for serial in sample["_position"]]
+    known = reach.at(sorted(set(serials)))
+    kept, moments, left_out = [], [], Counter[str]()
+    for place, (serial, asked_at) in enumerate(zip(serials, sample["_asked_at"].tolist(), strict=True)):
+        reached = known.get(serial)
+        if reached is None:
+            left_out[UNKNOWN] += 1
+        elif any(offset > manifest.journal.get(name, 0) for name, offset in reached.offsets.items()):
+            left_out[GONE] += 1
+        elif asked_at <= reached.known_until - GRACE:
+            left_out[OLD] += 1
+        else:
+            kept.append(place)
+            moments.append(Moment(asked_at, serial, reached.offsets))
+    return np.array(kept, dtype=np.int64), moments, dict(left_out)
 
 
 def _scale(values: Any) -> float:
@@ -240,10 +269,3 @@ def _scale(values: Any) -> float:
 
 def _sums(node: Any) -> bool:
     return any(isinstance(one, Windowed) and Function(one.function) in _SUMMING for one in walk(node))
-
-
-def _tables(plan: Plan) -> dict[str, list[str]]:
-    return {
-        feature.name: sorted({one.keyed.table for one in walk(feature.node) if isinstance(one, Windowed)})
-        for feature in plan.features
-    }

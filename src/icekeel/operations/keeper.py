@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,23 +15,23 @@ from typing import Any
 import lmdb
 import msgspec
 
-from icekeel.core.errors import BundleError, JournalError, RegistryError
+from icekeel.core.errors import BundleError, JournalError, RegistryError, StateError
 from icekeel.core.time import DAY, SECOND, Clock
-from icekeel.data import History
-from icekeel.define import Project
 from icekeel.features.live import EventFeed, StateCell
+from icekeel.features.online.extent import Extent
 from icekeel.features.online.lmdb import LmdbWindows, TextCodes, writing
-from icekeel.features.plan import Lookup, Plan
 from icekeel.journal import Alerted, Decided, Ingested, Positions, Predicted, Pushed, Record, Tail, Ticked
 from icekeel.registry import Registry
 from icekeel.serving import load_version
 
-from .audit import SAMPLE, Auditor
+from .audit import Auditor
 from .loop import Loop
 from .profiles import DayProfiles
 from .projections import AnswerProjection, EventProjection, Settled, Shadow, stored_rows
+from .reach import Reach
 from .watch import Duty
 from .workshop import SHADOW
+from .workspace import Workspace
 
 LARGEST_READ = 2 << 20
 IDLE_S = 0.05
@@ -41,9 +43,11 @@ SETTLING = 5 * SECOND
 """A day's duties begin so long after its end: what was stamped before midnight is in the journal by then."""
 PRUNE_DAYS = 7
 REHEARSED_DAYS = 91
-KNOWN_COMMITS = 2_000_000
-"""Commits of which it is remembered how far they reached: a day of 20 a second."""
-_NUMBER, _SPAN = struct.Struct(">Q"), struct.Struct(">QQ")
+FULL_PAUSE_S = 5.0
+"""Pause before a full environment is tried again."""
+LEAST_FREE = 64 << 20
+"""Bytes that the disk must have left for the environment to grow."""
+_SPAN = struct.Struct(">QQ")
 log = logging.getLogger(__name__)
 
 
@@ -51,34 +55,39 @@ class Keeper:
     """Makes the projections of a project; exactly one runs at a time.
 
     Args:
-        project, plans, lookups: The definitions.
-        journal: Folder of the segments.
-        history: Where bulk-ingested files lie.
+        workspace: The definitions, and where journal and history lie.
         online: The environment of all projections; closed with the keeper.
-        registry, bundles: For versions in shadow.
+        registry: For versions in shadow.
         loop: What is due at the end of each day.
-        auditor: Recomputes a sample of each day's answers.
         clock: The time, unless in rehearsal.
         rehearsal: Take the time from the journal.
     """
 
     def __init__(
         self,
-        project: Project,
-        plans: Mapping[str, Plan],
-        lookups: Sequence[Lookup],
+        workspace: Workspace,
         *,
-        journal: Path,
-        history: History,
         online: lmdb.Environment,
         registry: Registry,
-        bundles: Path,
         loop: Loop,
-        auditor: Auditor,
         clock: Clock,
         rehearsal: bool,
     ) -> None:
+        self._workspace = workspace
         self._online = online
+        self._registry = registry
+        self._loop = loop
+        self._clock = clock
+        self._rehearsal = rehearsal
+        self._shadows: dict[str, tuple[str, Shadow]] = {}
+        self._reconciled = False
+        self._done = loop.done()
+        self._again: float | None = None
+        self._open()
+
+    def _open(self) -> None:
+        """Go on from what the environment holds: at the start, and where a transaction failed."""
+        online, project, lookups = self._online, self._workspace.project, self._workspace.lookups
         self._windows = LmdbWindows(online, [lookup.view for lookup in lookups])
         self._feed = EventFeed(project.tables, lookups, TextCodes(online))
         self._events = EventProjection(self._feed, self._windows)
@@ -86,32 +95,25 @@ class Keeper:
             name: AnswerProjection(online, model, project) for name, model in project.models.items()
         }
         self._profiles = {name: DayProfiles(online, name) for name in project.models}
-        self._told, self._known = online.open_db(b"told"), online.open_db(b"known")
-        self._cell = StateCell(online)
-        self._project = project
-        self._plans = plans
-        self._history = history
-        self._registry = registry
-        self._bundles = bundles
-        self._loop = loop
-        self._auditor = auditor
-        self._clock = clock
-        self._rehearsal = rehearsal
-        self._shadows: dict[str, tuple[str, Shadow]] = {}
-        self._reconciled = False
-        self._done = loop.done()
-        self._ticks = online.open_db(b"ticks")
-        with online.begin() as txn:
-            self.state = self._cell.read(txn)
+        self._told, self._ticks = online.open_db(b"told"), online.open_db(b"ticks")
+        self._cell, self._reach, self._extent = StateCell(online), Reach(online), Extent(Path(online.path()))
+        with writing(online) as txn:
+            self.state = self._reach.begin(txn, self._cell.read(txn))
+            self._cell.write(txn, self.state)
             stored = txn.get(b"rehearsed", db=self._ticks)
         self._first_tick, self._ticked = _SPAN.unpack(stored) if stored else (0, 0)
         positions = Positions.decode(self.state.positions) if self.state.positions else Positions({})
-        self._tail = Tail(journal, positions)
+        self._tail = Tail(self._workspace.journal, positions)
 
-    def run(self, stop: threading.Event) -> None:
-        """Follow the journal until told to stop; what is begun is finished first, a training is ended."""
+    def run(self, stop: threading.Event, *, anew: Callable[[], bool] = lambda: False) -> None:
+        """Follow the journal until told to stop; what is begun is finished first, a training is ended.
+
+        Args:
+            anew: Whether the projections are to be made anew, which ends this keeper too, though not while a version
+                is trained.
+        """
         try:
-            while not stop.is_set():
+            while not stop.is_set() and not (anew() and not self._loop.retraining.busy()):
                 if not self.step():
                     stop.wait(REHEARSED_IDLE_S if self._rehearsal else IDLE_S)
         finally:
@@ -125,12 +127,52 @@ class Keeper:
     def rebuild(self) -> None:
         """Make all projections of the journal as it is, into an empty environment, and do nothing that is due."""
         while records := self._tail.read(LARGEST_READ):
-            self._project_all(records, rebuilding=True)
+            self._project_all(records)
         with writing(self._online) as txn:
-            self._commit(txn, now=self._done)
+            self._commit(txn, now=max(self.state.now, self._done))
+        self._extent.note()
 
     def step(self) -> int:
-        """Project what is new and do what is due; gives the number of records read."""
+        """Project what is new and do what is due; gives the number of records read.
+
+        Where the environment is full it is made larger, or waited for; the keeper does not end, since the answers
+        that go on would then not even be settled once there is room.
+        """
+        if self._again is not None and time.monotonic() < self._again:
+            return 0
+        try:
+            if self._again is not None:
+                self._open()
+                self._again = None
+            return self._step()
+        except StateError as error:
+            if error.code != "state_full":
+                raise
+            self._again = self._make_room(error)
+            return 0
+
+    def _make_room(self, error: Exception) -> float:
+        """Enlarge the map where it was the map that is full; gives the `time.monotonic` of the next try.
+
+        The size of an LMDB map is address space that was asked for, not disk: doubling it costs nothing until pages
+        are written, so all that counts is whether the disk has room for some. It can be changed only while this
+        process has no transaction open, which is so here: the one that failed has been aborted, and nothing of it is
+        in the environment. Readers in other processes take the new size over when they begin their next one.
+        """
+        size, free = int(self._online.info()["map_size"]), shutil.disk_usage(self._online.path()).free
+        by_disk = isinstance(error, lmdb.DiskError) or isinstance(error.__cause__, lmdb.DiskError)
+        if not by_disk and free >= LEAST_FREE:
+            self._online.set_mapsize(2 * size)
+            log.warning("online_state_enlarged", extra={"bytes": 2 * size})
+            return 0.0
+        log.error("online_state_full", extra={"bytes": size, "free": free, "why": str(error)})
+        try:
+            self._loop.full(self.state.now, size=size, free=free)
+        except Exception as also:  # the registry lies on the same disk
+            log.error("alert_failed", extra={"why": str(also)})
+        return time.monotonic() + FULL_PAUSE_S
+
+    def _step(self) -> int:
         now = self._clock() - SETTLING
         read_all = self._rehearsal or self._tail.behind() <= LARGEST_READ
         records = self._tail.read(LARGEST_READ)
@@ -145,13 +187,14 @@ class Keeper:
             self._do_due(now)
         return len(records)
 
-    def _project_all(self, records: Sequence[Record], *, rebuilding: bool = False) -> None:
+    def _project_all(self, records: Sequence[Record]) -> None:
         """All projections of a batch and the position behind it, in one transaction."""
         pushed = [record for record in records if isinstance(record, Pushed)]
         with writing(self._online) as txn:
             newest = self._events.apply(txn, pushed)
             rows = sum(len(record.rows) for record in pushed)
-            for ingested in (record for record in records if isinstance(record, Ingested)):
+            bulk = [record for record in records if isinstance(record, Ingested)]
+            for ingested in bulk:
                 newest = max(newest, self._ingested(txn, ingested))
             predicted = [record for record in records if isinstance(record, Predicted)]
             for name, answers in self._answers.items():
@@ -166,17 +209,16 @@ class Keeper:
                     self._first_tick = self._first_tick or record.at
                     self._ticked = max(self._ticked, record.at)
                     txn.put(b"rehearsed", _SPAN.pack(self._first_tick, self._ticked), db=self._ticks)
-            serial = max([self.state.serial, *(record.position for record in predicted)]) + 1
-            known_until = max(self.state.known_until, newest)
-            if not rebuilding:  # what answers of the past had been read at is not known any more
-                txn.put(_NUMBER.pack(serial), _NUMBER.pack(known_until), db=self._known)
             self._commit(
                 txn,
-                serial=serial,
+                serial=self.state.serial + 1,
                 positions=self._tail.positions.encode(),
-                known_until=known_until,
+                known_until=max(self.state.known_until, newest),
                 pushed=self.state.pushed + rows,
             )
+            if pushed or bulk:
+                self._reach.note(txn, self.state, [record.file for record in bulk])
+        self._extent.note()
 
     def _commit(self, txn: lmdb.Transaction, **changes: Any) -> None:
         """Write the state; what it says is valid once the transaction is."""
@@ -185,7 +227,7 @@ class Keeper:
 
     def _ingested(self, txn: lmdb.Transaction, record: Ingested) -> int:
         """A bulk file into the projections: the rows that a question may still meet."""
-        table = self._project.tables.get(record.table)
+        table = self._workspace.project.tables.get(record.table)
         readers = [answers for answers in self._answers.values() if answers.table == record.table]
         reaches = [answers.within for answers in readers]
         if self._feed.reads(record.table):
@@ -193,7 +235,7 @@ class Keeper:
         if table is None or not reaches:
             return 0
         newest = 0
-        file = self._history.folder / record.table / record.file
+        file = self._workspace.history.folder / record.table / record.file
         now = min(record.at, self.state.now) if self._rehearsal and self.state.now else record.at
         for rows in stored_rows(file, table, since=now - max(reaches)):
             pushed = [Pushed(at=record.at, table=record.table, rows=rows)]
@@ -208,7 +250,7 @@ class Keeper:
         shadow = self._shadow(model, alias.version) if alias is not None else None
         if alias is None or shadow is None:
             return lambda record: {}
-        version, since, definitions = alias.version, alias.since, self._plans[model].digest
+        version, since, definitions = alias.version, alias.since, self._workspace.plans[model].digest
         return lambda record: (
             {version: shadow(record.features)}
             if record.at >= since and record.definitions == definitions
@@ -219,7 +261,8 @@ class Keeper:
         if self._shadows.get(model, ("",))[0] != name:
             try:
                 version = self._registry.version(name)
-                loaded = load_version(version, self._bundles, self._plans[model].definitions)
+                plan = self._workspace.plans[model]
+                loaded = load_version(version, self._workspace.bundles, plan.definitions)
             except (BundleError, RegistryError) as error:
                 log.error("shadow_refused", extra={"model": model, "version": name, "why": str(error)})
                 return None
@@ -247,7 +290,7 @@ class Keeper:
                 answers.forget(txn, duty.at)
             if duty.day % PRUNE_DAYS == 0:
                 self._windows.prune(txn, duty.at)
-            self._forget_known(txn)
+            self._reach.forget(txn)
         for name in self._answers:
             for step, act in (("watch, judge, retrain", self._look), ("audit", self._audit)):
                 try:
@@ -272,22 +315,5 @@ class Keeper:
         """Audit the day's answers; in a rehearsal, whose days are short, those of a quarter at its end."""
         days = REHEARSED_DAYS if self._rehearsal else 1
         if duty.day % days == 0:
-            since = duty.at - days * DAY
-            result = self._auditor.audit(model, SAMPLE, since=since, until=duty.at, known=self._known_at)
-            self._loop.audited(duty, model, result)
-
-    def _known_at(self, position: int) -> int | None:
-        """The availability up to which events had been projected at a serial."""
-        with self._online.begin() as txn:
-            cursor = txn.cursor(self._known)
-            found = cursor.set_range(_NUMBER.pack(position + 1))
-            before = cursor.prev() if found else cursor.last()
-            return int(_NUMBER.unpack(cursor.value())[0]) if before else None
-
-    def _forget_known(self, txn: lmdb.Transaction) -> None:
-        """Keep what the newest commits knew: enough for the audit of a day."""
-        cursor = txn.cursor(self._known)
-        extra = txn.stat(self._known)["entries"] - KNOWN_COMMITS
-        found = cursor.first()
-        while found and extra > 0:
-            found, extra = cursor.delete(), extra - 1
+            auditor = Auditor(self._workspace, self._online)
+            self._loop.audited(duty, model, auditor.audit(model, since=duty.at - days * DAY, until=duty.at))

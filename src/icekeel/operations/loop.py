@@ -9,17 +9,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from icekeel.core.frames import Floats
 from icekeel.core.time import DAY
-from icekeel.define import Model, Project
+from icekeel.define import Model
 from icekeel.experiments import PairedDays, RolloutPlan, RolloutState, Split, Verdict, log_mismatch
 from icekeel.experiments import decide as judge
-from icekeel.features.plan import Plan
 from icekeel.journal import Writer
 from icekeel.monitoring import Profile
 from icekeel.registry import CHAMPION, Alias, Registry
@@ -28,8 +26,9 @@ from icekeel.serving.routing import CHALLENGER
 from .audit import AuditResult
 from .projections import Settled
 from .retraining import Job, Retraining, scheduled
-from .watch import Between, Duty, Watch, alerted, error_name, row_errors, scored
+from .watch import SKEW, Between, Duty, Watch, alerted, error_name, row_errors, scored
 from .workshop import SHADOW, admit, crown, decide, decided
+from .workspace import Workspace
 
 KIND = "daily"
 MOST_DAYS = 31
@@ -43,26 +42,24 @@ class Loop:
     """Does, for every model, what is due when a day has passed.
 
     Args:
-        project, plans: The definitions.
-        registry, bundles, journal: Where decisions are made and recorded.
+        workspace: The definitions.
+        registry, journal: Where decisions are made and recorded.
         retraining: How a version is trained and admitted.
     """
 
     def __init__(
         self,
-        project: Project,
-        plans: Mapping[str, Plan],
+        workspace: Workspace,
         *,
         registry: Registry,
-        bundles: Path,
         journal: Writer,
         retraining: Retraining,
     ) -> None:
-        self._project = project
+        self._project = workspace.project
         self._registry = registry
         self._journal = journal
         self.retraining = retraining
-        self.watch = Watch(project, plans, registry, bundles, journal)
+        self.watch = Watch(workspace, registry, journal)
 
     def done(self) -> int:
         """The end of the last day whose duties are done, by the registry's ledger; 0 before the first."""
@@ -130,7 +127,15 @@ class Loop:
     def audited(self, duty: Duty, name: str, result: AuditResult) -> None:
         """Keep an alert where features were served other than they are recomputed."""
         if result.differences:
-            self.watch.skew(duty, name, result.title, result.sentences())
+            self.watch.warn(duty.at, name, SKEW, result.title, result.sentences(), result.todo)
+
+    def full(self, at: int, *, size: int, free: int) -> None:
+        """Keep an alert that the online state cannot grow: answers go on, with features of before."""
+        title = "the online state is full: no new event reaches the features"
+        sentence = f"it holds {size >> 20:,} MB at the most, and the disk has {free >> 20:,} MB left"
+        for name in self._project.models:
+            todo = "Free space on the disk; the keeper tries again every few seconds and loses nothing."
+            self.watch.warn(at, name, "online", title, [sentence], todo)
 
     def _admit_left(self, duty: Duty, model: Model) -> None:
         """Decide about a version whose training ended between its registration and its admission."""

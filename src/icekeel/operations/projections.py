@@ -264,14 +264,16 @@ def stored_rows(
     """The rows of a stored file in batches, as pushed rows look.
 
     Args:
-        since: Rows with an older event time are left out.
+        since: Rows that happened and became known before are left out; one that became known later may be the new
+            version of an event that still counts, moved out of every window.
     """
     names = [*table.fields, AVAILABLE, DELETED]
     listed = ", ".join(quote(name) for name in names)
     connection = duckdb.connect(config={"threads": 1})
     try:
         result = connection.execute(
-            f"SELECT {listed} FROM {parquet([file])} WHERE {quote(table.time)} >= {since} ORDER BY {SEQUENCE}"
+            f"SELECT {listed} FROM {parquet([file])} WHERE {quote(table.time)} >= {since} "
+            f"OR {AVAILABLE} >= {since} ORDER BY {SEQUENCE}"
         )
         while rows := result.fetchmany(batch):
             yield [dict(zip(names, row, strict=True)) for row in rows]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -14,7 +13,7 @@ from icekeel.core.errors import BundleError
 from icekeel.core.frames import Floats
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY
-from icekeel.define import Model, Project
+from icekeel.define import Model
 from icekeel.define.nodes import Windowed, walk
 from icekeel.features.plan import Plan
 from icekeel.journal import Alerted, Writer
@@ -36,6 +35,7 @@ from icekeel.training.problem import Problem
 
 from .projections import Settled
 from .retraining import KIND
+from .workspace import Workspace
 
 QUIET_DAYS = 21
 """Days of a version's own past that are needed to know what is usual for it."""
@@ -90,18 +90,13 @@ class Watch:
     """Looks at a day of each model and keeps its alerts.
 
     Args:
-        project: For the budget of false alarms.
-        plans: For the event tables behind each feature.
-        registry, bundles, journal: What versions expect, and where alerts are recorded.
+        workspace: The definitions, and where bundles lie.
+        registry, journal: What versions expect, and where alerts are recorded.
     """
 
-    def __init__(
-        self, project: Project, plans: Mapping[str, Plan], registry: Registry, bundles: Path, journal: Writer
-    ) -> None:
-        self._project = project
-        self._plans = plans
+    def __init__(self, workspace: Workspace, registry: Registry, journal: Writer) -> None:
+        self._workspace = workspace
         self._registry = registry
-        self._bundles = bundles
         self._journal = journal
         self._references: dict[str, tuple[str, Reference]] = {}
         self._errors: dict[str, _ErrorWatch] = {}
@@ -117,14 +112,14 @@ class Watch:
             return None
         if self._references.get(model, ("",))[0] != alias.version:
             try:
-                bundle = read(self._bundles, self._registry.version(alias.version).digest)
+                bundle = read(self._workspace.bundles, self._registry.version(alias.version).digest)
             except BundleError as error:
                 log.error("reference_refused", extra={"model": model, "why": str(error)})
                 return None
             stored = msgspec.json.decode(bundle.files[PROFILE_FILE])
             profiler = Profiler.from_dict(stored["profiler"])
             days = [Profile.from_dict(day) for day in stored["days"]]
-            budget = self._project.models[model].watch.false_alarms_per_year * DRIFT_SHARE
+            budget = self._workspace.project.models[model].watch.false_alarms_per_year * DRIFT_SHARE
             self._references[model] = (alias.version, Reference.of(profiler, days, rate=budget / 365))
         return self._references[model]
 
@@ -155,7 +150,7 @@ class Watch:
             signals,
             model=model,
             at=duty.at,
-            sources=_sources(self._plans[model]),
+            sources=_sources(self._workspace.plans[model]),
             open_alerts=[_finding(alert) for alert in known],
         )
         stored = {alert.id: alert for alert in known}
@@ -168,11 +163,6 @@ class Watch:
             quiet = SKEW_FORGOTTEN if alert.cause == SKEW else FORGOTTEN
             if alert.cause not in {*causes, TRAINING} and duty.at - last >= quiet:
                 self._registry.resolve(alert.id, resolution=f"not found for {quiet // DAY} days", at=duty.at)
-
-    def skew(self, duty: Duty, model: str, title: str, sentences: Sequence[str]) -> None:
-        """Keep an alert that features were served other than they are recomputed."""
-        todo = "Do not train on answers of that day; run icekeel audit and look at the features named first."
-        self.warn(duty.at, model, SKEW, title, sentences, todo)
 
     def warn(self, at: int, model: str, cause: str, title: str, sentences: Sequence[str], todo: str) -> None:
         """Keep one alert of a model and a cause: opened the first time, renewed while it is open."""

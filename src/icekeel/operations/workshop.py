@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,14 +13,13 @@ import numpy as np
 from icekeel.core.errors import BundleError
 from icekeel.core.frames import Frame
 from icekeel.core.ids import digest
-from icekeel.core.kinds import Column
 from icekeel.core.time import DAY
-from icekeel.data import History, Manifest, snapshot_digest
-from icekeel.data.compaction import ANSWERS, compact
-from icekeel.define import Model, Project
+from icekeel.data import snapshot_digest
+from icekeel.data.compaction import ANSWERS
+from icekeel.define import Model
 from icekeel.define.features import Feature
 from icekeel.features.offline import historical_features
-from icekeel.features.plan import Plan, make_plan
+from icekeel.features.plan import make_plan
 from icekeel.journal import Decided, Writer
 from icekeel.monitoring import Profiler
 from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version, read, write
@@ -31,6 +29,8 @@ from icekeel.training import Rung
 from icekeel.training.dataset import Learnable, event_store, feature_cache, learnable, past_questions
 from icekeel.training.pipeline import Recipe, Standing, Trained, full_ladder, rungs_up_to, train
 from icekeel.training.problem import TrainingSet
+
+from .workspace import Workspace
 
 SHADOW = "shadow"
 COMPARED = "no_worse_than_champion"
@@ -62,53 +62,31 @@ class Workshop:
     """Trains models of a project and registers what comes out.
 
     Args:
-        project, plans: The definitions.
-        history, journal: Where data come from.
-        bundles, registry: Where versions go.
-        answers: Columns of each model's table of answers.
+        workspace: The definitions, where data come from, and where versions go.
+        registry: What knows the versions.
         threads: Of training.
     """
 
-    def __init__(
-        self,
-        project: Project,
-        plans: Mapping[str, Plan],
-        *,
-        history: History,
-        journal: Path,
-        bundles: Path,
-        registry: Registry,
-        answers: Mapping[str, Sequence[Column]],
-        threads: int,
-    ) -> None:
-        self._project = project
-        self._plans = plans
-        self._history = history
-        self._journal = journal
-        self._bundles = bundles
+    def __init__(self, workspace: Workspace, registry: Registry, *, threads: int) -> None:
+        self._workspace = workspace
         self._registry = registry
-        self._answers = answers
         self._threads = threads
         self._prepared: dict[tuple[str, int], tuple[str, Learnable]] = {}
-
-    def compact(self) -> Manifest:
-        """Move what is new in the journal into history; gives the manifest afterwards."""
-        return compact(self._history, self._journal, self._project.tables, self._answers)
 
     def prepare(self, name: str, now: int, say: Say) -> tuple[str, Learnable]:
         """Digest of the snapshot and everything known of a model's past questions at `now`; kept while this lives."""
         if (name, now) not in self._prepared:
-            model, plan = self._project.models[name], self._plans[name]
-            manifest = self.compact().known(now)
-            snapshot = snapshot_digest(manifest, [*self._project.tables, f"{ANSWERS}/{name}"])
-            questions = past_questions(model, plan, self._project.folder, self._history, now=now)
+            project, history = self._workspace.project, self._workspace.history
+            model, plan = project.models[name], self._workspace.plans[name]
+            manifest = self._workspace.compact().known(now)
+            snapshot = snapshot_digest(manifest, [*project.tables, f"{ANSWERS}/{name}"])
+            questions = past_questions(model, plan, project.folder, history, now=now)
             say(
                 f"{len(plan.features)} features of {len(questions):,} past questions, {int(questions.served.sum()):,} as served"
             )
-            tables = self._project.tables
-            store = event_store(tables, self._history, manifest)
+            store = event_store(project.tables, history, manifest)
             try:
-                cache = feature_cache(name, plan, questions, tables, self._history, manifest)
+                cache = feature_cache(name, plan, questions, project.tables, history, manifest)
                 data = learnable(model, plan, questions, store, cache, now=now)
                 self._prepared[name, now] = (snapshot, data)
             finally:
@@ -117,9 +95,9 @@ class Workshop:
 
     def compute(self, name: str, features: Sequence[Feature], data: Learnable, now: int) -> Frame:
         """Features that the model does not have, for the past questions of `prepare` as of `now`."""
-        plan = make_plan(self._plans[name].fields, features)
-        manifest = self._history.manifest().known(now)
-        with closing(event_store(self._project.tables, self._history, manifest)) as store:
+        plan = make_plan(self._workspace.plans[name].fields, features)
+        manifest = self._workspace.history.manifest().known(now)
+        with closing(event_store(self._workspace.project.tables, self._workspace.history, manifest)) as store:
             return historical_features(plan, data.requests, data.asked_at, store)
 
     def rung(self, name: str) -> Rung:
@@ -129,7 +107,7 @@ class Workshop:
         if alias is not None:
             with suppress(BundleError):  # a damaged bundle is the server's trouble
                 digest = self._registry.version(alias.version).digest
-                found = str(read(self._bundles, digest).meta["rung"])
+                found = str(read(self._workspace.bundles, digest).meta["rung"])
         *_, rung = rungs_up_to("lightgbm" if found == "group" else found, self._threads)
         return rung
 
@@ -139,7 +117,7 @@ class Workshop:
         Raises:
             TrainingError: no model can be trained on these data; nothing is registered.
         """
-        model = self._project.models[order.model]
+        model = self._workspace.project.models[order.model]
         features = model.baseline if order.baseline and model.baseline is not None else model.features
         snapshot, data = self.prepare(order.model, order.now, say)
         rungs = rungs_up_to(order.rung, self._threads) if order.rung else full_ladder(self._threads)
@@ -152,12 +130,12 @@ class Workshop:
         )
         champion = self._champion(model)
         trained = train(recipe, data, say=say, champion=champion, describe=_profile)
-        bundle = write(self._bundles, trained.files, msgspec.to_builtins(trained.contents))
+        bundle = write(self._workspace.bundles, trained.files, msgspec.to_builtins(trained.contents))
         version = self._registry.register(
             order.model,
             bundle.digest,
             snapshot=snapshot,
-            code=self._plans[order.model].digest,
+            code=self._workspace.plans[order.model].digest,
             features=features.__name__,
             metrics=trained.metrics,
             gates=[asdict(gate) for gate in trained.gates],
@@ -176,8 +154,8 @@ class Workshop:
         alias = self._registry.aliases(model.name).get(CHAMPION)
         if alias is None:
             return None
-        definitions = self._plans[model.name].definitions
-        loaded = load_version(self._registry.version(alias.version), self._bundles, definitions)
+        definitions = self._workspace.plans[model.name].definitions
+        loaded = load_version(self._registry.version(alias.version), self._workspace.bundles, definitions)
         return Standing(loaded.engine, loaded.contents.trained_to)
 
 

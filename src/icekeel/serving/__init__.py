@@ -5,10 +5,11 @@ the registry and the journal; nothing of HTTP, and nothing that trains or decide
 """
 
 from .access import SCOPES, Access
-from .answers import KEEPER_BEHIND, Answer, Answerer
+from .answers import Answer, Answerer
 from .intake import Accepted, Intake
 from .routing import Router, Routing
 from .versions import LoadedVersion, load_version
+from .windows import KEEPER_BEHIND, Windows
 
 __all__ = [
     "KEEPER_BEHIND",
@@ -21,5 +22,6 @@ __all__ = [
     "LoadedVersion",
     "Router",
     "Routing",
+    "Windows",
     "load_version",
 ]

@@ -12,11 +12,11 @@ import msgspec
 from icekeel.compile import compile_row
 from icekeel.core.errors import Fault, RequestError, StateError
 from icekeel.core.ids import new_id
-from icekeel.core.time import SECOND, Clock
+from icekeel.core.time import Clock
 from icekeel.data import RecordParser
 from icekeel.define import Floor, Model, Refuse, RoundTo
 from icekeel.define.nodes import Node, RequestField
-from icekeel.features.live import LiveFeatures, State, outcome_key
+from icekeel.features.live import State, outcome_key
 from icekeel.features.plan import Plan
 from icekeel.guard import Verdict
 from icekeel.journal import Predicted, Writer
@@ -24,10 +24,9 @@ from icekeel.registry import CHAMPION
 
 from .routing import Router
 from .versions import LoadedVersion
+from .windows import Windows
 
 Value = float | int | str | None
-KEEPER_BEHIND = 60 * SECOND
-"""Lag of the keeper's last commit from which it counts as behind; far more than a keeper that runs ever has."""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -40,8 +39,10 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
         verdict: `pass`, or the kind of the gravest finding of the guard.
         codes: All findings, as codes that name only the caller's own fields.
         features_age_s: Seconds since the newest event the features could see became available; null before any.
+            Where the windows could not be read, since the newest that they could see when they last were.
         degraded: What the features lacked: `no_events` (none seen yet), `keeper_behind` (they miss what came in
-            the last minute or more, since the keeper does not run or does not keep up).
+            the last minute or more, since the keeper does not run or does not keep up; `stale=` says how long),
+            `windows_unreadable` (every window counted as never seen).
     """
 
     prediction: float
@@ -62,30 +63,30 @@ class Answerer:
     Args:
         model: Its definition.
         plan: All features any of its versions may read.
-        features: Where they are read.
+        windows: Where they are read.
         router: Which version answers.
         journal: Every answer is in it before the caller has it.
         clock: The time of the question.
-        rehearsal: True where history is replayed: the keeper's time is then no measure of its lag.
+
+    Attributes:
+        windows: What it was given; to be connected to an online state.
     """
 
     def __init__(
         self,
         model: Model,
         plan: Plan,
-        features: LiveFeatures,
+        windows: Windows,
         router: Router,
         *,
         journal: Writer,
         clock: Clock,
-        rehearsal: bool = False,
     ) -> None:
         self.model = model
         self.router = router
-        self._features = features
+        self.windows = windows
         self._journal = journal
         self._clock = clock
-        self._rehearsal = rehearsal
         self._parser = RecordParser(plan.fields)
         self._names = tuple(feature.name for feature in plan.features)
         self._definitions = plan.digest
@@ -101,7 +102,16 @@ class Answerer:
 
     def state(self) -> State:
         """How far the keeper is."""
-        return self._features.state()
+        return self.windows.state()
+
+    def check(self) -> None:
+        """Raise what keeps every request from an answer.
+
+        Raises:
+            StateError: no version serves this model, or the project says to refuse while its windows are as they are.
+        """
+        self._champion()
+        self.windows.check()
 
     def answer(self, record: Any, *, asked_at: int | None = None) -> Answer:
         """The answer to one request, journaled.
@@ -112,7 +122,7 @@ class Answerer:
 
         Raises:
             RequestError: the request is faulty (nothing is journaled), or the guard refuses it (it is).
-            StateError: no version serves this model.
+            StateError: no version serves this model, or its windows are such that the project says to refuse.
             JournalError: the answer cannot be journaled, so it is not given.
         """
         draft = self._draft(record, asked_at)
@@ -149,7 +159,7 @@ class Answerer:
         at = self._clock() if asked_at is None else asked_at
         unit = "" if request[self._unit] is None else str(request[self._unit])
         arm, share, version = self._assign(unit)
-        read = self._features.read(request, at)
+        read = self.windows.read(request, at)
         verdicts = self._check(version, request)
         raw = version.engine.predict_one([read.values[place] for place in version.places])
         prediction = self._finish(raw, request)
@@ -163,7 +173,7 @@ class Answerer:
             verdict=verdicts[0].kind if verdicts else "pass",
             codes=[verdict.code for verdict in verdicts],
             features_age_s=max(0.0, (at - read.state.known_until) / 1e6) if read.state.known_until else None,
-            degraded=self._degraded(read.state),
+            degraded=read.degraded,
         )
         refused = self._refuses and bool(verdicts)
         low, high = answer.interval or (None, None)
@@ -198,21 +208,19 @@ class Answerer:
 
         A request without a unit is in no experiment: the champion answers, with a share of 1 that no experiment has.
         """
-        routing = self.router.current
-        if routing.champion is None:
-            hint = f"icekeel train {self.model.name}, then icekeel promote"
-            raise StateError(Fault("no_champion", f'no version serves "{self.model.name}"', hint=hint))
+        routing, champion = self.router.current, self._champion()
         if not unit or routing.arms is None or routing.challenger is None:
-            return CHAMPION, 1.0, routing.champion
+            return CHAMPION, 1.0, champion
         assigned = routing.arms.assign(unit)
-        version = routing.champion if assigned.arm == CHAMPION else routing.challenger
+        version = champion if assigned.arm == CHAMPION else routing.challenger
         return assigned.arm, assigned.probability, version
 
-    def _degraded(self, state: State) -> list[str]:
-        found = [] if state.known_until else ["no_events"]
-        if not self._rehearsal and self._clock() - state.now > KEEPER_BEHIND:
-            found.append("keeper_behind")
-        return found
+    def _champion(self) -> LoadedVersion:
+        champion = self.router.current.champion
+        if champion is None:
+            hint = f"icekeel train {self.model.name}, then icekeel promote"
+            raise StateError(Fault("no_champion", f'no version serves "{self.model.name}"', hint=hint))
+        return champion
 
     def _check(self, version: LoadedVersion, request: Sequence[Value]) -> list[Verdict]:
         if version.guard is None:

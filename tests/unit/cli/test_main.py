@@ -118,6 +118,20 @@ def test_versions_decisions_and_alerts_are_lists_with_stable_keys(shop: Path, ca
     assert call("alerts", "--project", shop).err == "no alerts\n"
 
 
+def test_audit_says_what_could_not_be_compared_and_rebuild_who_did_it(
+    shop: Path, tmp_path: Path, call: Call
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(shop, folder)
+    made = call("rebuild", "--project", folder, "--json").json
+    assert set(made) == {"online", "by", "seconds"}
+    assert made["by"] == "rebuild"
+    empty = {"model": "minutes", "rows": 0, "features": 12, "late": 0, "left_out": {}, "differences": []}
+    assert call("audit", "minutes", "--project", folder, "--json").json == empty
+    assert "no answer was compared" in call("audit", "minutes", "--project", folder).err
+    assert 'did you mean "minutes"?' in call("audit", "minute", "--project", folder).err
+
+
 def test_promotion_and_roll_back_by_hand_name_their_faults(shop: Path, call: Call) -> None:
     said = call("promote", "minutes-2", "--reason", "better", "--project", shop)
     assert (said.status, 'did you mean "minutes-1"?' in said.err) == (1, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
 import icekeel as ik
@@ -11,7 +12,9 @@ from icekeel.core.errors import StateError
 from icekeel.core.kinds import Column
 from icekeel.data import History
 from icekeel.data.compaction import ANSWERS, answer_columns, compact
+from icekeel.data.relations import parquet
 from icekeel.journal import Pushed, Value, Writer
+from icekeel.journal.segments import segment_sizes
 from tests.unit.journal.examples import PREDICTED
 
 
@@ -61,3 +64,20 @@ def test_each_record_is_moved_once(journal: Path, tmp_path: Path) -> None:
     history = History(tmp_path / "history")
     assert compact(history, journal, TABLES, ANSWER) == compact(history, journal, TABLES, ANSWER)
     assert history.manifest().rows("orders") == 2
+
+
+def test_a_pushed_row_keeps_its_place_in_the_journal(journal: Path, tmp_path: Path) -> None:
+    history = History(tmp_path / "history")
+    (first,) = segment_sizes(journal)
+    with Writer(journal, "serve", clock=lambda: 20) as writer:
+        writer.append(Pushed(at=20, table="orders", rows=[{"order_id": "c", "ordered_at": 7}]))
+    compact(history, journal, TABLES, ANSWER)
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            f"SELECT order_id, _segment, _offset FROM {parquet(history.files('orders'))} ORDER BY 1"
+        ).fetchall()
+    assert [(row[0], row[1] == first, row[2]) for row in found] == [
+        ("a", True, 8),
+        ("b", True, 8),
+        ("c", False, 8),
+    ]

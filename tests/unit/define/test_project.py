@@ -153,6 +153,12 @@ def test_every_mistake_is_reported_at_once_with_its_place(tmp_path: Path) -> Non
             '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(otherwise=5), **same',
             "bad_guard",
         ),
+        ('"m", Quote, Features, target=target, error="mape", stale="10m", **same', "wrong_type"),
+        ('"m", Quote, Features, target=target, error="mape", stale=ik.Stale("ten"), **same', "bad_duration"),
+        (
+            '"m", Quote, Features, target=target, error="mape", stale=ik.Stale(otherwise=5), **same',
+            "bad_stale",
+        ),
         (
             '"m", Quote, Features, target=target, error="mape", rollout=ik.Rollout(unit=Quote.quote_id, alpha=0.5), **same',
             "out_of_range",

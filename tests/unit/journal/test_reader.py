@@ -56,6 +56,21 @@ def test_reading_follows_the_order_of_segments_and_the_limit(tmp_path: Path) -> 
     assert tail.read() == []
 
 
+def test_each_record_has_its_place(tmp_path: Path) -> None:
+    segment(tmp_path, 2, ticks(3, 4))
+    segment(tmp_path, 1, ticks(1, 2))
+    tail = Tail(tmp_path, Positions())
+    seen = {}
+    while records := tail.read(max_bytes=1):
+        before = tail.places[0]
+        seen[before] = records
+        assert before[1] < tail.positions.offsets[before[0]]
+    assert len(seen) == 4
+    whole = Tail(tmp_path, Positions())
+    assert [[record] for record in whole.read()] == list(seen.values())
+    assert whole.places == list(seen)
+
+
 def test_a_record_larger_than_the_limit_is_read_whole(tmp_path: Path) -> None:
     large = Pushed(at=1, table="t", rows=[], source="x" * 10_000)
     segment(tmp_path, 1, frame(encode(large)), ticks(2))

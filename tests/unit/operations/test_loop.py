@@ -60,7 +60,7 @@ class World:
     def fresh_loop(self) -> Loop:
         app, trainer = self.app, self.trainer
         return Loop(
-            app.project, app.plans, registry=self.registry, bundles=app.places.bundles, journal=self.journal,
+            app.workspace, registry=self.registry, journal=self.journal,
             retraining=trainer,  # type: ignore[arg-type]  # the two methods that the loop calls
         )  # fmt: skip
 

@@ -30,7 +30,7 @@ def test_a_served_question_that_the_declared_file_holds_too_counts_once(tmp_path
     ]
     with app.journal("serve") as journal:
         journal.append_many(answers)
-    app.workshop(registry).compact()
+    app.workspace.compact()
     after = past_questions(model, plan, tmp_path, app.history(), now=TRAINED_TO)
     assert len(after) == len(before) - 1 + len(answers)
     registry.close()

@@ -101,7 +101,7 @@ def measure(app: App, name: str, registry: Registry, *, now: int, frozen: Sequen
         frozen: Versions to be compared with, as if they had answered every request alone.
     """
     model, plan = app.model(name), app.plans[name]
-    manifest = app.workshop(registry).compact()
+    manifest = app.workspace.compact()
     files = app.history().paths(manifest, f"{ANSWERS}/{name}")
     logged = [Column(FEATURE + column.name, column.kind) for column in plan.columns]
     columns = [*ANSWER_COLUMNS, *plan.inputs, *logged]

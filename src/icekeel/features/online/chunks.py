@@ -22,7 +22,7 @@ From `settled` on, the latest of all starts and ends, exactly the rows that have
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -240,6 +240,11 @@ class Editor:
             self._next = info.number
             self._index = index_of(head, info, layout)
             self._tail = rows_of(head[len(head) - 8 * info.rows * info.width :], info.rows, info.width)
+
+    def rows(self) -> Iterator[Ints]:
+        """All rows, part by part, in order."""
+        yield from (self._open(place) for place in range(len(self._index)))
+        yield self._tail
 
     def change(self, fresh: Ints, endings: Sequence[Ending], horizon: int) -> None:
         """Adds rows and ends stored ones, both in the order of time, each chunk touched once."""

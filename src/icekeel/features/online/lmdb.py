@@ -14,6 +14,7 @@ import lmdb
 from icekeel.core.errors import Fault, StateError
 
 from ..aggregates import View
+from .extent import Extent
 from .store import MADE_FOR, OnlineStore, damaged
 from .versions import digest
 
@@ -38,6 +39,7 @@ def open_environment(path: Path, *, readonly: bool = False, map_size: int = 1 <<
         StateError: The folder is missing (`state_missing`), or what is there is no whole environment
             (`state_damaged`).
     """
+    Extent(path).check()  # LMDB maps the file, and a process that touches what is not there dies
     try:
         if not readonly:
             path.mkdir(parents=True, exist_ok=True)
@@ -50,12 +52,6 @@ def open_environment(path: Path, *, readonly: bool = False, map_size: int = 1 <<
     except (lmdb.Error, OSError) as error:
         fault = Fault("state_missing", "cannot open the online state", where=str(path), got=str(error))
         raise StateError(fault) from error
-    # LMDB maps the file, and a process that touches what is not there dies.
-    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    size = (path / "data.mdb").stat().st_size
-    if size < needed:
-        environment.close()
-        raise damaged(f"{size:,} of {needed:,} bytes", str(path))
     return environment
 
 

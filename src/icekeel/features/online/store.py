@@ -23,7 +23,7 @@ from icekeel.core.errors import Fault, StateError
 from icekeel.core.time import DAY
 
 from ..aggregates import View
-from .chunks import FORMAT, Editor, Ending, Layout, append, describe, is_due, lengthen
+from .chunks import FORMAT, VALUES, Editor, Ending, Layout, append, describe, ids_of, is_due, lengthen
 from .scan import Scanner
 from .versions import Applied, Batch, Changes, EventVersion, admit, changes, is_forgotten, key_name
 
@@ -141,6 +141,20 @@ class OnlineStore(ABC, Generic[Txn]):
         for view, change, endings in zip(views, per_view, admitted.endings, strict=True):
             self._change(txn, view, change, endings, horizon)
         return admitted.applied
+
+    def held(self, txn: Txn, view: View, key: bytes, at: int) -> dict[str, tuple[int, tuple[float, ...]]]:
+        """What a key's windows hold at a time: id (see `id_bytes`) -> event time and values. For audits, not fast."""
+        kept = self._views[view.name]
+        name = kept.place + key_name(key)
+        head = self.get(txn, b"h" + name)
+        found: dict[str, tuple[int, tuple[float, ...]]] = {}
+        for rows in Editor(head, kept.layout, self._chunks(txn, name)).rows():
+            values = np.ascontiguousarray(rows[:, VALUES : kept.layout.ids]).view(np.float64)
+            parts = zip(ids_of(rows, kept.layout), rows[:, :VALUES].tolist(), values.tolist(), strict=True)
+            for row_id, (time, start, end), row in parts:
+                if start <= at < end and at - view.back <= time <= at + view.ahead:
+                    found[bytes(row_id).decode()] = (time, tuple(row))
+        return found
 
     def prune(self, txn: Txn, now: int) -> int:
         """Rows dropped that no question later than `GRACE` before `now` can meet; forgets their events."""

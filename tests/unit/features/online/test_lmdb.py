@@ -16,6 +16,7 @@ from icekeel.core.errors import StateError
 from icekeel.core.time import DAY, HOUR
 from icekeel.features.aggregates import Aggregate, Function, Span, View
 from icekeel.features.online import Applied, EventVersion, LmdbWindows, TextCodes, open_environment, writing
+from icekeel.features.online.extent import Extent
 
 VIEW = View(
     "amounts",
@@ -177,6 +178,7 @@ def stored(tmp_path: Path) -> Path:
     """A folder with state, closed."""
     with open_environment(tmp_path / "stored", map_size=1 << 26) as environment:
         apply(environment, *(event(f"e{i}", i + 1, key=b"%d" % (i % 50)) for i in range(20_000)))
+    Extent(tmp_path / "stored").note()
     return tmp_path / "stored"
 
 
