@@ -25,11 +25,14 @@ from icekeel.testing.online_store import (
     random_versions,
 )
 
+PARAMS = (7 * 0.37,)
+"""One of the amounts of `random_versions`."""
 
-@pytest.fixture(params=[(8, 4), (2048, 512)], ids=["small chunks", "real chunks"])
+
+@pytest.fixture(params=[(8, 300), (512, 1536)], ids=["small chunks", "real chunks"])
 def _sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "ROWS", request.param[0])
-    monkeypatch.setattr(chunks, "SUMMED", request.param[1])
+    monkeypatch.setattr(chunks, "TAIL_BYTES", request.param[1])
 
 
 @contextmanager
@@ -64,8 +67,8 @@ def test_answers_equal_a_recomputation(seed: int, size: int, days: float) -> Non
         for at in map(int, newest - DAY + rng.integers(1, DAY + 3 * HOUR, 4)):
             for view, key in zip(VIEWS, (b"k1", b""), strict=True):
                 with at_hand.begin() as txn:
-                    got = at_hand.store.read(txn, view, key, at)
-                assert agree(got, expected(view, versions, key, at))
+                    got = at_hand.store.read(txn, view, key, at, PARAMS)
+                assert agree(got, expected(view, versions, key, at, PARAMS))
 
 
 def test_a_hot_key_over_several_chunks() -> None:
@@ -78,8 +81,8 @@ def test_a_hot_key_over_several_chunks() -> None:
                 at_hand.store.apply(txn, TABLE, versions[begin : begin + 2_500])
         for at in (newest, newest - DAY // 3):
             with at_hand.begin() as txn:
-                got = at_hand.store.read(txn, VIEWS[1], b"", at)
-            assert agree(got, expected(VIEWS[1], versions, b"", at))
+                got = at_hand.store.read(txn, VIEWS[1], b"", at, PARAMS)
+            assert agree(got, expected(VIEWS[1], versions, b"", at, PARAMS))
             assert max(got) > 3 * chunks.ROWS
 
 
@@ -94,6 +97,6 @@ def test_batches_do_not_matter() -> None:
                     at_hand.store.apply(txn, TABLE, versions[begin : begin + size])
             with at_hand.begin() as txn:
                 answers.append(
-                    [at_hand.store.read(txn, view, key, newest) for view in VIEWS for key in (b"k0", b"")]
+                    [at_hand.store.read(txn, view, key, newest, PARAMS) for view in VIEWS for key in (b"k0", b"")]
                 )
     assert all(agree(*pair) for other in answers[1:] for pair in zip(other, answers[0], strict=True))
