@@ -22,7 +22,6 @@ From `settled` on, the latest of all starts and ends, exactly the rows that have
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -67,6 +66,8 @@ class Info(NamedTuple):
 
 INFO = struct.Struct("<8q")
 _INFO_WORDS = 8
+FIRST, LAST, MIN_END = 4, 5, 7
+"""Where these are in an entry of the index."""
 
 
 class Layout:
@@ -149,14 +150,51 @@ def append(head: bytes | None, info: Info, rows: bytes, layout: Layout) -> bytes
     return b"".join((about, head[INFO.size :], rows))
 
 
-def is_due(head: Buffer, layout: Layout, horizon: int) -> bool:
+def lengthen(
+    head: bytes, info: Info, rows: bytes, layout: Layout, horizon: int, fetch: Callable[[int], bytes]
+) -> tuple[bytes, int, bytes] | None:
+    """The head after its tail and `rows` have joined the last chunk, or become the first, as `append` would add them.
+
+    Rows that no question can meet are let be until they are an eighth of the window old.
+
+    Returns:
+        The head, the chunk's number, the chunk. None where that is not enough, and an `Editor` is needed.
+    """
+    tail = Info._make(INFO.unpack_from(head))
+    end = len(head) - 8 * tail.rows * tail.width
+    place = end - 8 * layout.stride
+    old = Info._make(INFO.unpack_from(head, place)) if place > 0 else _NOTHING._replace(number=tail.number)
+    joined = [one for one in (old, tail, info) if one.rows]
+    n, oldest = sum(one.rows for one in joined), horizon - layout.back - layout.back // 8
+    if (
+        n >= ROWS or old.rows >= ROWS or info.first <= tail.last or joined[0].first < oldest
+        or any(one.width != info.width or one.min_end <= horizon for one in joined)
+    ):  # fmt: skip
+        return None
+    flags, settled, min_end = tail.flags | old.flags | info.flags, *_reach(joined)
+    chunk = INFO.pack(old.number, n, info.width, flags, joined[0].first, info.last, settled, min_end)
+    following = max(tail.number, old.number + 1)
+    about = INFO.pack(following, 0, info.width, 0, FOREVER, info.last, -FOREVER, FOREVER)
+    index = head[INFO.size : max(place, INFO.size)]
+    parts = (fetch(old.number) if old.rows else b"", head[end:], rows)
+    return b"".join((about, index, chunk, bytes(8 * (layout.stride - _INFO_WORDS)))), old.number, b"".join(parts)
+
+
+_NOTHING = Info(0, 0, 0, 0, FOREVER, -FOREVER, -FOREVER, FOREVER)
+
+
+def _reach(infos: Iterable[Info]) -> tuple[int, int]:
+    return max(one.settled for one in infos), min(one.min_end for one in infos)
+
+
+def is_due(head: bytes, layout: Layout, horizon: int) -> bool:
     """Whether some row of a key may be one that no question later than `horizon` can meet."""
     info = Info._make(INFO.unpack_from(head))
     oldest = horizon - layout.back
     if info.min_end <= horizon or info.first < oldest:
         return True
     index = index_of(head, info, layout)
-    return len(index) > 0 and bool(index[:, 7].min() <= horizon or index[0, 4] < oldest)
+    return len(index) > 0 and bool(index[:, MIN_END].min() <= horizon or index[0, FIRST] < oldest)
 
 
 class Editor:
@@ -172,113 +210,102 @@ class Editor:
         dropped: Rows dropped because no question can meet them any more.
     """
 
-    def __init__(self, head: Buffer | None, layout: Layout, fetch: Callable[[int], Buffer]) -> None:
+    def __init__(self, head: bytes | None, layout: Layout, fetch: Callable[[int], bytes]) -> None:
         self._layout, self._fetch = layout, fetch
         self.chunks: dict[int, bytes | None] = {}
         self.dropped = 0
-        self._index: list[tuple[Info, bytes]] = []
+        self._index: Ints = np.empty((0, layout.stride), np.int64)
         self._tail: Ints = np.empty((0, layout.ids), np.int64)
         self._next = 0
         if head is not None:
             info = Info._make(INFO.unpack_from(head))
             self._next = info.number
-            for entry in index_of(head, info, layout):
-                self._index.append((Info._make(entry[:_INFO_WORDS].tolist()), entry[_INFO_WORDS:].tobytes()))
+            self._index = index_of(head, info, layout)
             self._tail = rows_of(head[len(head) - 8 * info.rows * info.width :], info.width)
 
     def change(self, fresh: Ints, endings: Sequence[Ending], horizon: int) -> None:
         """Adds rows and ends stored ones, both in the order of time, each chunk touched once."""
-        firsts = [info.first for info, _ in self._index]
-        edge = self._index[-1][0].last if self._index else -FOREVER
-        settled = int(fresh[:, TIME].searchsorted(edge, "right")) if len(fresh) else 0
-        late: dict[int, tuple[list[int], list[Ending]]] = {}
-        for row, time in enumerate(fresh[:settled, TIME].tolist()):
-            late.setdefault(max(bisect_right(firsts, time) - 1, 0), ([], []))[0].append(row)
-        open_endings = []
+        firsts = self._index[:, FIRST]
+        edge = int(self._index[-1, LAST]) if len(self._index) else -FOREVER
+        late = int(fresh[:, TIME].searchsorted(edge, "right"))
+        rows_by_chunk = (firsts.searchsorted(fresh[:late, TIME], "right") - 1).clip(0)
+        ended: dict[int, list[Ending]] = {}
         for ending in endings:
-            if ending[0] > edge:
-                open_endings.append(ending)
-            else:
-                late.setdefault(max(bisect_right(firsts, ending[0]) - 1, 0), ([], []))[1].append(ending)
-        for place in sorted(late, reverse=True):  # from behind, since a chunk may become several or none
-            rows, ended = late[place]
-            self._amend(place, fresh[rows], ended, horizon)
+            inside = ending[0] <= edge
+            place = max(int(firsts.searchsorted(ending[0], "right")) - 1, 0) if inside else len(firsts)
+            ended.setdefault(place, []).append(ending)
+        open_endings = ended.pop(len(firsts), None)
+        # From behind, since a chunk may become several or none.
+        for place in sorted({*rows_by_chunk.tolist(), *ended}, reverse=True):
+            self._amend(place, fresh[:late][rows_by_chunk == place], ended.get(place, ()), horizon)
         if open_endings:
             self._tail = self._retain(end_rows(self._tail, open_endings, self._layout), horizon)
-        self._tail = merge(self._tail, fresh[settled:], self._layout)
-        if self._tail.nbytes > max(TAIL_BYTES, 8 * self._layout.stride * len(self._index)):
+        self._tail = merge(self._tail, fresh[late:], self._layout)
+        if self._tail.nbytes > max(TAIL_BYTES, self._index.nbytes):
             self._close_tail(horizon)
 
     def prune(self, horizon: int) -> None:
         """Drops what no question later than `horizon` can meet."""
-        oldest = horizon - self._layout.back
-        for place in reversed(range(len(self._index))):
-            info = self._index[place][0]
-            if info.min_end <= horizon or info.first < oldest:
-                self._amend(place, self._tail[:0], (), horizon)
+        due = (self._index[:, MIN_END] <= horizon) | (self._index[:, FIRST] < horizon - self._layout.back)
+        for place in np.flatnonzero(due)[::-1].tolist():
+            self._amend(place, self._tail[:0], (), horizon)
         self._tail = self._retain(self._tail, horizon)
 
     def encode(self) -> bytes | None:
         """The new head; None where no row is left."""
-        if not self._index and not len(self._tail):
-            return None
         if len(self._tail):
             tail = self._describe(self._tail, self._next)
+        elif len(self._index):
+            last = Info._make(self._index[-1, :_INFO_WORDS].tolist())
+            tail = _NOTHING._replace(number=self._next, width=last.width, last=last.last)
         else:
-            edge = self._index[-1][0].last
-            tail = Info(self._next, 0, self._tail.shape[1], 0, FOREVER, edge, -FOREVER, FOREVER)
-        index = [part for info, summary in self._index for part in (INFO.pack(*info), summary)]
-        return b"".join((INFO.pack(*tail), *index, self._tail.tobytes()))
+            return None
+        return b"".join((INFO.pack(*tail), self._index.tobytes(), self._tail.tobytes()))
 
     def _open(self, place: int) -> Ints:
-        info = self._index[place][0]
-        chunk = self.chunks.get(info.number)
-        return rows_of(self._fetch(info.number) if chunk is None else chunk, info.width)
+        number, _, width = self._index[place, :3].tolist()
+        return rows_of(self._fetch(number), width)
 
     def _amend(self, place: int, fresh: Ints, endings: Sequence[Ending], horizon: int) -> None:
         rows = self._open(place)
         if endings:
             rows = end_rows(rows, endings, self._layout)
-        rows = self._retain(rows, horizon)
-        rows = merge(rows, fresh, self._layout) if len(rows) else fresh
+        rows = merge(self._retain(rows, horizon), fresh, self._layout)
         parts = -(-len(rows) // ROWS) if len(rows) > ROWS * 3 // 2 else 1
         self._put(place, rows, -(-len(rows) // parts))
 
     def _close_tail(self, horizon: int) -> None:
         """Moves the tail to the last chunk, or to new ones where that is full."""
-        oldest = horizon - self._layout.back
-        while self._index and self._index[0][0].last < oldest:
-            info = self._index.pop(0)[0]
-            self.dropped += info.rows
-            self.chunks[info.number] = None
+        gone = int(self._index[:, LAST].searchsorted(horizon - self._layout.back))
+        for number, rows_gone in self._index[:gone, :2].tolist():
+            self.dropped += rows_gone
+            self.chunks[number] = None
+        self._index = self._index[gone:]
         place, rows = len(self._index), self._tail
-        if self._index and self._index[-1][0].rows < ROWS:
+        if place and self._index[-1, 1] < ROWS:
             place -= 1
-            rows = merge(self._open(place), rows, self._layout)
+            number, _, width = self._index[place, :3].tolist()
+            chunk = self.chunks.get(number)
+            rows = merge(rows_of(chunk or self._fetch(number), width), rows, self._layout)
         self._tail = self._tail[:0]
         self._put(place, self._retain(rows, horizon), ROWS)
 
     def _put(self, place: int, rows: Ints, size: int) -> None:
         """Puts chunks of about `size` rows where the chunk at `place` is, or behind the last."""
-        numbers = [info.number for info, _ in self._index[place : place + 1]]
+        numbers = self._index[place : place + 1, 0].tolist()
         last = place + 1 >= len(self._index)
-        entries = []
-        for part in split(rows, size):
-            if numbers:
-                number = numbers.pop()
-            else:
-                number, self._next = self._next, self._next + 1
-            entries.append((self._describe(part, number), part))
+        parts = split(rows, size)
+        entries = np.zeros((len(parts), self._layout.stride), np.int64)
+        for part, entry in zip(parts, entries, strict=True):
+            number = numbers.pop() if numbers else self._next
+            self._next = max(self._next, number + 1)
+            info = self._describe(part, number)
+            entry[:_INFO_WORDS] = info
+            if not last or part is not parts[-1] or info.rows >= ROWS:
+                entry[_INFO_WORDS:] = summary(part, self._layout).view(np.int64)
             self.chunks[number] = part.tobytes()
-        for number in numbers:
-            self.chunks[number] = None
-        still_open = bytes(8 * (self._layout.stride - _INFO_WORDS))
-        self._index[place : place + 1] = [
-            (info, still_open)
-            if last and part is entries[-1][1] and info.rows < ROWS
-            else (info, summary(part, self._layout))
-            for info, part in entries
-        ]
+        self.chunks |= dict.fromkeys(numbers)
+        self._index = np.concatenate((self._index[:place], entries, self._index[place + 1 :]))
 
     def _describe(self, rows: Ints, number: int) -> Info:
         return describe(rows, np.zeros(1, np.int64), self._layout)[0]._replace(number=number)
@@ -346,8 +373,8 @@ def split(rows: Ints, size: int) -> list[Ints]:
     return out
 
 
-def summary(rows: Ints, layout: Layout) -> bytes:
-    """Summary of the rows that have not ended, (pairs, 5) float64."""
+def summary(rows: Ints, layout: Layout) -> Floats:
+    """Summary of the rows that have not ended, 5 for each pair."""
     values = rows[rows[:, END] == FOREVER, VALUES : layout.ids].view(np.float64).T
     out = []
     with np.errstate(over="ignore", invalid="ignore"):
@@ -359,4 +386,4 @@ def summary(rows: Ints, layout: Layout) -> bytes:
             off = x - total / max(len(x), 1)
             limits = (x.min(), x.max()) if len(x) else (np.inf, -np.inf)
             out.append((len(x), total, np.add.reduce(off * off), *limits))
-    return np.array(out, np.float64).tobytes()
+    return np.array(out, np.float64).ravel()

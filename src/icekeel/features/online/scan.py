@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,18 +19,16 @@ import numpy as np
 from icekeel.core.frames import Array, Bools, Floats, Ints
 from icekeel.core.time import FOREVER
 
-from ..aggregates import Function, View
+from ..aggregates import Aggregate, Function, View
 from .chunks import (
     END,
     INFO,
     LARGE,
     NULLS,
-    ROWS,
     START,
     TIME,
     VALUES,
     Buffer,
-    Info,
     Layout,
     index_of,
     rows_of,
@@ -38,36 +37,47 @@ from .chunks import (
 
 Fetch = Callable[[int], Buffer]
 """Gives a chunk by number."""
-_FEW = 3
-"""With fewer chunks all are opened."""
-_FIRST, _LAST, _SETTLED = 4, 5, 6
+FEW = 3
+"""Up to so many chunks are all opened: that is as fast as to choose among them."""
+_ROWS, _FLAGS, _FIRST, _LAST, _SETTLED, _MIN_END, _ABOUT = 1, 3, 4, 5, 6, 7, 8
 _N, _SUM, _SQUARES, _MIN, _MAX = range(5)
-_KIND = {Function.SUM: _SUM, Function.MEAN: _SUM, Function.MIN: _MIN, Function.MAX: _MAX}
+_COUNT, _MEAN, _OTHER = 5, 6, 7
 _PARTIALS: dict[int, tuple[np.ufunc, float, Callable[[float, float], float]]] = {
     _SUM: (np.add, 0.0, operator.add),
     _MIN: (np.minimum, math.inf, min),
     _MAX: (np.maximum, -math.inf, max),
 }
+_KINDS = {
+    Function.COUNT: _COUNT,
+    Function.SUM: _SUM,
+    Function.MEAN: _MEAN,
+    Function.MIN: _MIN,
+    Function.MAX: _MAX,
+}
 
 
 class _Task(NamedTuple):
-    """One aggregate: its place among the answers, and its window as two places among the bounds."""
+    """One aggregate: its place among the answers, and its window as two places among the bounds.
+
+    `newest` and `oldest` cut the window out of the partials between bounds, from behind and from the front.
+    """
 
     position: int
-    function: Function
+    kind: int
     low: int
     high: int
-    k: int
-    of: int
+    newest: slice
+    oldest: slice
+    aggregate: Aggregate
 
 
 class _Group(NamedTuple):
-    """The aggregates of one (column, where) pair; `kinds` of partials are needed for all bounds."""
+    """The aggregates of one (column, where) pair; `partials` of these kinds are needed for all bounds."""
 
     column: int
     where: int
     pair: int
-    kinds: tuple[int, ...]
+    partials: tuple[int, ...]
     tasks: tuple[_Task, ...]
 
 
@@ -82,24 +92,18 @@ class Scanner:
 
     def __init__(self, view: View, layout: Layout) -> None:
         self._layout = layout
-        ages = sorted({age for a in view.aggregates for age in (a.span.high, a.span.low - 1)}, reverse=True)
-        places = {age: place for place, age in enumerate(ages)}
-        self._ages: Ints = np.array(ages, np.int64)
+        self._ages = sorted({age for a in view.aggregates for age in (a.span.high, a.span.low - 1)}, reverse=True)
+        places = {age: place for place, age in enumerate(self._ages)}
         groups: dict[tuple[int, int], list[_Task]] = {}
         for position, a in enumerate(view.aggregates):
-            window = places[a.span.high], places[a.span.low - 1]
-            groups.setdefault((a.column, a.where), []).append(
-                _Task(position, a.function, *window, a.k, a.of)
-            )
-        self._groups = [
-            _Group(
-                *pair,
-                layout.pairs.index(pair),
-                tuple(sorted({_KIND[task.function] for task in tasks if task.function in _KIND})),
-                tuple(tasks),
-            )
-            for pair, tasks in groups.items()
-        ]
+            low, high = places[a.span.high], places[a.span.low - 1]
+            newest = slice(high - 1, low - 1 if low else None, -1)
+            task = _Task(position, _KINDS.get(a.function, _OTHER), low, high, newest, slice(low, high), a)
+            groups.setdefault((a.column, a.where), []).append(task)
+        self._groups: list[_Group] = []
+        for pair, tasks in groups.items():
+            kinds = {_SUM if task.kind == _MEAN else task.kind for task in tasks} & _PARTIALS.keys()
+            self._groups.append(_Group(*pair, layout.pairs.index(pair), tuple(sorted(kinds)), tuple(tasks)))
         self.empty = [_EMPTY.get(a.function, math.nan) for a in view.aggregates]
 
     def answer(self, head: Buffer, fetch: Fetch, at: int, params: Sequence[float]) -> list[float]:
@@ -112,7 +116,7 @@ class Scanner:
             params: The question's parameters, NaN for null.
         """
         answers = list(self.empty)
-        key = _Key(head, fetch, self._layout, at, at - self._ages)
+        key = _Key(head, fetch, self._layout, at, [at - age for age in self._ages])
         if key.flags & LARGE:
             with np.errstate(over="ignore", invalid="ignore"):
                 self._fill(answers, key, params)
@@ -123,107 +127,137 @@ class Scanner:
     def _fill(self, answers: list[float], key: _Key, params: Sequence[float]) -> None:
         for group in self._groups:
             rows = _Selected(key, group)
-            if not rows.any:
+            before = rows.before
+            if before[0] == before[-1]:
                 continue
-            partials = {kind: rows.partials(kind) for kind in group.kinds}
-            for position, function, low, high, k, of in group.tasks:
-                n = sum(rows.counts[low:high])
-                if function is Function.COUNT:
+            partials = {kind: rows.partials(kind) for kind in group.partials}
+            for position, kind, low, high, newest, oldest, aggregate in group.tasks:
+                n = before[high] - before[low]
+                if kind == _COUNT:
                     answers[position] = float(n)
                 elif not n:
                     continue
-                elif function is Function.MEAN:
-                    answers[position] = sum(partials[_SUM][high - 1 : low - 1 if low else None : -1]) / n
-                elif function is Function.SUM:
-                    answers[position] = sum(partials[_SUM][high - 1 : low - 1 if low else None : -1])
-                elif function is Function.MIN:
-                    answers[position] = min(partials[_MIN][low:high])
-                elif function is Function.MAX:
-                    answers[position] = max(partials[_MAX][low:high])
+                elif kind == _SUM:
+                    answers[position] = sum(partials[_SUM][newest])
+                elif kind == _MEAN:
+                    answers[position] = sum(partials[_SUM][newest]) / n
+                elif kind == _MIN:
+                    answers[position] = min(partials[_MIN][oldest])
+                elif kind == _MAX:
+                    answers[position] = max(partials[_MAX][oldest])
                 else:
-                    window = _Window(rows, low, high, n, k, math.nan if of < 0 else params[of], of < 0)
-                    answers[position] = _COMPUTE[function](window)
+                    window = _Window(rows, low, high, n, aggregate, params)
+                    answers[position] = _COMPUTE[aggregate.function](window)
 
 
 class _Key:
     """The records of one key as seen at one time.
 
     Attributes:
-        bounds: Times of the bounds, ascending.
-        block: Rows of all opened chunks and of the tail, shape (n, width).
+        at: That time.
+        block: Rows of all opened chunks and of the tail, shape (n, width); `values` are the same as float64.
         cuts: For each bound how many rows of the block are before it.
         visible: Which rows of the block are; None where all are.
         flags: Of all rows.
-        chunks: What the unopened chunks are, None where there is none.
+        closed: The chunks that are not opened, None where there is none.
     """
 
-    __slots__ = ("at", "block", "bounds", "chunks", "cuts", "fetch", "flags", "layout", "values", "visible")
+    __slots__ = ("at", "block", "closed", "cuts", "fetch", "flags", "layout", "values", "visible")
 
-    def __init__(self, head: Buffer, fetch: Fetch, layout: Layout, at: int, bounds: Ints) -> None:
-        info = Info._make(INFO.unpack_from(head))
-        self.at, self.bounds, self.layout, self.fetch = at, bounds, layout, fetch
-        self.chunks: _Chunks | None = None
-        size = 8 * info.rows * info.width
-        tail, width = head[len(head) - size :], info.width
-        settled, min_end, self.flags = info.settled, info.min_end, info.flags
-        if len(head) - size == INFO.size:
-            self.block = rows_of(tail, width)
+    def __init__(self, head: Buffer, fetch: Fetch, layout: Layout, at: int, bounds: list[int]) -> None:
+        self.at, self.fetch, self.layout = at, fetch, layout
+        self.closed: _Closed | None = None
+        _, n, width, self.flags, _, _, settled, min_end = INFO.unpack_from(head)
+        tail = len(head) - 8 * n * width
+        if tail == INFO.size:
+            self.block = rows_of(head[tail:], width)
         else:
-            index = index_of(head, info, layout)
-            opened = index
-            if len(index) >= _FEW:
-                chosen = _choose(index, at, bounds)
-                opened = index[chosen]
-                if len(opened) < len(index):
-                    self.chunks = _Chunks(index, ~chosen, layout, bounds)
-                    self.flags |= int(np.bitwise_or.reduce(index[:, 3]))
-            parts: list[Buffer] = []
-            widths = {width} if info.rows else set()
-            for number, _, chunk_width, flags, _, _, chunk_settled, chunk_end in opened[:, :8].tolist():
+            chunks = self._choose(head, bounds)
+            parts, mixed = [], False
+            for number, _, chunk_width, flags, _, _, chunk_settled, chunk_end in chunks:
                 parts.append(fetch(number))
-                widths.add(chunk_width)
+                mixed |= chunk_width != width
                 self.flags |= flags
                 settled, min_end = max(settled, chunk_settled), min(min_end, chunk_end)
-            if len(widths) > 1:
-                narrow = layout.ids
-                blocks = [
-                    rows_of(part, wide)[:, :narrow]
-                    for part, wide in zip([*parts, tail], [*opened[:, 2].tolist(), width], strict=True)
-                ]
-                self.block = np.concatenate(blocks)
+            parts.append(head[tail:])
+            if mixed:
+                widths = [*(about[2] for about in chunks), width]
+                narrow = [rows_of(part, wide)[:, : layout.ids] for part, wide in zip(parts, widths, strict=True)]
+                self.block = np.concatenate(narrow)
             else:
-                self.block = rows_of(b"".join((*parts, tail)), *widths) if widths else np.empty((0, layout.ids), np.int64)
-        block = self.block
-        self.values = block.view(np.float64)
-        self.cuts = block[:, TIME].searchsorted(bounds)
+                self.block = rows_of(b"".join(parts), width)
+        self.values = self.block.view(np.float64)
+        self.cuts = _Cuts.of(self.block[:, TIME].searchsorted(bounds))
         self.visible: Bools | None = None
         if settled > at or min_end != FOREVER:
-            self.visible = (block[:, START] <= at) & (at < block[:, END])
+            self.visible = (self.block[:, START] <= at) & (at < self.block[:, END])
+
+    def _choose(self, head: Buffer, bounds: list[int]) -> Sequence[Sequence[int]]:
+        """What is known of the chunks to open; the others, if there are, are `closed`."""
+        _, n, width, *_ = INFO.unpack_from(head)
+        stride, end = 8 * self.layout.stride, len(head) - 8 * n * width
+        if end - INFO.size <= FEW * stride:
+            return [INFO.unpack_from(head, place) for place in range(INFO.size, end, stride)]
+        index = np.frombuffer(head, "<i8", (end - INFO.size) // 8, INFO.size).reshape(-1, self.layout.stride)
+        firsts, lasts = np.ascontiguousarray(index[:, _FIRST]), np.ascontiguousarray(index[:, _LAST])
+        chosen: Bools = index[:, _SETTLED] > self.at
+        chosen[-1] = True
+        cut = lasts.searchsorted(bounds)
+        cut = cut[: cut.searchsorted(len(index))]
+        chosen[cut[firsts[cut] < bounds[: len(cut)]]] = True
+        chosen &= (lasts >= bounds[0]) & (firsts < bounds[-1])
+        if not chosen.all():
+            self.closed = _Closed(index, ~chosen, self.layout, bounds)
+            self.flags |= int(np.bitwise_or.reduce(index[:, _FLAGS]))
+        opened: list[list[int]] = index[chosen, :_ABOUT].tolist()
+        return opened
 
 
-def _choose(index: Ints, at: int, bounds: Ints) -> Bools:
-    """Which chunks must be opened: cut by a bound, not settled, or last, and in reach of some window."""
-    firsts, lasts = np.ascontiguousarray(index[:, _FIRST]), np.ascontiguousarray(index[:, _LAST])
-    chosen: Bools = index[:, _SETTLED] > at
-    chosen[-1] = True
-    cut = lasts.searchsorted(bounds)
-    cut = cut[cut < len(index)]
-    chosen[cut[firsts[cut] < bounds[: len(cut)]]] = True
-    return chosen & (lasts >= bounds[0]) & (firsts < bounds[-1])
+class _Cuts(NamedTuple):
+    """How many values are before each bound: `at`, of which `begins` begin what can be reduced.
+
+    `gaps` are the stretches between bounds that hold none; `rest` of them are at the end.
+    """
+
+    at: list[int]
+    begins: Ints
+    gaps: list[int]
+    rest: int
+
+    @classmethod
+    def of(cls, cuts: Ints) -> _Cuts:
+        """From how many are before each bound."""
+        at: list[int] = cuts.tolist()
+        used = size = len(at) - 1
+        while used and at[used - 1] == at[-1]:
+            used -= 1
+        return cls(at, cuts[:used], [place for place in range(used) if at[place] == at[place + 1]], size - used)
+
+    def partials(self, ufunc: np.ufunc, identity: float, x: Array) -> list[float]:
+        """`ufunc` over the values between each bound and the next."""
+        found: list[float] = ufunc.reduceat(x[: self.at[-1]], self.begins).tolist() if len(self.begins) else []
+        for place in self.gaps:
+            found[place] = identity
+        return found + [identity] * self.rest if self.rest else found
 
 
-class _Chunks:
-    """Chunks of which the summaries count, those that are `closed`."""
+class _Closed:
+    """Chunks that count by their summaries.
 
-    __slots__ = ("closed", "cuts", "index", "offsets", "summaries")
+    Attributes:
+        index: Their part of the index.
+        summaries: Shape (chunks, pairs, 5).
+        cuts: For each bound how many of them are before it.
+        offsets: For each of them how many rows of the block are before it.
+    """
 
-    def __init__(self, index: Ints, closed: Bools, layout: Layout, bounds: Ints) -> None:
-        self.index, self.closed = index, closed
-        self.summaries = summaries_of(index[closed], layout)
-        self.cuts: Ints = index[closed, _FIRST].searchsorted(bounds)
-        """For each bound how many closed chunks are before it."""
-        self.offsets: Ints = np.cumsum(np.where(closed, 0, index[:, 1]))
-        """For each chunk how many rows of the block come from chunks up to it."""
+    __slots__ = ("cuts", "index", "offsets", "summaries")
+
+    def __init__(self, index: Ints, closed: Bools, layout: Layout, bounds: list[int]) -> None:
+        self.index = index[closed]
+        self.summaries = summaries_of(self.index, layout)
+        self.cuts = _Cuts.of(self.index[:, _FIRST].searchsorted(bounds))
+        self.offsets: Ints = np.cumsum(np.where(closed, 0, index[:, _ROWS]))[closed]
 
 
 class _Selected:
@@ -233,40 +267,36 @@ class _Selected:
         x: Values of the block that count, or times where no column is read.
         kept: Their places in the block; None where all are kept.
         cuts: For each bound how many of `x` are before it.
-        counts: Between each bound and the next, how many count, closed chunks included.
-        any: Whether any does.
+        before: For each bound how many count before it, those in closed chunks included.
     """
 
-    __slots__ = ("any", "counts", "cuts", "group", "kept", "key", "x")
+    __slots__ = ("before", "cuts", "group", "kept", "key", "x")
 
     def __init__(self, key: _Key, group: _Group) -> None:
-        self.key, self.group = key, group
-        self.x, mask = select(key.block, key.values, group, key.visible, key.flags)
-        cuts = key.cuts
+        self.key, self.group, self.cuts = key, group, key.cuts
+        self.x, mask = _column(key.block, key.values, group, key.visible, key.flags)
         self.kept: Ints | None = None
         if mask is not None:
             self.kept = np.flatnonzero(mask)
             self.x = self.x[self.kept]
-            cuts = self.kept.searchsorted(cuts)
-        self.cuts: list[int] = cuts.tolist()
-        self.counts = [b - a for a, b in zip(self.cuts, self.cuts[1:])]
-        if key.chunks is not None:
-            more = _segments(np.add, 0.0, key.chunks.summaries[:, group.pair, _N], key.chunks.cuts.tolist())
-            self.counts = list(map(operator.add, self.counts, more))
-        self.any = any(self.counts)
+            self.cuts = _Cuts.of(self.kept.searchsorted(key.cuts.at))
+        self.before: Sequence[float] = self.cuts.at
+        if key.closed is not None:
+            counts = np.append(0.0, np.cumsum(key.closed.summaries[:, group.pair, _N]))
+            self.before = list(map(operator.add, self.before, counts[key.closed.cuts.at].tolist()))
 
     def partials(self, kind: int) -> list[float]:
         """Partials between each bound and the next."""
         ufunc, identity, both = _PARTIALS[kind]
-        found = _segments(ufunc, identity, self.x, self.cuts)
-        chunks = self.key.chunks
-        if chunks is None:
+        found = self.cuts.partials(ufunc, identity, self.x)
+        closed = self.key.closed
+        if closed is None:
             return found
-        more = _segments(ufunc, identity, chunks.summaries[:, self.group.pair, kind], chunks.cuts.tolist())
+        more = closed.cuts.partials(ufunc, identity, closed.summaries[:, self.group.pair, kind])
         return list(map(both, found, more))
 
 
-def select(
+def _column(
     block: Ints, values: Floats, group: _Group, visible: Bools | None, flags: int
 ) -> tuple[Array, Bools | None]:
     """The column that a pair reads (times where it reads none), and which rows count (None: all)."""
@@ -283,48 +313,32 @@ def select(
     return x, mask
 
 
-def _segments(ufunc: np.ufunc, identity: float, x: Array, cuts: Sequence[int]) -> list[float]:
-    """`ufunc` over the values between each cut and the next."""
-    begins = [a for a, b in zip(cuts, cuts[1:]) if a < b]
-    if not begins:
-        return [identity] * (len(cuts) - 1)
-    found: list[float] = ufunc.reduceat(x[: cuts[-1]], begins).tolist()
-    if len(begins) == len(cuts) - 1:
-        return found
-    rest = iter(found)
-    return [next(rest) if a < b else identity for a, b in zip(cuts, cuts[1:])]
-
-
 class _Window(NamedTuple):
-    """One window: `n` values between two bounds; `param` is what is asked about, the latest value if `own`."""
+    """One window: `n` values between two bounds."""
 
     rows: _Selected
     low: int
     high: int
     n: float
-    k: int
-    param: float
-    own: bool
+    aggregate: Aggregate
+    params: Sequence[float]
 
     def pieces(self, *, newest_first: bool) -> Iterator[Array]:
-        """The values that count, in the order of time within a piece; each closed chunk is opened when it is due."""
-        rows, chunks = self.rows, self.rows.key.chunks
-        low, high = rows.cuts[self.low], rows.cuts[self.high]
-        if chunks is None or chunks.cuts[self.low] == chunks.cuts[self.high]:
+        """The values that count, in the order of time within a piece; a closed chunk is opened when it is due."""
+        rows, closed = self.rows, self.rows.key.closed
+        low, high = rows.cuts.at[self.low], rows.cuts.at[self.high]
+        begin, end = (closed.cuts.at[self.low], closed.cuts.at[self.high]) if closed is not None else (0, 0)
+        if closed is None or begin == end:
             yield rows.x[low:high]
             return
-        closed = np.flatnonzero(chunks.closed)[chunks.cuts[self.low] : chunks.cuts[self.high]]
-        offsets = chunks.offsets[closed]
+        offsets = closed.offsets[begin:end]
         edges = (offsets if rows.kept is None else rows.kept.searchsorted(offsets)).clip(low, high).tolist()
-        found = [(None, low, edges[0])]
-        found += [
-            piece
-            for place, a, b in zip(closed.tolist(), edges, [*edges[1:], high], strict=True)
-            for piece in ((place, 0, 0), (None, a, b))
-        ]
-        for place, a, b in reversed(found) if newest_first else found:
-            if place is not None:
-                yield rows_in(rows, place)
+        found: list[tuple[int, int]] = [(low, edges[0])]
+        for place, piece in zip(range(begin, end), pairwise([*edges, high]), strict=True):
+            found += [(-1, place), piece]
+        for a, b in reversed(found) if newest_first else found:
+            if a < 0:
+                yield _opened(rows, closed, b)
             elif a < b:
                 yield rows.x[a:b]
 
@@ -343,14 +357,13 @@ class _Window(NamedTuple):
         return found[0] if len(found) == 1 else np.concatenate(found[::-1])
 
 
-def rows_in(rows: _Selected, place: int) -> Array:
+def _opened(rows: _Selected, closed: _Closed, place: int) -> Array:
     """The values that count of a closed chunk."""
-    key, chunks = rows.key, rows.key.chunks
-    assert chunks is not None
-    number, _, width, flags, _, _, _, min_end = chunks.index[place, :8].tolist()
+    key = rows.key
+    number, _, width, flags, _, _, _, min_end = closed.index[place, :_ABOUT].tolist()
     block = rows_of(key.fetch(number), width)
     visible = None if min_end == FOREVER else block[:, END] == FOREVER
-    x, mask = select(block, block.view(np.float64), rows.group, visible, flags)
+    x, mask = _column(block, block.view(np.float64), rows.group, visible, flags)
     return x if mask is None else x[mask]
 
 
@@ -359,15 +372,14 @@ def _std(window: _Window) -> float:
     rows, n = window.rows, window.n
     if n < 2:
         return math.nan
-    x = rows.x[rows.cuts[window.low] : rows.cuts[window.high]]
-    chunks = rows.key.chunks
+    x = rows.x[rows.cuts.at[window.low] : rows.cuts.at[window.high]]
+    closed = rows.key.closed
     total = float(np.add.reduce(x))
-    if chunks is None:
+    if closed is None:
         off = x - total / n
         return math.sqrt(float(np.add.reduce(off * off)) / (n - 1))
-    count, sums, inner = chunks.summaries[
-        chunks.cuts[window.low] : chunks.cuts[window.high], rows.group.pair, :3
-    ].T
+    inside = slice(closed.cuts.at[window.low], closed.cuts.at[window.high])
+    count, sums, inner = closed.summaries[inside, rows.group.pair, :3].T
     mean = (total + float(np.add.reduce(sums))) / n
     off = x - mean
     squares = float(np.add.reduce(off * off))
@@ -385,17 +397,17 @@ def _last(window: _Window) -> float:
 
 
 def _last_mean(window: _Window) -> float:
-    x = window.latest(window.k)
+    x = window.latest(window.aggregate.k)
     return float(np.add.reduce(x)) / len(x)
 
 
 def _last_change(window: _Window) -> float:
-    x = window.latest(window.k + 1)
-    return float(x[-1] - x[0]) if len(x) > window.k else math.nan
+    x = window.latest(window.aggregate.k + 1)
+    return float(x[-1] - x[0]) if len(x) > window.aggregate.k else math.nan
 
 
 def _last_acceleration(window: _Window) -> float:
-    k = window.k
+    k = window.aggregate.k
     x = window.latest(2 * k + 1)
     return float((x[-1] - x[-1 - k]) - (x[-1 - k] - x[0])) if len(x) > 2 * k else math.nan
 
@@ -410,7 +422,8 @@ def _since(window: _Window) -> float:
 
 def _relative(window: _Window, *, rank: bool) -> float:
     x = window.all()
-    param = x[-1] if window.own else window.param
+    of = window.aggregate.of
+    param = x[-1] if of < 0 else window.params[of]
     if param != param:  # noqa: PLR0124
         return math.nan
     equal = np.count_nonzero(x == param)

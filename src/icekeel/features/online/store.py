@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Generic, NamedTuple, TypeVar
 
@@ -21,7 +21,7 @@ from icekeel.core.errors import Fault, StateError
 from icekeel.core.time import DAY
 
 from ..aggregates import View
-from .chunks import FORMAT, Buffer, Editor, Ending, Layout, append, describe, is_due
+from .chunks import FORMAT, Editor, Ending, Layout, append, describe, is_due, lengthen
 from .scan import Scanner
 from .versions import Applied, Batch, Changes, EventVersion, admit, changes, digest, is_forgotten
 
@@ -113,7 +113,7 @@ class OnlineStore(ABC, Generic[Txn]):
         if head is None:
             return list(scanner.empty)
         try:
-            return scanner.answer(head, lambda number: self._chunk(txn, name, number), at, params)
+            return scanner.answer(head, self._chunks(txn, name), at, params)
         except (struct.error, ValueError) as error:
             raise damaged(str(error), f"windows {view.name}") from error
 
@@ -185,6 +185,7 @@ class OnlineStore(ABC, Generic[Txn]):
         infos = describe(rows, bounds[:-1], layout) if len(rows) else []
         begins = bounds.tolist()
         grown: list[tuple[bytes, bytes]] = []
+        joint: list[tuple[bytes, bytes]] = []
         for place, key in enumerate(keys):
             name = prefix + key
             head = heads.get(name)
@@ -196,13 +197,21 @@ class OnlineStore(ABC, Generic[Txn]):
                 if longer is not None:
                     grown.append((name, longer))
                     continue
+                joined = head and lengthen(
+                    head, infos[at], raw[begin * size : end * size], layout, horizon, self._chunks(txn, name[1:])
+                )
+                if joined:
+                    grown.append((name, joined[0]))
+                    joint.append((b"c" + name[1:] + _NUMBER.pack(joined[1]), joined[2]))
+                    continue
             editor = self._editor(txn, view, name[1:], head)
             editor.change(rows[begin:end], sorted(ended or ()), horizon)
             self._store(txn, name[1:], editor)
         self.put_many(txn, grown)
+        self.put_many(txn, joint)
 
     def _editor(self, txn: Txn, view: _View, name: bytes, head: bytes | None) -> Editor:
-        return Editor(head, view.layout, lambda number: self._chunk(txn, name, number))
+        return Editor(head, view.layout, self._chunks(txn, name))
 
     def _store(self, txn: Txn, name: bytes, editor: Editor) -> None:
         head = editor.encode()
@@ -213,11 +222,16 @@ class OnlineStore(ABC, Generic[Txn]):
             else:
                 self.put_many(txn, [(one, chunk)])
 
-    def _chunk(self, txn: Txn, name: bytes, number: int) -> Buffer:
-        chunk = self.get(txn, b"c" + name + _NUMBER.pack(number))
-        if chunk is None:
-            raise damaged("a chunk is missing", name.hex())
-        return chunk
+    def _chunks(self, txn: Txn, name: bytes) -> Callable[[int], bytes]:
+        """What gives a chunk of a key by number."""
+
+        def fetch(number: int) -> bytes:
+            chunk = self.get(txn, b"c" + name + _NUMBER.pack(number))
+            if chunk is None:
+                raise damaged("a chunk is missing", name.hex())
+            return chunk
+
+        return fetch
 
 
 def damaged(what: str, where: str) -> StateError:
