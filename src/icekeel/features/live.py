@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import lmdb
@@ -23,7 +22,6 @@ from .online.versions import Batch, Keys, id_bytes
 from .plan import Lookup, Plan
 
 Value = float | int | str | bool | None
-KEYS_CACHED = 1 << 15
 _META = b"keeper"
 _STATE = b"state"
 _nan = float("nan")
@@ -63,16 +61,15 @@ class StateCell:
         txn.put(_STATE, msgspec.msgpack.encode(state), db=self._database)
 
 
-@lru_cache(KEYS_CACHED)
-def encode_key(values: tuple[Value, ...]) -> bytes | None:
+def encode_key(values: Sequence[Value]) -> bytes | None:
     """The key of a view as bytes; None where a part is null. Texts are length-prefixed, so no two keys meet."""
-    parts = []
+    text = ""
     for value in values:
         if value is None:
             return None
-        text = value if isinstance(value, str) else repr(float(value) + 0.0)  # -0.0 is 0.0
-        parts.append(f"{len(text)}:{text}")
-    return "".join(parts).encode()
+        part = value if isinstance(value, str) else repr(float(value) + 0.0)  # -0.0 is 0.0
+        text += f"{len(part)}:{part}"
+    return text.encode()
 
 
 def outcome_key(values: Sequence[Value]) -> str:
@@ -82,7 +79,7 @@ def outcome_key(values: Sequence[Value]) -> str:
     """
     if len(values) == 1 and isinstance(values[0], str):
         return values[0]
-    return (encode_key(tuple(values)) or b"").decode()
+    return (encode_key(values) or b"").decode()
 
 
 def all_views(plans: Sequence[Plan]) -> list[Lookup]:
@@ -146,7 +143,9 @@ class _TableFeed:
         self._computed = {node: place for place, node in enumerate(computed)}
         self._compute: Row = compile_event(tuple(table.fields.values()), computed)
 
-    def batch(self, txn: lmdb.Transaction, rows: Sequence[Mapping[str, Value]], available: list[int]) -> Batch:
+    def batch(
+        self, txn: lmdb.Transaction, rows: Sequence[Mapping[str, Value]], available: list[int]
+    ) -> Batch:
         table, n = self._table, len(rows)
         columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in self._names}
         given = [row.get(AVAILABLE) for row in rows]
@@ -223,7 +222,12 @@ class LiveFeatures:
         self._compute = plan.compile()
         places = {field.name: at for at, field in enumerate(plan.fields)}
         self._lookups = [
-            (lookup.view, [places[name] for name in lookup.key_fields], _Params.of(plan, lookup), _texts(lookup))
+            (
+                lookup.view,
+                [places[name] for name in lookup.key_fields],
+                _Params.of(plan, lookup),
+                _texts(lookup),
+            )
             for lookup in plan.lookups
         ]
 
@@ -243,7 +247,7 @@ class LiveFeatures:
         codes = self._codes
         with self._environment.begin() as txn:
             for view, places, params, texts in self._lookups:
-                key = encode_key(tuple([request[at] for at in places]))
+                key = encode_key([request[at] for at in places])
                 asked = params.values(txn, codes, request, asked_at) if params is not None else ()
                 found: list[Any] = self._windows.read(txn, view, key, asked_at, asked)
                 for at in texts:

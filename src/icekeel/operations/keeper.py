@@ -18,7 +18,7 @@ from icekeel.core.time import DAY, SECOND, Clock
 from icekeel.data import History
 from icekeel.define import Project
 from icekeel.features.live import EventFeed, StateCell
-from icekeel.features.online.lmdb import LmdbWindows, TextCodes
+from icekeel.features.online.lmdb import LmdbWindows, TextCodes, writing
 from icekeel.features.plan import Lookup, Plan
 from icekeel.journal import Alerted, Decided, Ingested, Positions, Predicted, Pushed, Record, Tail, Ticked
 from icekeel.registry import Registry
@@ -126,7 +126,7 @@ class Keeper:
         """Make all projections of the journal as it is, into an empty environment, and do nothing that is due."""
         while records := self._tail.read(LARGEST_READ):
             self._project_all(records, rebuilding=True)
-        with self._online.begin(write=True) as txn:
+        with writing(self._online) as txn:
             self._commit(txn, now=self._done)
 
     def step(self) -> int:
@@ -148,7 +148,7 @@ class Keeper:
     def _project_all(self, records: Sequence[Record], *, rebuilding: bool = False) -> None:
         """All projections of a batch and the position behind it, in one transaction."""
         pushed = [record for record in records if isinstance(record, Pushed)]
-        with self._online.begin(write=True) as txn:
+        with writing(self._online) as txn:
             newest = self._events.apply(txn, pushed)
             rows = sum(len(record.rows) for record in pushed)
             for ingested in (record for record in records if isinstance(record, Ingested)):
@@ -237,11 +237,11 @@ class Keeper:
         """Do each duty whose time has come, in order, then move the clock."""
         for duty in self._loop.due(max(self.state.now, self._done) or self._first_tick, now):
             self._do(duty)
-        with self._online.begin(write=True) as txn:
+        with writing(self._online) as txn:
             self._commit(txn, serial=self.state.serial + 1, now=now)
 
     def _do(self, duty: Duty) -> None:
-        with self._online.begin(write=True) as txn:
+        with writing(self._online) as txn:
             for answers in self._answers.values():
                 answers.close(txn, duty.at)
                 answers.forget(txn, duty.at)

@@ -182,5 +182,3 @@ def _database(environment: lmdb.Environment, name: bytes) -> Any:
     except lmdb.Error as error:
         fault = Fault("state_missing", f"no {name.decode()} in the online state", where=environment.path())
         raise StateError(fault) from error
-
-

@@ -92,7 +92,9 @@ class Scanner:
 
     def __init__(self, view: View, layout: Layout) -> None:
         self._layout = layout
-        self._ages = sorted({age for a in view.aggregates for age in (a.span.high, a.span.low - 1)}, reverse=True)
+        self._ages = sorted(
+            {age for a in view.aggregates for age in (a.span.high, a.span.low - 1)}, reverse=True
+        )
         places = {age: place for place, age in enumerate(self._ages)}
         groups: dict[tuple[int, int], list[_Task]] = {}
         for position, a in enumerate(view.aggregates):
@@ -182,7 +184,9 @@ class _Key:
             parts.append(head[tail:])
             if mixed:
                 widths = [*(about[2] for about in chunks), width]
-                narrow = [rows_of(part, wide)[:, : layout.ids] for part, wide in zip(parts, widths, strict=True)]
+                narrow = [
+                    rows_of(part, wide)[:, : layout.ids] for part, wide in zip(parts, widths, strict=True)
+                ]
                 self.block = np.concatenate(narrow)
             else:
                 self.block = rows_of(b"".join(parts), width)
@@ -231,11 +235,15 @@ class _Cuts(NamedTuple):
         used = size = len(at) - 1
         while used and at[used - 1] == at[-1]:
             used -= 1
-        return cls(at, cuts[:used], [place for place in range(used) if at[place] == at[place + 1]], size - used)
+        return cls(
+            at, cuts[:used], [place for place in range(used) if at[place] == at[place + 1]], size - used
+        )
 
     def partials(self, ufunc: np.ufunc, identity: float, x: Array) -> list[float]:
         """`ufunc` over the values between each bound and the next."""
-        found: list[float] = ufunc.reduceat(x[: self.at[-1]], self.begins).tolist() if len(self.begins) else []
+        found: list[float] = (
+            ufunc.reduceat(x[: self.at[-1]], self.begins).tolist() if len(self.begins) else []
+        )
         for place in self.gaps:
             found[place] = identity
         return found + [identity] * self.rest if self.rest else found

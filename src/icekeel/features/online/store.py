@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
+
 from icekeel.core.errors import Fault, StateError
 from icekeel.core.time import DAY
 
 from ..aggregates import View
 from .chunks import FORMAT, Editor, Ending, Layout, append, describe, is_due, lengthen
 from .scan import Scanner
-from .versions import Applied, Batch, Changes, EventVersion, admit, changes, digest, is_forgotten
+from .versions import Applied, Batch, Changes, EventVersion, admit, changes, is_forgotten, key_name
 
 GRACE = DAY
 """How long before the newest start questions are still answered exactly."""
@@ -108,7 +110,7 @@ class OnlineStore(ABC, Generic[Txn]):
         place, _, scanner = self._views[view.name]
         if key is None:
             return list(scanner.empty)
-        name = place + digest(key)
+        name = place + key_name(key)
         head = self.get(txn, b"h" + name)
         if head is None:
             return list(scanner.empty)
@@ -182,15 +184,14 @@ class OnlineStore(ABC, Generic[Txn]):
         keys = change.keys if not endings else sorted({*change.keys, *endings})
         heads = self.get_many(txn, [prefix + key for key in keys])
         places = {key: place for place, key in enumerate(change.keys)} if endings else {}
-        infos = describe(rows, bounds[:-1], layout) if len(rows) else []
-        begins = bounds.tolist()
+        infos = describe(rows, np.array(bounds[:-1], np.int64), layout)
         grown: list[tuple[bytes, bytes]] = []
         joint: list[tuple[bytes, bytes]] = []
         for place, key in enumerate(keys):
             name = prefix + key
             head = heads.get(name)
             at = places.get(key, -1) if endings else place
-            begin, end = (begins[at], begins[at + 1]) if at >= 0 else (0, 0)
+            begin, end = (bounds[at], bounds[at + 1]) if at >= 0 else (0, 0)
             ended = endings.get(key)
             if not ended:
                 longer = append(head, infos[at], raw[begin * size : end * size], layout)
@@ -198,7 +199,12 @@ class OnlineStore(ABC, Generic[Txn]):
                     grown.append((name, longer))
                     continue
                 joined = head and lengthen(
-                    head, infos[at], raw[begin * size : end * size], layout, horizon, self._chunks(txn, name[1:])
+                    head,
+                    infos[at],
+                    raw[begin * size : end * size],
+                    layout,
+                    horizon,
+                    self._chunks(txn, name[1:]),
                 )
                 if joined:
                     grown.append((name, joined[0]))

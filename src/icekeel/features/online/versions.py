@@ -4,7 +4,7 @@ An event's versions are kept by `start`. Each ends where the next one starts, so
 late only shortens the one before it and is itself ended by the one after it.
 
 What is remembered of an event are its versions in that order, each in little-endian words of 8 bytes: start, time,
-a digest of the content, and per view the digest of the key, 16 bytes, zero where no row is stored.
+a digest of the content, and per view the name of the key, 16 bytes, zero where no row is stored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
@@ -27,9 +26,12 @@ from icekeel.core.time import FOREVER
 from .chunks import END, START, TIME, VALUES, Buffer, Ending, Layout
 
 _ID_BYTES = 64
-_KEYS_CACHED = 1 << 15
-_NO_KEY = bytes(16)
+_DIGEST = 16
+_LENGTHS = [bytes((length + 1,)) for length in range(_DIGEST)]
+_NO_KEY = bytes(_DIGEST)
 _HEAD = 24
+_GOLDEN, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(33)
+_FACTORS = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
 _WHEN = struct.Struct("<2q")
 
 Keyed = TypeVar("Keyed", bound=Hashable)
@@ -57,7 +59,7 @@ class EventVersion:
 
 
 class Keys(NamedTuple):
-    """Keys of a batch in one view: `of` gives for each version a place in `names`, sorted digests; -1 for none."""
+    """Keys of a batch in one view: `of` gives for each version a place in `names`, which are sorted; -1 for none."""
 
     of: Ints
     names: Sequence[bytes]
@@ -66,11 +68,11 @@ class Keys(NamedTuple):
     def by(cls, values: Sequence[Keyed], encode: Callable[[Keyed], bytes | None]) -> Keys:
         """The keys that `encode` makes of these values; it is called once for each different one."""
         keys = {value: encode(value) for value in set(values)}
-        digests = {value: digest(key) for value, key in keys.items() if key is not None}
-        names = sorted(set(digests.values()))
-        ranks = {name: rank for rank, name in enumerate(names)}
-        places = {value: ranks[digests[value]] if value in digests else -1 for value in keys}
-        return cls(np.fromiter(map(places.__getitem__, values), np.int64, len(values)), names)
+        found = {value: None if key is None else key_name(key) for value, key in keys.items()}
+        names = sorted({name for name in found.values() if name is not None})
+        places: dict[bytes | None, int] = {name: place for place, name in enumerate(names)}
+        places[None] = -1
+        return cls(np.array([places[found[value]] for value in values], np.int64), names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +120,16 @@ class Applied:
     duplicates: int = 0
 
 
-@lru_cache(_KEYS_CACHED)
 def digest(key: bytes) -> bytes:
-    """16 bytes that stand for a key; two keys share them with probability 2**-128."""
-    return blake2b(key, digest_size=16).digest()
+    """16 bytes that stand for others; two share them with probability 2**-128."""
+    return blake2b(key, digest_size=_DIGEST).digest()
+
+
+def key_name(key: bytes) -> bytes:
+    """16 bytes that stand for a key: a short one as it is and its length, of others the digest."""
+    if len(key) < _DIGEST:
+        return key.ljust(_DIGEST - 1, b"\0") + _LENGTHS[len(key)]
+    return digest(key)
 
 
 def id_bytes(text: str) -> bytes:
@@ -142,7 +150,7 @@ class Admitted(NamedTuple):
         remembered: What is to be remembered from now on, by id.
         rows: Places in the batch of the versions that become rows, any order.
         ends: When each of these ends.
-        endings: Per view: key digest -> stored rows to end.
+        endings: Per view: name of a key -> stored rows to end.
     """
 
     applied: Applied
@@ -197,22 +205,23 @@ def admit(batch: Batch, stored: Mapping[bytes, Buffer], horizon: int) -> Admitte
 def _records(batch: Batch) -> bytes:
     """What is to be remembered of each version, one after the other."""
     words = np.zeros((len(batch), 3 + 2 * len(batch.keys)), np.uint64)
-    words[:, 0], words[:, 1] = batch.start.view(np.uint64), batch.time.view(np.uint64)
+    words[:, 1] = batch.time.view(np.uint64)
     for place, (of, names) in enumerate(batch.keys):
-        digests = np.frombuffer(b"".join((*names, _NO_KEY)), np.uint64).reshape(-1, 2)
-        words[:, 3 + 2 * place : 5 + 2 * place] = digests[np.where(batch.deleted, -1, of)]
-    values = [column.view(np.uint64) for block in batch.values for column in (block + 0.0).T]
-    words[:, 2] = _mixed([batch.deleted.astype(np.uint64), *words.T[1:], *values])
+        name_words = np.frombuffer(b"".join((*names, _NO_KEY)), np.uint64).reshape(-1, 2)
+        words[:, 3 + 2 * place : 5 + 2 * place] = name_words[np.where(batch.deleted, -1, of)]
+    values = [(block + 0.0).view(np.uint64) for block in batch.values]  # -0.0 is 0.0
+    words[:, 2] = _mixed(np.concatenate((batch.deleted[:, None].astype(np.uint64), words, *values), axis=1))
+    words[:, 0] = batch.start.view(np.uint64)
     return words.tobytes()
 
 
-def _mixed(columns: Sequence[Array]) -> Array:
-    """A digest of each row, 64 bits: multiply and xor-shift (the finalizer of MurmurHash3)."""
-    mixed = np.full(len(columns[0]), 0x9E3779B97F4A7C15, np.uint64)
-    for column in columns:
-        mixed = (mixed ^ column) * np.uint64(0xFF51AFD7ED558CCD)
-        mixed ^= mixed >> np.uint64(33)
-    return mixed
+def _mixed(words: Array) -> Array:
+    """A digest of each row, 64 bits: its words, each with its place, through the finalizer of MurmurHash3, added up."""
+    mixed = words ^ (np.arange(1, words.shape[1] + 1, dtype=np.uint64) * _GOLDEN)
+    for factor in _FACTORS:
+        mixed *= factor
+        mixed ^= mixed >> _SHIFT
+    return np.add.reduce(mixed, axis=1)
 
 
 def is_forgotten(record: Buffer, views: int, horizon: int, oldest: int) -> bool:
@@ -234,7 +243,7 @@ class Version(NamedTuple):
 
     @property
     def keys(self) -> list[bytes]:
-        """Digests of its keys per view."""
+        """Names of its keys per view."""
         return [self.record[at : at + 16] for at in range(_HEAD, len(self.record), 16)]
 
 
@@ -295,13 +304,13 @@ class Changes(NamedTuple):
     """Rows to add to one view, those of one key together and sorted, the keys sorted too.
 
     Attributes:
-        keys: Digests.
+        keys: Their names.
         bounds: Where the rows of each key begin, and the end of all.
         rows: Shape (n, width).
     """
 
     keys: Sequence[bytes]
-    bounds: Ints
+    bounds: list[int]
     rows: Ints
 
 
@@ -332,6 +341,5 @@ def changes(
         out[:, TIME], out[:, START], out[:, END] = time[by_key], batch.start[source], ends[by_key]
         out[:, VALUES : layout.ids] = values.view(np.int64)[source]
         out[:, layout.ids :] = id_words[source]
-        begins = np.flatnonzero(np.diff(rank, prepend=-1))
-        keys = [names[one] for one in rank[begins].tolist()]
-        yield Changes(keys, np.append(begins, len(source)), out)
+        bounds = [0, *(np.flatnonzero(rank[1:] != rank[:-1]) + 1).tolist(), len(rank)] if len(rank) else [0]
+        yield Changes([names[one] for one in rank[bounds[:-1]].tolist()], bounds, out)
