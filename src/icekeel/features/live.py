@@ -17,7 +17,7 @@ from icekeel.define.nodes import EventField, Node
 from icekeel.define.tables import EventTable
 
 from .aggregates import Function, View
-from .online.lmdb import LmdbWindows, TextCodes
+from .online.lmdb import LmdbWindows, TextCodes, open_database
 from .online.versions import Batch, Keys, id_bytes
 from .plan import Lookup, Plan
 
@@ -49,7 +49,7 @@ class StateCell:
     """Where the keeper's `State` lies in the online environment."""
 
     def __init__(self, environment: lmdb.Environment) -> None:
-        self._database = environment.open_db(_META, create=not environment.flags()["readonly"])
+        self._database = open_database(environment, _META)
 
     def read(self, txn: lmdb.Transaction) -> State:
         """The state as of the transaction; a fresh one before the first commit."""
@@ -175,7 +175,7 @@ class _TableFeed:
 
     def _values(self, txn: lmdb.Transaction, columns: Mapping[str, list[Any]]) -> dict[Node, Floats]:
         """The value of every expression for each row, NaN for null, texts by their codes."""
-        found: dict[Node, list[Any]] = {node: columns[name] for node, name in self._fields.items()}
+        found: dict[Node, Sequence[Any]] = {node: columns[name] for node, name in self._fields.items()}
         if self._computed:
             computed = list(zip(*map(self._compute, zip(*columns.values(), strict=True)), strict=True))
             found |= {node: computed[place] for node, place in self._computed.items()}

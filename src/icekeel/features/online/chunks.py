@@ -126,7 +126,8 @@ def about(rows: Ints, layout: Layout, number: int = 0) -> Info:
     flags = LARGE * (largest > _LARGE)
     if largest != largest:  # noqa: PLR0124  a null
         flags = NULLS | LARGE * bool((size > _LARGE).any())
-    return Info(number, *rows.shape, flags, int(rows[0, TIME]), int(rows[-1, TIME]), settled, min_end)
+    n, width = rows.shape
+    return Info(number, n, width, flags, int(rows[0, TIME]), int(rows[-1, TIME]), settled, min_end)
 
 
 def describe(rows: Ints, begins: Ints, layout: Layout) -> list[About]:

@@ -20,6 +20,7 @@ from .versions import digest
 Transaction: TypeAlias = "lmdb.Transaction[Any]"
 
 _CODE = struct.Struct(">Q")
+_DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
 _REBUILD = "stop the keeper, delete the folder and start it again: it is rebuilt from the journal"
 
 
@@ -44,7 +45,7 @@ def open_environment(path: Path, *, readonly: bool = False, map_size: int = 1 <<
             str(path), map_size=map_size, readonly=readonly, create=not readonly, max_dbs=16, metasync=False
         )
         environment.reader_check()
-    except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
+    except _DAMAGE as error:
         raise damaged(str(error), str(path)) from error
     except (lmdb.Error, OSError) as error:
         fault = Fault("state_missing", "cannot open the online state", where=str(path), got=str(error))
@@ -63,10 +64,11 @@ def reporting(environment: lmdb.Environment) -> Iterator[None]:
     """Makes errors of LMDB to `StateError`s: `state_full`, `state_damaged`."""
     try:
         yield
-    except lmdb.MapFullError as error:
-        fault = Fault("state_full", "the online state is full", environment.path(), str(error))
+    except (lmdb.MapFullError, lmdb.DiskError) as error:
+        hint = "make room on the disk, or open it with a larger map_size"
+        fault = Fault("state_full", "the online state is full", environment.path(), str(error), hint=hint)
         raise StateError(fault) from error
-    except lmdb.Error as error:
+    except _DAMAGE as error:
         raise damaged(str(error), environment.path()) from error
 
 
@@ -96,7 +98,7 @@ class LmdbWindows(OnlineStore[Transaction]):
     def __init__(self, environment: lmdb.Environment, views: Sequence[View]) -> None:
         super().__init__(views)
         self._environment = environment
-        self._records = _database(environment, b"windows")
+        self._records = open_database(environment, b"windows")
         readonly = environment.flags()["readonly"]
         with reporting(environment), environment.begin(write=not readonly) as txn:
             stored = self.get(txn, MADE_FOR)
@@ -110,7 +112,7 @@ class LmdbWindows(OnlineStore[Transaction]):
         """A record; None where there is none."""
         try:
             value = txn.get(name, db=self._records)
-        except lmdb.Error as error:
+        except _DAMAGE as error:
             raise damaged(str(error), self._environment.path()) from error
         # Copied where it is a view of the page: small values lie unaligned there, and NumPy is slow on those.
         return value if value is None else bytes(value)
@@ -146,7 +148,7 @@ class TextCodes:
     """Numbers that stand for texts in float64 value columns: 0, 1, 2 in the order of first sight."""
 
     def __init__(self, environment: lmdb.Environment) -> None:
-        self._texts = _database(environment, b"texts")
+        self._texts = open_database(environment, b"texts")
 
     def encode(self, txn: Transaction, text: str) -> float:
         """The code of a text; a new one for a text not seen before."""
@@ -176,9 +178,11 @@ class TextCodes:
         return bytes(stored).decode()
 
 
-def _database(environment: lmdb.Environment, name: bytes) -> Any:
+def open_database(environment: lmdb.Environment, name: bytes) -> Any:
     try:
         return environment.open_db(name, create=not environment.flags()["readonly"])
-    except lmdb.Error as error:
+    except (lmdb.NotFoundError, lmdb.ReadonlyError) as error:
         fault = Fault("state_missing", f"no {name.decode()} in the online state", where=environment.path())
         raise StateError(fault) from error
+    except _DAMAGE as error:
+        raise damaged(str(error), environment.path()) from error

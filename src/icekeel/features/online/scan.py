@@ -30,7 +30,6 @@ from .chunks import (
     VALUES,
     Buffer,
     Layout,
-    index_of,
     rows_of,
     summaries_of,
 )

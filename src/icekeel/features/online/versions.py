@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -165,13 +165,9 @@ def admit(batch: Batch, stored: Mapping[bytes, Buffer], horizon: int) -> Admitte
 
     An event that is new and comes once, as most are, needs no more than its record; others their history.
     """
-    records, size = _records(batch), _HEAD + 16 * len(batch.keys)
-    repeated = set(stored)
-    if len(set(batch.ids)) < len(batch):
-        seen: set[bytes] = set()
-        repeated.update(one for one in batch.ids if one in seen or seen.add(one))  # type: ignore[func-returns-value]
-    ends = np.where(batch.deleted, -FOREVER, FOREVER)
-    endings: list[dict[bytes, list[Ending]]] = [defaultdict(list) for _ in batch.keys]
+    records, size = _records(batch), _HEAD + _DIGEST * len(batch.keys)
+    repeated = {one for one, n in Counter(batch.ids).items() if n > 1} | stored.keys()
+    ends: Ints = np.where(batch.deleted, -FOREVER, FOREVER)
     remembered: dict[bytes, bytes] = {}
     histories: dict[bytes, History] = {}
     new = replaced = 0
@@ -181,24 +177,23 @@ def admit(batch: Batch, stored: Mapping[bytes, Buffer], horizon: int) -> Admitte
             remembered[name] = record
             new += 1
             continue
-        history = histories.get(name)
-        if history is None:
-            history = histories[name] = History(stored.get(name, b""), size)
+        if name not in histories:
+            histories[name] = History(stored.get(name, b""), size)
+        history = histories[name]
         known = bool(history.versions)
         ends[row] = -FOREVER
         if history.admit(record, row):
             new, replaced = new + (not known), replaced + known
+    endings: list[dict[bytes, list[Ending]]] = [defaultdict(list) for _ in batch.keys]
     for name, history in histories.items():
+        remembered[name] = history.kept(horizon)
         for version, end in history.changed():
             if version.row < 0:
-                for view, key in zip(endings, version.keys, strict=True):
-                    if key != _NO_KEY:
-                        view[key].append((version.time, name, version.start, end))
+                version.end(name, end, endings)
             elif not batch.deleted[version.row]:
                 ends[version.row] = end
-        remembered[name] = history.kept(horizon)
-    applied = Applied(new, replaced, len(batch) - new - replaced)
     rows = np.flatnonzero(ends > horizon)
+    applied = Applied(new, replaced, len(batch) - new - replaced)
     return Admitted(applied, remembered, rows, ends[rows], endings)
 
 
@@ -221,12 +216,13 @@ def _mixed(words: Array) -> Array:
     for factor in _FACTORS:
         mixed *= factor
         mixed ^= mixed >> _SHIFT
-    return np.add.reduce(mixed, axis=1)
+    total: Array = np.add.reduce(mixed, axis=1)
+    return total
 
 
 def is_forgotten(record: Buffer, views: int, horizon: int, oldest: int) -> bool:
     """Whether no version of an event can be met later than `horizon` or has a time from `oldest` on."""
-    size = _HEAD + 16 * views
+    size = _HEAD + _DIGEST * views
     return all(
         time < oldest and start < horizon
         for start, time in (_WHEN.unpack_from(record, at) for at in range(0, len(record), size))
@@ -241,10 +237,12 @@ class Version(NamedTuple):
     record: bytes
     row: int
 
-    @property
-    def keys(self) -> list[bytes]:
-        """Names of its keys per view."""
-        return [self.record[at : at + 16] for at in range(_HEAD, len(self.record), 16)]
+    def end(self, name: bytes, end: int, endings: Sequence[dict[bytes, list[Ending]]]) -> None:
+        """Notes in each view that has a row of it, this version of the event `name`, that it ends."""
+        for place, view in enumerate(endings):
+            key = self.record[_HEAD + _DIGEST * place : _HEAD + _DIGEST * (place + 1)]
+            if key != _NO_KEY:
+                view[key].append((self.time, name, self.start, end))
 
 
 class History:
@@ -293,7 +291,8 @@ class History:
 
 
 def _version(record: bytes, row: int) -> Version:
-    return Version(*_WHEN.unpack_from(record), record, row)
+    start, time = _WHEN.unpack_from(record)
+    return Version(start, time, record, row)
 
 
 def _start(version: Version) -> int:
