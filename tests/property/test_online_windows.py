@@ -97,6 +97,10 @@ def test_batches_do_not_matter() -> None:
                     at_hand.store.apply(txn, TABLE, versions[begin : begin + size])
             with at_hand.begin() as txn:
                 answers.append(
-                    [at_hand.store.read(txn, view, key, newest, PARAMS) for view in VIEWS for key in (b"k0", b"")]
+                    [
+                        at_hand.store.read(txn, view, key, newest, PARAMS)
+                        for view in VIEWS
+                        for key in (b"k0", b"")
+                    ]
                 )
     assert all(agree(*pair) for other in answers[1:] for pair in zip(other, answers[0], strict=True))

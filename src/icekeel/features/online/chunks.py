@@ -102,9 +102,9 @@ def summaries_of(index: Ints, layout: Layout) -> Floats:
     return index[:, _INFO_WORDS:].view(np.float64).reshape(len(index), len(layout.pairs), 5)
 
 
-def rows_of(buffer: Buffer, width: int) -> Ints:
-    """Rows, shape (n, width), not copied."""
-    return np.frombuffer(buffer, "<i8").reshape(-1, width)
+def rows_of(buffer: Buffer, n: int, width: int) -> Ints:
+    """Rows, shape (n, width), not copied; ValueError where there are not so many."""
+    return np.frombuffer(buffer, "<i8").reshape(n, width)
 
 
 def widened(rows: Ints, width: int) -> Ints:
@@ -246,7 +246,7 @@ class Editor:
             info = Info._make(INFO.unpack_from(head))
             self._next = info.number
             self._index = index_of(head, info, layout)
-            self._tail = rows_of(head[len(head) - 8 * info.rows * info.width :], info.width)
+            self._tail = rows_of(head[len(head) - 8 * info.rows * info.width :], info.rows, info.width)
 
     def change(self, fresh: Ints, endings: Sequence[Ending], horizon: int) -> None:
         """Adds rows and ends stored ones, both in the order of time, each chunk touched once."""
@@ -288,8 +288,8 @@ class Editor:
         return b"".join((INFO.pack(*tail), self._index.tobytes(), self._tail.tobytes()))
 
     def _open(self, place: int) -> Ints:
-        number, _, width = self._index[place, :3].tolist()
-        return rows_of(self._fetch(number), width)
+        number, n, width = self._index[place, :3].tolist()
+        return rows_of(self.chunks.get(number) or self._fetch(number), n, width)
 
     def _amend(self, place: int, fresh: Ints, endings: Sequence[Ending], horizon: int) -> None:
         rows = self._open(place)
@@ -309,9 +309,7 @@ class Editor:
         place, rows = len(self._index), self._tail
         if place and self._index[-1, 1] < ROWS:
             place -= 1
-            number, _, width = self._index[place, :3].tolist()
-            chunk = self.chunks.get(number)
-            rows = merge(rows_of(chunk or self._fetch(number), width), rows, self._layout)
+            rows = merge(self._open(place), rows, self._layout)
         self._tail = self._tail[:0]
         self._put(place, self._retain(rows, horizon), ROWS)
 

@@ -171,24 +171,23 @@ class _Key:
         _, n, width, self.flags, _, _, settled, min_end = INFO.unpack_from(head)
         tail = len(head) - 8 * n * width
         if tail == INFO.size:
-            self.block = rows_of(head[tail:], width)
+            self.block = rows_of(head[tail:], n, width)
         else:
             chunks = self._choose(head, bounds)
-            parts, mixed = [], False
-            for number, _, chunk_width, flags, _, _, chunk_settled, chunk_end in chunks:
+            parts, mixed, total = [], False, n
+            for number, more, chunk_width, flags, _, _, chunk_settled, chunk_end in chunks:
                 parts.append(fetch(number))
                 mixed |= chunk_width != width
+                total += more
                 self.flags |= flags
                 settled, min_end = max(settled, chunk_settled), min(min_end, chunk_end)
             parts.append(head[tail:])
             if mixed:
-                widths = [*(about[2] for about in chunks), width]
-                narrow = [
-                    rows_of(part, wide)[:, : layout.ids] for part, wide in zip(parts, widths, strict=True)
-                ]
-                self.block = np.concatenate(narrow)
+                shapes = [*(about[1:3] for about in chunks), (n, width)]
+                blocks = [rows_of(part, *shape) for part, shape in zip(parts, shapes, strict=True)]
+                self.block = np.concatenate([block[:, : layout.ids] for block in blocks])
             else:
-                self.block = rows_of(b"".join(parts), width)
+                self.block = rows_of(b"".join(parts), total, width)
         self.values = self.block.view(np.float64)
         self.cuts = _Cuts.of(self.block[:, TIME].searchsorted(bounds))
         self.visible: Bools | None = None
@@ -367,8 +366,8 @@ class _Window(NamedTuple):
 def _opened(rows: _Selected, closed: _Closed, place: int) -> Array:
     """The values that count of a closed chunk."""
     key = rows.key
-    number, _, width, flags, _, _, _, min_end = closed.index[place, :_ABOUT].tolist()
-    block = rows_of(key.fetch(number), width)
+    number, n, width, flags, _, _, _, min_end = closed.index[place, :_ABOUT].tolist()
+    block = rows_of(key.fetch(number), n, width)
     visible = None if min_end == FOREVER else block[:, END] == FOREVER
     x, mask = _column(block, block.view(np.float64), rows.group, visible, flags)
     return x if mask is None else x[mask]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -89,17 +90,17 @@ class Key:
         parts = []
         for entry, totals in zip(index, summaries_of(index, LAYOUT), strict=True):
             told = Info._make(entry[:8].tolist())
-            part = chunks.rows_of(self.chunks[told.number], told.width)
+            part = chunks.rows_of(self.chunks[told.number], told.rows, told.width)
             assert about(part, LAYOUT, told.number) == told
             if told.rows >= chunks.ROWS or entry is not index[-1]:
                 assert np.array_equal(totals.ravel(), summary(part, LAYOUT)) or told.rows < chunks.ROWS
             parts.append(part)
         assert sorted(index[:, 0].tolist()) == sorted(self.chunks)
-        tail = chunks.rows_of(self.head[len(self.head) - 8 * info.rows * info.width :], info.width)
+        tail = chunks.rows_of(self.head[len(self.head) - 8 * info.rows * info.width :], info.rows, info.width)
         if info.rows:
             assert about(tail, LAYOUT, info.number) == info
             parts.append(tail)
-        assert all(a[-1, TIME] < b[0, TIME] for a, b in zip(parts, parts[1:], strict=False))
+        assert all(a[-1, TIME] < b[0, TIME] for a, b in pairwise(parts))
         width = max(part.shape[1] for part in parts)
         return np.concatenate([chunks.widened(part, width) for part in parts])
 
