@@ -179,6 +179,11 @@ class TextCodes:
 
 
 def open_database(environment: lmdb.Environment, name: bytes) -> Any:
+    """A named database; made when missing, unless the environment is read-only.
+
+    Raises:
+        StateError: It is missing (`state_missing`) or damaged (`state_damaged`).
+    """
     try:
         return environment.open_db(name, create=not environment.flags()["readonly"])
     except (lmdb.NotFoundError, lmdb.ReadonlyError) as error:
