@@ -12,7 +12,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,7 @@ _PARTIALS: dict[int, tuple[np.ufunc, float, Callable[[float, float], float]]] = 
     _MIN: (np.minimum, math.inf, min),
     _MAX: (np.maximum, -math.inf, max),
 }
+_TOTAL: dict[int, Callable[[list[float]], float]] = {_SUM: sum, _MEAN: sum, _MIN: min, _MAX: max}
 _KINDS = {
     Function.COUNT: _COUNT,
     Function.SUM: _SUM,
@@ -58,25 +59,29 @@ _KINDS = {
 class _Task(NamedTuple):
     """One aggregate: its place among the answers, and its window as two places among the bounds.
 
-    `newest` and `oldest` cut the window out of the partials between bounds, from behind and from the front.
+    `part` is the place of its partials among those of the group, `span` cuts the window out of them, newest first.
     """
 
     position: int
     kind: int
     low: int
     high: int
-    newest: slice
-    oldest: slice
+    part: int
+    span: slice
     aggregate: Aggregate
 
 
 class _Group(NamedTuple):
-    """The aggregates of one (column, where) pair; `partials` of these kinds are needed for all bounds."""
+    """The aggregates of one (column, where) pair.
+
+    `partials` of these kinds are needed between all bounds, and no more than they if it is `simple`.
+    """
 
     column: int
     where: int
     pair: int
     partials: tuple[int, ...]
+    simple: bool
     tasks: tuple[_Task, ...]
 
 
@@ -95,16 +100,22 @@ class Scanner:
             {age for a in view.aggregates for age in (a.span.high, a.span.low - 1)}, reverse=True
         )
         places = {age: place for place, age in enumerate(self._ages)}
-        groups: dict[tuple[int, int], list[_Task]] = {}
+        groups: dict[tuple[int, int], list[tuple[int, Aggregate]]] = {}
         for position, a in enumerate(view.aggregates):
-            low, high = places[a.span.high], places[a.span.low - 1]
-            newest = slice(high - 1, low - 1 if low else None, -1)
-            task = _Task(position, _KINDS.get(a.function, _OTHER), low, high, newest, slice(low, high), a)
-            groups.setdefault((a.column, a.where), []).append(task)
+            groups.setdefault((a.column, a.where), []).append((position, a))
         self._groups: list[_Group] = []
-        for pair, tasks in groups.items():
-            kinds = {_SUM if task.kind == _MEAN else task.kind for task in tasks} & _PARTIALS.keys()
-            self._groups.append(_Group(*pair, layout.pairs.index(pair), tuple(sorted(kinds)), tuple(tasks)))
+        for pair, members in groups.items():
+            kinds = [_KINDS.get(a.function, _OTHER) for _, a in members]
+            partials = sorted({_SUM if kind == _MEAN else kind for kind in kinds} & _PARTIALS.keys())
+            tasks = []
+            for (position, a), kind in zip(members, kinds, strict=True):
+                low, high = places[a.span.high], places[a.span.low - 1]
+                span = slice(high - 1, low - 1 if low else None, -1)
+                part = partials.index(_SUM if kind == _MEAN else kind) if kind in _TOTAL else -1
+                tasks.append(_Task(position, kind, low, high, part, span, a))
+            simple = pair[1] < 0 and _OTHER not in kinds
+            pair_at = layout.pairs.index(pair)
+            self._groups.append(_Group(*pair, pair_at, tuple(partials), simple, tuple(tasks)))
         self.empty = [_EMPTY.get(a.function, math.nan) for a in view.aggregates]
 
     def answer(self, head: Buffer, fetch: Fetch, at: int, params: Sequence[float]) -> list[float]:
@@ -126,29 +137,27 @@ class Scanner:
         return answers
 
     def _fill(self, answers: list[float], key: _Key, params: Sequence[float]) -> None:
+        cuts, plain = key.cuts, key.visible is None and key.closed is None and not key.flags & NULLS
         for group in self._groups:
-            rows = _Selected(key, group)
-            before = rows.before
-            if before[0] == before[-1]:
-                continue
-            partials = {kind: rows.partials(kind) for kind in group.partials}
-            for position, kind, low, high, newest, oldest, aggregate in group.tasks:
-                n = before[high] - before[low]
-                if kind == _COUNT:
-                    answers[position] = float(n)
-                elif not n:
-                    continue
-                elif kind == _SUM:
-                    answers[position] = sum(partials[_SUM][newest])
-                elif kind == _MEAN:
-                    answers[position] = sum(partials[_SUM][newest]) / n
-                elif kind == _MIN:
-                    answers[position] = min(partials[_MIN][oldest])
-                elif kind == _MAX:
-                    answers[position] = max(partials[_MAX][oldest])
-                else:
-                    window = _Window(rows, low, high, n, aggregate, params)
-                    answers[position] = _COMPUTE[aggregate.function](window)
+            rows: _Selected | None = None
+            before: Sequence[float] = cuts.at
+            if plain and group.simple:  # most are: no need to select rows
+                x = key.values[:, VALUES + group.column]
+                partials = [cuts.partials(kind, x) for kind in group.partials]
+            else:
+                rows = _Selected(key, group)
+                before = rows.before
+                partials = [rows.partials(kind) for kind in group.partials]
+            for position, kind, low, high, part, span, aggregate in group.tasks:
+                if n := before[high] - before[low]:
+                    if kind == _COUNT:
+                        answers[position] = float(n)
+                    elif rows is not None and kind == _OTHER:
+                        window = _Window(rows, low, high, n, aggregate, params)
+                        answers[position] = _COMPUTE[aggregate.function](window)
+                    else:
+                        total = _TOTAL[kind](partials[part][span])
+                        answers[position] = total / n if kind == _MEAN else total
 
 
 class _Key:
@@ -173,7 +182,11 @@ class _Key:
         if tail == INFO.size:
             self.block = rows_of(head[tail:], n, width)
         else:
-            chunks = self._choose(head, bounds)
+            size = 8 * layout.stride
+            if tail <= INFO.size + FEW * size:
+                chunks: list[Any] = [INFO.unpack_from(head, at) for at in range(INFO.size, tail, size)]
+            else:
+                chunks = self._choose(head[INFO.size : tail], bounds)
             parts, mixed, total = [], False, n
             for number, more, chunk_width, flags, _, _, chunk_settled, chunk_end in chunks:
                 parts.append(fetch(number))
@@ -194,13 +207,9 @@ class _Key:
         if settled > at or min_end != FOREVER:
             self.visible = (self.block[:, START] <= at) & (at < self.block[:, END])
 
-    def _choose(self, head: Buffer, bounds: list[int]) -> Sequence[Sequence[int]]:
-        """What is known of the chunks to open; the others, if there are, are `closed`."""
-        _, n, width, *_ = INFO.unpack_from(head)
-        stride, end = 8 * self.layout.stride, len(head) - 8 * n * width
-        if end - INFO.size <= FEW * stride:
-            return [INFO.unpack_from(head, place) for place in range(INFO.size, end, stride)]
-        index = np.frombuffer(head, "<i8", (end - INFO.size) // 8, INFO.size).reshape(-1, self.layout.stride)
+    def _choose(self, raw: Buffer, bounds: list[int]) -> list[Any]:
+        """What is known of the chunks in an index that are to be opened; others are `closed`."""
+        index = np.frombuffer(raw, "<i8").reshape(-1, self.layout.stride)
         firsts, lasts = np.ascontiguousarray(index[:, _FIRST]), np.ascontiguousarray(index[:, _LAST])
         chosen: Bools = index[:, _SETTLED] > self.at
         chosen[-1] = True
@@ -211,7 +220,7 @@ class _Key:
         if not chosen.all():
             self.closed = _Closed(index, ~chosen, self.layout, bounds)
             self.flags |= int(np.bitwise_or.reduce(index[:, _FLAGS]))
-        opened: list[list[int]] = index[chosen, :_ABOUT].tolist()
+        opened: list[Any] = index[chosen, :_ABOUT].tolist()
         return opened
 
 
@@ -233,15 +242,15 @@ class _Cuts(NamedTuple):
         used = size = len(at) - 1
         while used and at[used - 1] == at[-1]:
             used -= 1
-        return cls(
-            at, cuts[:used], [place for place in range(used) if at[place] == at[place + 1]], size - used
-        )
+        gaps = [place for place in range(used) if at[place] == at[place + 1]] if len(set(at)) <= used else []
+        return cls(at, cuts[:used], gaps, size - used)
 
-    def partials(self, ufunc: np.ufunc, identity: float, x: Array) -> list[float]:
-        """`ufunc` over the values between each bound and the next."""
-        found: list[float] = (
-            ufunc.reduceat(x[: self.at[-1]], self.begins).tolist() if len(self.begins) else []
-        )
+    def partials(self, kind: int, x: Array) -> list[float]:
+        """Partials of the values between each bound and the next."""
+        ufunc, identity, _ = _PARTIALS[kind]
+        found: list[float] = []
+        if len(self.begins):
+            found = ufunc.reduceat(x[: self.at[-1]], self.begins).tolist()
         for place in self.gaps:
             found[place] = identity
         return found + [identity] * self.rest if self.rest else found
@@ -280,8 +289,8 @@ class _Selected:
 
     def __init__(self, key: _Key, group: _Group) -> None:
         self.key, self.group, self.cuts = key, group, key.cuts
-        self.x, mask = _column(key.block, key.values, group, key.visible, key.flags)
         self.kept: Ints | None = None
+        self.x, mask = _column(key.block, key.values, group, key.visible, key.flags)
         if mask is not None:
             self.kept = np.flatnonzero(mask)
             self.x = self.x[self.kept]
@@ -293,13 +302,12 @@ class _Selected:
 
     def partials(self, kind: int) -> list[float]:
         """Partials between each bound and the next."""
-        ufunc, identity, both = _PARTIALS[kind]
-        found = self.cuts.partials(ufunc, identity, self.x)
+        found = self.cuts.partials(kind, self.x)
         closed = self.key.closed
         if closed is None:
             return found
-        more = closed.cuts.partials(ufunc, identity, closed.summaries[:, self.group.pair, kind])
-        return list(map(both, found, more))
+        more = closed.cuts.partials(kind, closed.summaries[:, self.group.pair, kind])
+        return list(map(_PARTIALS[kind][2], found, more))
 
 
 def _column(
