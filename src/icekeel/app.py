@@ -187,7 +187,6 @@ class App:
         Raises:
             StateError: the keeper has not made it, or it is damaged.
         """
-        Extent(self.places.online).check()
         return open_environment(self.places.online, readonly=readonly)
 
     def answerers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,22 +15,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icekeel.core.time import DAY, HOUR
-from icekeel.features.online import LmdbWindows, chunks, open_environment
+from icekeel.features.aggregates import Function, Span
+from icekeel.features.online import EventVersion, LmdbWindows, chunks, open_environment
 from icekeel.testing.online_store import (
     TABLE,
     VIEWS,
     Opened,
     agree,
+    check_hot_key,
     check_online_store,
+    check_splits,
     expected,
     random_versions,
 )
 
+PARAMS = (7 * 0.37,)
+"""One of the amounts of `random_versions`."""
 
-@pytest.fixture(params=[(8, 4), (2048, 512)], ids=["small chunks", "real chunks"])
+
+@pytest.fixture(params=[(8, 300), (512, 1536)], ids=["small chunks", "real chunks"])
 def _sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "ROWS", request.param[0])
-    monkeypatch.setattr(chunks, "SUMMED", request.param[1])
+    monkeypatch.setattr(chunks, "TAIL_BYTES", request.param[1])
 
 
 @contextmanager
@@ -64,36 +71,38 @@ def test_answers_equal_a_recomputation(seed: int, size: int, days: float) -> Non
         for at in map(int, newest - DAY + rng.integers(1, DAY + 3 * HOUR, 4)):
             for view, key in zip(VIEWS, (b"k1", b""), strict=True):
                 with at_hand.begin() as txn:
-                    got = at_hand.store.read(txn, view, key, at)
-                assert agree(got, expected(view, versions, key, at))
+                    got = at_hand.store.read(txn, view, key, at, PARAMS)
+                assert agree(got, expected(view, versions, key, at, PARAMS))
 
 
-def test_a_hot_key_over_several_chunks() -> None:
-    rng = np.random.default_rng(7)
-    versions = random_versions(rng, 9_000, days=1.2, keys=1)
-    newest = max(version.start for version in versions)
+@pytest.mark.parametrize(("rows", "seed"), [(8, 7), (64, 8), (512, 9)])
+def test_a_hot_key_over_many_chunks(rows: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "ROWS", rows)
     with opened() as at_hand:
-        for begin in range(0, len(versions), 2_500):
-            with at_hand.begin() as txn:
-                at_hand.store.apply(txn, TABLE, versions[begin : begin + 2_500])
-        for at in (newest, newest - DAY // 3):
-            with at_hand.begin() as txn:
-                got = at_hand.store.read(txn, VIEWS[1], b"", at)
-            assert agree(got, expected(VIEWS[1], versions, b"", at))
-            assert max(got) > 3 * chunks.ROWS
+        check_hot_key(at_hand, np.random.default_rng(seed), n=400 if rows < 64 else 3_000)
 
 
+@pytest.mark.usefixtures("_sizes")
 def test_batches_do_not_matter() -> None:
-    versions = random_versions(np.random.default_rng(3), 300)
-    newest = max(version.start for version in versions)
-    answers = []
-    for size in (1, 37, 300):
-        with opened() as at_hand:
-            for begin in range(0, 300, size):
-                with at_hand.begin() as txn:
-                    at_hand.store.apply(txn, TABLE, versions[begin : begin + size])
-            with at_hand.begin() as txn:
-                answers.append(
-                    [at_hand.store.read(txn, view, key, newest) for view in VIEWS for key in (b"k0", b"")]
-                )
-    assert all(agree(*pair) for other in answers[1:] for pair in zip(other, answers[0], strict=True))
+    with opened() as one, opened() as two, opened() as three:
+        check_splits([one, two, three], np.random.default_rng(3), n=200)
+
+
+def test_the_largest_numbers_overflow_to_infinity_without_a_warning() -> None:
+    values = [1e308, 1e308, -1e300, math.nan] * 300
+    versions = [
+        EventVersion(f"e{i}", i, i, False, (b"k1", b""), ((value, 1.0),) * 2)
+        for i, value in enumerate(values)
+    ]
+    with opened() as at_hand, at_hand.begin() as txn:
+        at_hand.store.apply(txn, TABLE, versions)
+        got = at_hand.store.read(txn, VIEWS[0], b"k1", 5_000, PARAMS)
+    found = {
+        (a.function, a.where): x
+        for a, x in zip(VIEWS[0].aggregates, got, strict=True)
+        if a.span == Span(1, HOUR)
+    }
+    assert found[Function.SUM, -1] == math.inf
+    assert found[Function.MAX, -1] == 1e308
+    assert found[Function.MIN, 1] == -1e300
+    assert found[Function.COUNT, -1] == 1_200

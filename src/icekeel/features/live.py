@@ -7,15 +7,18 @@ from typing import Any, NamedTuple
 
 import lmdb
 import msgspec
+import numpy as np
 
 from icekeel.compile import Row, compile_event
+from icekeel.core.frames import Floats
 from icekeel.core.kinds import Kind
 from icekeel.data.history import AVAILABLE, DELETED
+from icekeel.define.nodes import EventField, Node
 from icekeel.define.tables import EventTable
 
 from .aggregates import Function, View
-from .online.lmdb import LmdbWindows, TextCodes
-from .online.versions import EventVersion
+from .online.lmdb import LmdbWindows, TextCodes, open_database
+from .online.versions import Batch, Keys, id_bytes
 from .plan import Lookup, Plan
 
 Value = float | int | str | bool | None
@@ -46,7 +49,7 @@ class StateCell:
     """Where the keeper's `State` lies in the online environment."""
 
     def __init__(self, environment: lmdb.Environment) -> None:
-        self._database = environment.open_db(_META, create=not environment.flags()["readonly"])
+        self._database = open_database(environment, _META)
 
     def read(self, txn: lmdb.Transaction) -> State:
         """The state as of the transaction; a fresh one before the first commit."""
@@ -60,13 +63,13 @@ class StateCell:
 
 def encode_key(values: Sequence[Value]) -> bytes | None:
     """The key of a view as bytes; None where a part is null. Texts are length-prefixed, so no two keys meet."""
-    parts = []
+    text = ""
     for value in values:
         if value is None:
             return None
-        text = value if isinstance(value, str) else repr(float(value))
-        parts.append(f"{len(text)}:{text}")
-    return "".join(parts).encode()
+        part = value if isinstance(value, str) else repr(float(value) + 0.0)  # -0.0 is 0.0
+        text += f"{len(part)}:{part}"
+    return text.encode()
 
 
 def outcome_key(values: Sequence[Value]) -> str:
@@ -89,12 +92,11 @@ class EventFeed:
     """Makes event versions of the rows of event tables, for the views of an online store."""
 
     def __init__(self, tables: Mapping[str, EventTable], lookups: Sequence[Lookup], codes: TextCodes) -> None:
-        self._codes = codes
         self._tables: dict[str, _TableFeed] = {}
         for name, table in tables.items():
             views = [lookup for lookup in lookups if lookup.view.table == name]
             if views:
-                self._tables[name] = _TableFeed(table, views)
+                self._tables[name] = _TableFeed(table, views, codes)
 
     def reads(self, table: str) -> bool:
         """Whether any view is made of this table."""
@@ -106,7 +108,7 @@ class EventFeed:
 
     def versions(
         self, txn: lmdb.Transaction, table: str, rows: Sequence[Mapping[str, Value]], available: int
-    ) -> list[EventVersion]:
+    ) -> Batch:
         """The versions of these rows.
 
         Args:
@@ -115,52 +117,85 @@ class EventFeed:
             rows: Contract-checked rows.
             available: When they became available, unless a row says so itself.
         """
-        return [self._tables[table].version(row, available, self._codes, txn) for row in rows]
+        return self.batch(txn, table, [(rows, available)])
+
+    def batch(
+        self, txn: lmdb.Transaction, table: str, pushes: Sequence[tuple[Sequence[Mapping[str, Value]], int]]
+    ) -> Batch:
+        """The versions of several pushes, each with the time it became available; see `versions`."""
+        rows = [row for part, _ in pushes for row in part]
+        available = [at for part, at in pushes for _ in part]
+        return self._tables[table].batch(txn, rows, available)
 
 
 class _TableFeed:
-    def __init__(self, table: EventTable, lookups: Sequence[Lookup]) -> None:
-        self.names = tuple(table.fields)
-        self.id = table.id
-        self.time = table.time
-        self.back = max(lookup.view.back for lookup in lookups)
-        self.keys = [lookup.view.keys for lookup in lookups]
-        fields = tuple(table.fields.values())
-        values = [value for lookup in lookups for value in lookup.values]
-        self.compute: Row = compile_event(fields, values)
-        self.cuts: list[slice] = []
-        self.filters: list[list[int]] = []
-        start = 0
-        for lookup in lookups:
-            self.cuts.append(slice(start, start + len(lookup.values)))
-            filters = {one.where for one in lookup.view.aggregates}
-            self.filters.append([] if -1 in filters else [start + place for place in filters])
-            start += len(lookup.values)
+    """Columns of the rows of one table."""
 
-    def version(
-        self, row: Mapping[str, Value], available: int, codes: TextCodes, txn: lmdb.Transaction
-    ) -> EventVersion:
-        start = row.get(AVAILABLE)
-        computed = [
-            _nan if value is None else codes.encode(txn, value) if isinstance(value, str) else value
-            for value in self.compute([row.get(name) for name in self.names])
-        ]
-        return EventVersion(
-            id=str(row[self.id]),
-            time=int(row[self.time] or 0),
-            start=available if start is None else int(start),
-            deleted=bool(row.get(DELETED)),
-            keys=tuple(
-                None if self._idle(filters, computed) else encode_key([row.get(column) for column in keys])
-                for keys, filters in zip(self.keys, self.filters, strict=True)
-            ),
-            values=tuple(tuple(computed[cut]) for cut in self.cuts),
+    def __init__(self, table: EventTable, lookups: Sequence[Lookup], codes: TextCodes) -> None:
+        self._table = table
+        self._codes = codes
+        self.back = max(lookup.view.back for lookup in lookups)
+        self._names = tuple(table.fields)
+        self._lookups = lookups
+        nodes = list(dict.fromkeys(value for lookup in lookups for value in lookup.values))
+        computed = [node for node in nodes if not isinstance(node, EventField)]
+        self._fields = {node: node.name for node in nodes if isinstance(node, EventField)}
+        self._computed = {node: place for place, node in enumerate(computed)}
+        self._compute: Row = compile_event(tuple(table.fields.values()), computed)
+
+    def batch(
+        self, txn: lmdb.Transaction, rows: Sequence[Mapping[str, Value]], available: list[int]
+    ) -> Batch:
+        table, n = self._table, len(rows)
+        columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in self._names}
+        given = [row.get(AVAILABLE) for row in rows]
+        start = [at if own is None else int(own) for own, at in zip(given, available, strict=True)]
+        values = self._values(txn, columns)
+        keys: dict[tuple[str, ...], Keys] = {}
+        per_view = []
+        for lookup in self._lookups:
+            names = lookup.view.keys
+            if names not in keys:
+                parts = zip(*(columns[name] for name in names), strict=True) if names else [()] * n
+                keys[names] = Keys.by(list(parts), encode_key)
+            per_view.append(_without_idle(keys[names], lookup, values))
+        return Batch(
+            ids=[id_bytes(str(one)) for one in columns[table.id]],
+            time=np.array([one or 0 for one in columns[table.time]], np.int64),
+            start=np.array(start, np.int64),
+            deleted=np.array([bool(row.get(DELETED)) for row in rows], np.bool_),
+            keys=per_view,
+            values=[
+                np.stack([values[node] for node in lookup.values], axis=1)
+                if lookup.values
+                else np.empty((n, 0))
+                for lookup in self._lookups
+            ],
         )
 
-    @staticmethod
-    def _idle(filters: Sequence[int], computed: Sequence[Any]) -> bool:
-        """Whether a version passes no filter of a view all of whose windows have one: it need not be stored."""
-        return bool(filters) and not any(computed[place] == 1.0 for place in filters)
+    def _values(self, txn: lmdb.Transaction, columns: Mapping[str, list[Any]]) -> dict[Node, Floats]:
+        """The value of every expression for each row, NaN for null, texts by their codes."""
+        found: dict[Node, Sequence[Any]] = {node: columns[name] for node, name in self._fields.items()}
+        if self._computed:
+            computed = list(zip(*map(self._compute, zip(*columns.values(), strict=True)), strict=True))
+            found |= {node: computed[place] for node, place in self._computed.items()}
+        codes: dict[Any, float] = {}
+        for node, column in found.items():
+            if node.kind.is_text:
+                for text in column:
+                    if text is not None and text not in codes:
+                        codes[text] = self._codes.encode(txn, text)
+                found[node] = [codes.get(text, _nan) for text in column]
+        return {node: np.array(column, np.float64) for node, column in found.items()}
+
+
+def _without_idle(keys: Keys, lookup: Lookup, values: Mapping[Node, Floats]) -> Keys:
+    """Without versions that pass no filter of a view all of whose windows have one: they need not be stored."""
+    filters = {one.where for one in lookup.view.aggregates}
+    if -1 in filters:
+        return keys
+    passes = np.any([values[lookup.values[place]] == 1.0 for place in filters], axis=0)
+    return Keys(np.where(passes, keys.of, -1), keys.names)
 
 
 class Read(NamedTuple):
@@ -187,7 +222,12 @@ class LiveFeatures:
         self._compute = plan.compile()
         places = {field.name: at for at, field in enumerate(plan.fields)}
         self._lookups = [
-            (lookup.view, [places[name] for name in lookup.key_fields], _texts(lookup))
+            (
+                lookup.view,
+                [places[name] for name in lookup.key_fields],
+                _Params.of(plan, lookup),
+                _texts(lookup),
+            )
             for lookup in plan.lookups
         ]
 
@@ -204,16 +244,41 @@ class LiveFeatures:
             asked_at: Microseconds UTC.
         """
         slots: list[Any] = []
-        with self._environment.begin(buffers=True) as txn:
-            for view, places, texts in self._lookups:
+        codes = self._codes
+        with self._environment.begin() as txn:
+            for view, places, params, texts in self._lookups:
                 key = encode_key([request[at] for at in places])
-                found: list[Any] = [float(one) for one in self._windows.read(txn, view, key, asked_at)]
+                asked = params.values(txn, codes, request, asked_at) if params is not None else ()
+                found: list[Any] = self._windows.read(txn, view, key, asked_at, asked)
                 for at in texts:
                     if found[at] == found[at]:
-                        found[at] = self._codes.decode(txn, found[at])
+                        found[at] = codes.decode(txn, found[at])
                 slots += found
             state = self._cell.read(txn)
         return Read(self._compute(request, asked_at, slots), state)
+
+
+class _Params(NamedTuple):
+    """The parameters of a lookup: `compute` gives them, those at `texts` are compared with texts."""
+
+    compute: Row
+    texts: frozenset[int]
+
+    @classmethod
+    def of(cls, plan: Plan, lookup: Lookup) -> _Params | None:
+        """None for a lookup without parameters."""
+        texts = frozenset(at for at, node in enumerate(lookup.params) if node.kind.is_text)
+        return cls(plan.compile_params(lookup), texts) if lookup.params else None
+
+    def values(
+        self, txn: lmdb.Transaction, codes: TextCodes, request: Sequence[Value], asked_at: int
+    ) -> list[float]:
+        """One number each, NaN for null, texts by their codes: -1 for one that no event has."""
+        found = self.compute(request, asked_at)
+        return [
+            _nan if value is None else codes.find(txn, value) if at in self.texts else float(value)
+            for at, value in enumerate(found)
+        ]
 
 
 def _texts(lookup: Lookup) -> list[int]:

@@ -29,7 +29,7 @@ from icekeel.data.compaction import ANSWERS, FEATURE
 from icekeel.data.relations import fetch, parquet
 from icekeel.define.nodes import Windowed, walk
 from icekeel.features.aggregates import Function
-from icekeel.features.online.lmdb import GRACE
+from icekeel.features.online import GRACE
 from icekeel.features.plan import Plan
 
 from .evidence import Asked, Cause, Evidence

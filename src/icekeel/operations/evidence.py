@@ -23,7 +23,7 @@ from icekeel.define import EventTable
 from icekeel.define.features import Feature
 from icekeel.define.nodes import Windowed, walk
 from icekeel.features.live import LiveFeatures, StateCell, encode_key
-from icekeel.features.online.lmdb import GRACE, LmdbWindows, TextCodes
+from icekeel.features.online import GRACE, LmdbWindows, TextCodes
 from icekeel.features.online.versions import id_bytes
 from icekeel.features.plan import Lookup, Plan, make_plan
 

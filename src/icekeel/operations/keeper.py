@@ -19,7 +19,7 @@ from icekeel.core.errors import BundleError, JournalError, RegistryError, StateE
 from icekeel.core.time import DAY, SECOND, Clock
 from icekeel.features.live import EventFeed, StateCell
 from icekeel.features.online.extent import Extent
-from icekeel.features.online.lmdb import LmdbWindows, TextCodes
+from icekeel.features.online.lmdb import LmdbWindows, TextCodes, writing
 from icekeel.journal import Alerted, Decided, Ingested, Positions, Predicted, Pushed, Record, Tail, Ticked
 from icekeel.registry import Registry
 from icekeel.serving import load_version
@@ -97,7 +97,7 @@ class Keeper:
         self._profiles = {name: DayProfiles(online, name) for name in project.models}
         self._told, self._ticks = online.open_db(b"told"), online.open_db(b"ticks")
         self._cell, self._reach, self._extent = StateCell(online), Reach(online), Extent(Path(online.path()))
-        with online.begin(write=True) as txn:
+        with writing(online) as txn:
             self.state = self._reach.begin(txn, self._cell.read(txn))
             self._cell.write(txn, self.state)
             stored = txn.get(b"rehearsed", db=self._ticks)
@@ -128,7 +128,7 @@ class Keeper:
         """Make all projections of the journal as it is, into an empty environment, and do nothing that is due."""
         while records := self._tail.read(LARGEST_READ):
             self._project_all(records)
-        with self._online.begin(write=True) as txn:
+        with writing(self._online) as txn:
             self._commit(txn, now=max(self.state.now, self._done))
         self._extent.note()
 
@@ -145,8 +145,8 @@ class Keeper:
                 self._open()
                 self._again = None
             return self._step()
-        except (lmdb.MapFullError, lmdb.DiskError, StateError) as error:
-            if isinstance(error, StateError) and error.code != "state_full":
+        except StateError as error:
+            if error.code != "state_full":
                 raise
             self._again = self._make_room(error)
             return 0
@@ -190,7 +190,7 @@ class Keeper:
     def _project_all(self, records: Sequence[Record]) -> None:
         """All projections of a batch and the position behind it, in one transaction."""
         pushed = [record for record in records if isinstance(record, Pushed)]
-        with self._online.begin(write=True) as txn:
+        with writing(self._online) as txn:
             newest = self._events.apply(txn, pushed)
             rows = sum(len(record.rows) for record in pushed)
             bulk = [record for record in records if isinstance(record, Ingested)]
@@ -280,11 +280,11 @@ class Keeper:
         """Do each duty whose time has come, in order, then move the clock."""
         for duty in self._loop.due(max(self.state.now, self._done) or self._first_tick, now):
             self._do(duty)
-        with self._online.begin(write=True) as txn:
+        with writing(self._online) as txn:
             self._commit(txn, serial=self.state.serial + 1, now=now)
 
     def _do(self, duty: Duty) -> None:
-        with self._online.begin(write=True) as txn:
+        with writing(self._online) as txn:
             for answers in self._answers.values():
                 answers.close(txn, duty.at)
                 answers.forget(txn, duty.at)

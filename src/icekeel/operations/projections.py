@@ -83,15 +83,15 @@ class EventProjection:
 
     def apply(self, txn: lmdb.Transaction, records: Sequence[Pushed]) -> int:
         """Project a batch; gives the availability of the newest version, 0 for an empty one."""
-        newest = 0
-        by_table: dict[str, list[Any]] = {}
+        pushes: dict[str, list[tuple[list[dict[str, Value]], int]]] = {}
         for record in records:
-            if self._feed.reads(record.table):
-                versions = self._feed.versions(txn, record.table, record.rows, record.at)
-                by_table.setdefault(record.table, []).extend(versions)
-        for table, versions in by_table.items():
-            self._windows.apply(txn, table, versions)
-            newest = max(newest, *(version.start for version in versions))
+            if self._feed.reads(record.table) and record.rows:
+                pushes.setdefault(record.table, []).append((record.rows, record.at))
+        newest = 0
+        for table, rows in pushes.items():
+            batch = self._feed.batch(txn, table, rows)
+            self._windows.apply(txn, table, batch)
+            newest = max(newest, int(batch.start.max()))
         return newest
 
 

@@ -80,7 +80,10 @@ def agree(got: Sequence[float], wanted: Sequence[float], scale: float = 1e3) -> 
 def random_versions(
     rng: np.random.Generator, n: int, *, days: float = 4.0, keys: int = 3
 ) -> list[EventVersion]:
-    """`n` versions in the order they arrive: late, corrected, deleted, repeated, tied, changing their key."""
+    """`n` versions in the order they arrive: late, planned, corrected, deleted, repeated, tied, changing their key.
+
+    Their ids are of different lengths, their values null or not.
+    """
     out: list[EventVersion] = []
     for _ in range(n):
         start = int(rng.integers(0, int(days * DAY)))
@@ -88,7 +91,8 @@ def random_versions(
         if out and kind < 0.05:
             out.append(out[int(rng.integers(len(out)))])
             continue
-        name = f"e{rng.integers(len(out) + 1)}" if kind < 0.3 else f"e{len(out)}"
+        number = int(rng.integers(len(out) + 1)) if kind < 0.3 else len(out)
+        name = f"e{number}" + "-longer" * (number % 10 // 9 * (number % 3))
         key = None if rng.random() < 0.05 else b"k%d" % rng.integers(keys)
         amount = math.nan if rng.random() < 0.1 else float(rng.integers(-50, 50)) * 0.37
         values = (amount, float(rng.choice((0.0, 1.0, math.nan))))
@@ -98,7 +102,7 @@ def random_versions(
 
 
 def check_online_store(opened: Opened[Txn], rng: np.random.Generator, *, n: int = 400) -> None:
-    """Runs an empty store through all laws.
+    """Runs an empty store through the laws of answers, repeats and pruning.
 
     Raises:
         AssertionError: The store breaks one.
@@ -106,8 +110,7 @@ def check_online_store(opened: Opened[Txn], rng: np.random.Generator, *, n: int 
     versions = random_versions(rng, n)
     newest = 0
     for begin in range(0, n, 50):
-        with opened.begin() as txn:
-            opened.store.apply(txn, TABLE, versions[begin : begin + 50])
+        _apply(opened, versions[begin : begin + 50], 50)
         newest = max(newest, *(version.start for version in versions[begin : begin + 50]))
         _check_answers(opened, versions[: begin + 50], newest - DAY + rng.integers(1, DAY + 2 * HOUR, 2))
     last = replace(versions[-1], id="new", start=newest, time=newest, deleted=False, keys=(b"k0", b""))
@@ -118,6 +121,59 @@ def check_online_store(opened: Opened[Txn], rng: np.random.Generator, *, n: int 
     _require(applied == [Applied(new=1), Applied(duplicates=1)], f"a repeat is ignored: {applied}")
     _require(unknown == Applied(), "a table without views is left aside")
     _check_answers(opened, [*versions, last], newest + np.array([0, 1, HOUR]))
+    with opened.begin() as txn:
+        opened.store.prune(txn, newest + 10 * DAY)
+        left = opened.store.prune(txn, newest + 10 * DAY)
+    _require(left == 0, "what no question can meet is dropped at once")
+    _check_answers(opened, [*versions, last], [newest + 10 * DAY])
+
+
+def check_splits(stores: Sequence[Opened[Txn]], rng: np.random.Generator, *, n: int = 300) -> None:
+    """Checks that empty stores agree however the same versions are cut to batches, as when one is made anew.
+
+    Raises:
+        AssertionError: They do not.
+    """
+    versions = random_versions(rng, n)
+    newest = max(version.start for version in versions)
+    sizes = [1, n, *rng.integers(2, n, len(stores)).tolist()]
+    new = {_apply(opened, versions, size).new for opened, size in zip(stores, sizes, strict=False)}
+    _require(len(new) == 1, f"batches do not matter: {new} new events")
+    for opened in stores:
+        _check_answers(opened, versions, [newest, newest - DAY // 2])
+
+
+def check_hot_key(opened: Opened[Txn], rng: np.random.Generator, *, n: int = 4_000) -> None:
+    """Checks an empty store with one key that holds all versions, far more than fit in one record.
+
+    Most come in the order of time, as events do, then a few late ones, corrections and deletions.
+
+    Raises:
+        AssertionError: The store breaks a law.
+    """
+    late = random_versions(rng, n // 20, days=1.2, keys=1)
+    newest = max(version.start for version in late)
+    times = np.sort(rng.integers(newest - 3 * DAY, newest, n)).tolist()
+    versions = [
+        EventVersion(f"h{i}", time, time + 1, False, (b"k0", b""), ((i % 50 * 0.37, float(i % 2)),) * 2)
+        for i, time in enumerate(times)
+    ]
+    ordered = sorted([*versions, *late], key=lambda version: version.start)
+    _apply(opened, ordered, n // 7)
+    _apply(opened, late[::3], 5)
+    _check_answers(opened, ordered, [newest, newest - DAY // 3])
+
+
+def _apply(opened: Opened[Txn], versions: Sequence[EventVersion], size: int) -> Applied:
+    """Applies versions in batches of `size`; gives what all did together."""
+    total = Applied()
+    for begin in range(0, len(versions), size):
+        with opened.begin() as txn:
+            done = opened.store.apply(txn, TABLE, versions[begin : begin + size])
+        total = Applied(
+            total.new + done.new, total.replaced + done.replaced, total.duplicates + done.duplicates
+        )
+    return total
 
 
 def _check_answers(opened: Opened[Txn], versions: Sequence[EventVersion], times: Iterable[int]) -> None:

@@ -1,311 +1,451 @@
-"""Answers of a view's aggregates from the chunks of one key: no I/O.
+"""Answers of a view's aggregates from the records of one key: no I/O.
 
-A settled chunk inside a span counts by its summary; of all others the rows are read.
+Chunks that a bound of some window cuts, and those not settled at the time asked, are opened; their rows and the tail
+make one block. All other chunks lie wholly between two bounds that follow one another, and count by their summaries.
+So each (column, where) pair needs one binary search for all bounds, and per kind of partial one pass over the block
+and one over the index; a window adds up the partials between its bounds. Nothing is ever subtracted.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from icekeel.core.frames import Bools, Floats, Ints
+from icekeel.core.frames import Array, Bools, Floats, Ints
 from icekeel.core.time import FOREVER
 
-from ..aggregates import Function, View
-from .chunks import NULLS, SUMMARY, Buffer, Layout, arrays_of, heads_of, summaries_of
+from ..aggregates import Aggregate, Function, View
+from .chunks import (
+    END,
+    INFO,
+    LARGE,
+    NULLS,
+    START,
+    TIME,
+    VALUES,
+    Buffer,
+    Layout,
+    rows_of,
+    summaries_of,
+)
+
+Fetch = Callable[[int], Buffer]
+"""Gives a chunk by number."""
+FEW = 3
+"""Up to so many chunks are all opened: that is as fast as to choose among them."""
+_ROWS, _FLAGS, _FIRST, _LAST, _SETTLED, _MIN_END, _ABOUT = 1, 3, 4, 5, 6, 7, 8
+_N, _SUM, _SQUARES, _MIN, _MAX = range(5)
+_COUNT, _MEAN, _OTHER = 5, 6, 7
+_PARTIALS: dict[int, tuple[np.ufunc, float, Callable[[float, float], float]]] = {
+    _SUM: (np.add, 0.0, operator.add),
+    _MIN: (np.minimum, math.inf, min),
+    _MAX: (np.maximum, -math.inf, max),
+}
+_TOTAL: dict[int, Callable[[list[float]], float]] = {_SUM: sum, _MEAN: sum, _MIN: min, _MAX: max}
+_KINDS = {
+    Function.COUNT: _COUNT,
+    Function.SUM: _SUM,
+    Function.MEAN: _MEAN,
+    Function.MIN: _MIN,
+    Function.MAX: _MAX,
+}
+
+
+class _Task(NamedTuple):
+    """One aggregate: its place among the answers, and its window as two places among the bounds.
+
+    `part` is the place of its partials among those of the group, `span` cuts the window out of them, newest first.
+    """
+
+    position: int
+    kind: int
+    low: int
+    high: int
+    part: int
+    span: slice
+    aggregate: Aggregate
+
+
+class _Group(NamedTuple):
+    """The aggregates of one (column, where) pair.
+
+    `partials` of these kinds are needed between all bounds, and no more than they if it is `simple`.
+    """
+
+    column: int
+    where: int
+    pair: int
+    partials: tuple[int, ...]
+    simple: bool
+    tasks: tuple[_Task, ...]
 
 
 class Scanner:
     """Answers of one view.
 
     Attributes:
-        low: Smallest age that any span holds.
-        high: Largest age that any span holds.
         empty: The answers for a key without rows.
     """
 
-    __slots__ = ("_bounds", "_groups", "_layout", "empty", "high", "low")
+    __slots__ = ("_ages", "_groups", "_layout", "empty")
 
     def __init__(self, view: View, layout: Layout) -> None:
         self._layout = layout
-        groups: dict[tuple[int, int, int], list[_Task]] = {}
+        self._ages = sorted(
+            {age for a in view.aggregates for age in (a.span.high, a.span.low - 1)}, reverse=True
+        )
+        places = {age: place for place, age in enumerate(self._ages)}
+        groups: dict[tuple[int, int], list[tuple[int, Aggregate]]] = {}
         for position, a in enumerate(view.aggregates):
-            task = _Task(
-                position, _COMPUTE[a.function], a.column, layout.pairs.index((a.column, a.where)), a.k
-            )
-            groups.setdefault((a.span.low, a.span.high, a.where), []).append(task)
-        self._groups = list(groups.items())
-        self.low = min((low for low, _, _ in groups), default=0)
-        self.high = max((high for _, high, _ in groups), default=-1)
-        bounds = [bound for low, high, _ in groups for bound in (high, low - 1)]
-        self._bounds: Ints = np.array(bounds, np.int64)
+            groups.setdefault((a.column, a.where), []).append((position, a))
+        self._groups: list[_Group] = []
+        for pair, members in groups.items():
+            kinds = [_KINDS.get(a.function, _OTHER) for _, a in members]
+            partials = sorted({_SUM if kind == _MEAN else kind for kind in kinds} & _PARTIALS.keys())
+            tasks = []
+            for (position, a), kind in zip(members, kinds, strict=True):
+                low, high = places[a.span.high], places[a.span.low - 1]
+                span = slice(high - 1, low - 1 if low else None, -1)
+                part = partials.index(_SUM if kind == _MEAN else kind) if kind in _TOTAL else -1
+                tasks.append(_Task(position, kind, low, high, part, span, a))
+            simple = pair[1] < 0 and _OTHER not in kinds
+            pair_at = layout.pairs.index(pair)
+            self._groups.append(_Group(*pair, pair_at, tuple(partials), simple, tuple(tasks)))
         self.empty = [_EMPTY.get(a.function, math.nan) for a in view.aggregates]
 
-    def answer(self, buffers: Sequence[Buffer], at: int) -> list[float]:
+    def answer(self, head: Buffer, fetch: Fetch, at: int, params: Sequence[float]) -> list[float]:
         """One number per aggregate of the view, NaN for null.
 
         Args:
-            buffers: The key's chunks in the order of time; those that no span touches may be left out.
+            head: Of the key.
+            fetch: Gives a chunk of the key by number.
             at: Time of the question.
+            params: The question's parameters, NaN for null.
         """
         answers = list(self.empty)
-        if buffers:
-            key = _Key(buffers, self._layout, at, at - self._bounds)
-            for number, ((low, high, where), tasks) in enumerate(self._groups):
-                window = _Window(key, number, at - high, at - low, where)
-                if window.touched:
-                    for task in tasks:
-                        answers[task.position] = task.compute(window, task)
+        key = _Key(head, fetch, self._layout, at, [at - age for age in self._ages])
+        if key.flags & LARGE:
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._fill(answers, key, params)
+        else:
+            self._fill(answers, key, params)
         return answers
 
-
-class _Task(NamedTuple):
-    """One aggregate: `position` is its place among the answers, `pair` that in the summaries."""
-
-    position: int
-    compute: Callable[[_Window, _Task], float]
-    column: int
-    pair: int
-    k: int
-
-
-class _Opened(NamedTuple):
-    """Arrays of a chunk; `visible` is None where every row is, `cuts` bound the rows of each group."""
-
-    time: Ints
-    values: Floats
-    visible: Bools | None
-    cuts: list[int]
-    nulls: int
+    def _fill(self, answers: list[float], key: _Key, params: Sequence[float]) -> None:
+        cuts, plain = key.cuts, key.visible is None and key.closed is None and not key.flags & NULLS
+        for group in self._groups:
+            rows: _Selected | None = None
+            before: Sequence[float] = cuts.at
+            if plain and group.simple:  # most are: no need to select rows
+                x = key.values[:, VALUES + group.column]
+                partials = [cuts.partials(kind, x) for kind in group.partials]
+            else:
+                rows = _Selected(key, group)
+                before = rows.before
+                partials = [rows.partials(kind) for kind in group.partials]
+            for position, kind, low, high, part, span, aggregate in group.tasks:
+                if n := before[high] - before[low]:
+                    if kind == _COUNT:
+                        answers[position] = float(n)
+                    elif rows is not None and kind == _OTHER:
+                        window = _Window(rows, low, high, n, aggregate, params)
+                        answers[position] = _COMPUTE[aggregate.function](window)
+                    else:
+                        total = _TOTAL[kind](partials[part][span])
+                        answers[position] = total / n if kind == _MEAN else total
 
 
 class _Key:
-    """The chunks of one key as seen at one time, each decoded when first needed."""
-
-    __slots__ = ("_bounds", "_buffers", "_heads", "_layout", "_opened", "at", "firsts", "lasts", "summed")
-
-    def __init__(self, buffers: Sequence[Buffer], layout: Layout, at: int, bounds: Ints) -> None:
-        self._buffers, self._layout, self.at, self._bounds = buffers, layout, at, bounds
-        self._heads = heads_of(buffers)
-        self.firsts = [head.first for head in self._heads]
-        self.lasts = [head.last for head in self._heads]
-        self.summed = [head.settled <= at and bool(head.flags & SUMMARY) for head in self._heads]
-        self._opened: dict[int, _Opened] = {}
-
-    def open(self, index: int) -> _Opened:
-        """Arrays of a chunk."""
-        opened = self._opened.get(index)
-        if opened is None:
-            head = self._heads[index]
-            (time, start, end), values = arrays_of(self._buffers[index], head, self._layout)
-            all_visible = head.settled <= self.at and head.min_end == FOREVER
-            visible = None if all_visible else (start <= self.at) & (self.at < end)
-            cuts = time.searchsorted(self._bounds).tolist()
-            opened = self._opened[index] = _Opened(time, values, visible, cuts, head.flags & NULLS)
-        return opened
-
-    def summaries(self, indices: Sequence[int]) -> Floats:
-        """Summaries of the chunks named, shape (chunks, pairs, 5)."""
-        return summaries_of([self._buffers[index] for index in indices], self._layout)
-
-
-class _Part(NamedTuple):
-    """Rows `begin` to `end` of a chunk; of these `mask` count (None: all)."""
-
-    chunk: _Opened
-    begin: int
-    end: int
-    mask: Bools | None
-
-    def times(self) -> Ints:
-        """Event times that count."""
-        time = self.chunk.time[self.begin : self.end]
-        return time if self.mask is None else time[self.mask]
-
-    def column(self, column: int) -> Floats:
-        """Values that count, without nulls."""
-        x = self.chunk.values[column, self.begin : self.end]
-        if self.mask is not None:
-            x = x[self.mask]
-        return x[~np.isnan(x)] if self.chunk.nulls else x
-
-
-class _Window:
-    """The rows of one group, in chunks `touched`: those of `rest` are read, `block` sums up the others.
+    """The records of one key as seen at one time.
 
     Attributes:
-        block: Summaries, shape (chunks, pairs, 5), or None.
-        totals: Per pair the number of values and their sum in `block`.
+        at: That time.
+        block: Rows of all opened chunks and of the tail, shape (n, width); `values` are the same as float64.
+        cuts: For each bound how many rows of the block are before it.
+        visible: Which rows of the block are; None where all are.
+        flags: Of all rows.
+        closed: The chunks that are not opened, None where there is none.
     """
 
-    __slots__ = (
-        "_columns",
-        "_key",
-        "_number",
-        "_parts",
-        "_where",
-        "at",
-        "block",
-        "rest",
-        "totals",
-        "touched",
-    )
+    __slots__ = ("at", "block", "closed", "cuts", "fetch", "flags", "layout", "values", "visible")
 
-    def __init__(self, key: _Key, number: int, oldest: int, newest: int, where: int) -> None:
-        self._key, self._number, self._where, self.at = key, number, where, key.at
-        self._parts: dict[int, _Part] = {}
-        self._columns: dict[int, Floats] = {}
-        begin, end = bisect_left(key.lasts, oldest), bisect_right(key.firsts, newest)
-        self.touched = range(begin, end)
-        self.rest: Sequence[int] = self.touched
-        self.block: Floats | None = None
-        inside = range(bisect_left(key.firsts, oldest), bisect_right(key.lasts, newest))
-        summed = [index for index in inside if key.summed[index]]
-        if summed:
-            self.rest = [index for index in self.touched if index not in inside or not key.summed[index]]
-            self.block = key.summaries(summed)
-            self.totals = self.block[:, :, :2].sum(axis=0).tolist()
+    def __init__(self, head: Buffer, fetch: Fetch, layout: Layout, at: int, bounds: list[int]) -> None:
+        self.at, self.fetch, self.layout = at, fetch, layout
+        self.closed: _Closed | None = None
+        _, n, width, self.flags, _, _, settled, min_end = INFO.unpack_from(head)
+        tail = len(head) - 8 * n * width
+        if tail == INFO.size:
+            self.block = rows_of(head[tail:], n, width)
+        else:
+            size = 8 * layout.stride
+            if tail <= INFO.size + FEW * size:
+                chunks: list[Any] = [INFO.unpack_from(head, at) for at in range(INFO.size, tail, size)]
+            else:
+                chunks = self._choose(head[INFO.size : tail], bounds)
+            parts, mixed, total = [], False, n
+            for number, more, chunk_width, flags, _, _, chunk_settled, chunk_end in chunks:
+                parts.append(fetch(number))
+                mixed |= chunk_width != width
+                total += more
+                self.flags |= flags
+                settled, min_end = max(settled, chunk_settled), min(min_end, chunk_end)
+            parts.append(head[tail:])
+            if mixed:
+                shapes = [*(about[1:3] for about in chunks), (n, width)]
+                blocks = [rows_of(part, *shape) for part, shape in zip(parts, shapes, strict=True)]
+                self.block = np.concatenate([block[:, : layout.ids] for block in blocks])
+            else:
+                self.block = rows_of(b"".join(parts), total, width)
+        self.values = self.block.view(np.float64)
+        self.cuts = _Cuts.of(self.block[:, TIME].searchsorted(bounds))
+        self.visible: Bools | None = None
+        if settled > at or min_end != FOREVER:
+            self.visible = (self.block[:, START] <= at) & (at < self.block[:, END])
 
-    def part(self, index: int) -> _Part:
-        """The rows of one chunk."""
-        part = self._parts.get(index)
-        if part is None:
-            chunk = self._key.open(index)
-            begin, end = chunk.cuts[2 * self._number : 2 * self._number + 2]
-            mask = None if chunk.visible is None else chunk.visible[begin:end]
-            if self._where >= 0:
-                passed = chunk.values[self._where, begin:end] == 1.0
-                mask = passed if mask is None else mask & passed
-            part = self._parts[index] = _Part(chunk, begin, end, mask)
-        return part
+    def _choose(self, raw: Buffer, bounds: list[int]) -> list[Any]:
+        """What is known of the chunks in an index that are to be opened; others are `closed`."""
+        index = np.frombuffer(raw, "<i8").reshape(-1, self.layout.stride)
+        firsts, lasts = np.ascontiguousarray(index[:, _FIRST]), np.ascontiguousarray(index[:, _LAST])
+        chosen: Bools = index[:, _SETTLED] > self.at
+        chosen[-1] = True
+        cut = lasts.searchsorted(bounds)
+        cut = cut[: cut.searchsorted(len(index))]
+        chosen[cut[firsts[cut] < bounds[: len(cut)]]] = True
+        chosen &= (lasts >= bounds[0]) & (firsts < bounds[-1])
+        if not chosen.all():
+            self.closed = _Closed(index, ~chosen, self.layout, bounds)
+            self.flags |= int(np.bitwise_or.reduce(index[:, _FLAGS]))
+        opened: list[Any] = index[chosen, :_ABOUT].tolist()
+        return opened
 
-    def column(self, column: int) -> Floats:
-        """Values that count in `rest`."""
-        x = self._columns.get(column)
-        if x is None:
-            x = self._columns[column] = self.join(self.rest, column)
-        return x
 
-    def join(self, indices: Sequence[int], column: int) -> Floats:
-        """Values that count in the chunks named."""
-        if len(indices) == 1:
-            return self.part(indices[0]).column(column)
-        return np.concatenate([np.empty(0), *[self.part(index).column(column) for index in indices]])
+class _Cuts(NamedTuple):
+    """How many values are before each bound: `at`, of which `begins` begin what can be reduced.
 
-    def latest(self, column: int, k: int) -> Floats:
+    `gaps` are the stretches between bounds that hold none; `rest` of them are at the end.
+    """
+
+    at: list[int]
+    begins: Ints
+    gaps: list[int]
+    rest: int
+
+    @classmethod
+    def of(cls, cuts: Ints) -> _Cuts:
+        """From how many are before each bound."""
+        at: list[int] = cuts.tolist()
+        used = size = len(at) - 1
+        while used and at[used - 1] == at[-1]:
+            used -= 1
+        gaps = [place for place in range(used) if at[place] == at[place + 1]] if len(set(at)) <= used else []
+        return cls(at, cuts[:used], gaps, size - used)
+
+    def partials(self, kind: int, x: Array) -> list[float]:
+        """Partials of the values between each bound and the next."""
+        ufunc, identity, _ = _PARTIALS[kind]
+        found: list[float] = []
+        if len(self.begins):
+            found = ufunc.reduceat(x[: self.at[-1]], self.begins).tolist()
+        for place in self.gaps:
+            found[place] = identity
+        return found + [identity] * self.rest if self.rest else found
+
+
+class _Closed:
+    """Chunks that count by their summaries.
+
+    Attributes:
+        index: Their part of the index.
+        summaries: Shape (chunks, pairs, 5).
+        cuts: For each bound how many of them are before it.
+        offsets: For each of them how many rows of the block are before it.
+    """
+
+    __slots__ = ("cuts", "index", "offsets", "summaries")
+
+    def __init__(self, index: Ints, closed: Bools, layout: Layout, bounds: list[int]) -> None:
+        self.index = index[closed]
+        self.summaries = summaries_of(self.index, layout)
+        self.cuts = _Cuts.of(self.index[:, _FIRST].searchsorted(bounds))
+        self.offsets: Ints = np.cumsum(np.where(closed, 0, index[:, _ROWS]))[closed]
+
+
+class _Selected:
+    """What counts for one (column, where) pair.
+
+    Attributes:
+        x: Values of the block that count, or times where no column is read.
+        kept: Their places in the block; None where all are kept.
+        cuts: For each bound how many of `x` are before it.
+        before: For each bound how many count before it, those in closed chunks included.
+    """
+
+    __slots__ = ("before", "cuts", "group", "kept", "key", "x")
+
+    def __init__(self, key: _Key, group: _Group) -> None:
+        self.key, self.group, self.cuts = key, group, key.cuts
+        self.kept: Ints | None = None
+        self.x, mask = _column(key.block, key.values, group, key.visible, key.flags)
+        if mask is not None:
+            self.kept = np.flatnonzero(mask)
+            self.x = self.x[self.kept]
+            self.cuts = _Cuts.of(self.kept.searchsorted(key.cuts.at))
+        self.before: Sequence[float] = self.cuts.at
+        if key.closed is not None:
+            counts = np.append(0.0, np.cumsum(key.closed.summaries[:, group.pair, _N]))
+            self.before = list(map(operator.add, self.before, counts[key.closed.cuts.at].tolist()))
+
+    def partials(self, kind: int) -> list[float]:
+        """Partials between each bound and the next."""
+        found = self.cuts.partials(kind, self.x)
+        closed = self.key.closed
+        if closed is None:
+            return found
+        more = closed.cuts.partials(kind, closed.summaries[:, self.group.pair, kind])
+        return list(map(_PARTIALS[kind][2], found, more))
+
+
+def _column(
+    block: Ints, values: Floats, group: _Group, visible: Bools | None, flags: int
+) -> tuple[Array, Bools | None]:
+    """The column that a pair reads (times where it reads none), and which rows count (None: all)."""
+    mask = visible
+    if group.where >= 0:
+        passed = values[:, VALUES + group.where] == 1.0
+        mask = passed if mask is None else mask & passed
+    if group.column < 0:
+        return block[:, TIME], mask
+    x = values[:, VALUES + group.column]
+    if flags & NULLS:
+        given = ~np.isnan(x)
+        mask = given if mask is None else mask & given
+    return x, mask
+
+
+class _Window(NamedTuple):
+    """One window: `n` values between two bounds."""
+
+    rows: _Selected
+    low: int
+    high: int
+    n: float
+    aggregate: Aggregate
+    params: Sequence[float]
+
+    def pieces(self, *, newest_first: bool) -> Iterator[Array]:
+        """The values that count, in the order of time within a piece; a closed chunk is opened when it is due."""
+        rows, closed = self.rows, self.rows.key.closed
+        low, high = rows.cuts.at[self.low], rows.cuts.at[self.high]
+        begin, end = (closed.cuts.at[self.low], closed.cuts.at[self.high]) if closed is not None else (0, 0)
+        if closed is None or begin == end:
+            yield rows.x[low:high]
+            return
+        offsets = closed.offsets[begin:end]
+        edges = (offsets if rows.kept is None else rows.kept.searchsorted(offsets)).clip(low, high).tolist()
+        found: list[tuple[int, int]] = [(low, edges[0])]
+        for place, piece in zip(range(begin, end), pairwise([*edges, high]), strict=True):
+            found += [(-1, place), piece]
+        for a, b in reversed(found) if newest_first else found:
+            if a < 0:
+                yield _opened(rows, closed, b)
+            elif a < b:
+                yield rows.x[a:b]
+
+    def all(self) -> Floats:
+        """All values that count."""
+        return np.concatenate(list(self.pieces(newest_first=False)))
+
+    def latest(self, k: int) -> Array:
         """The last `k` values that count, fewer where there are fewer, in the order of time."""
-        found: list[Floats] = []
-        for index in reversed(self.touched):
-            found.append(self.part(index).column(column)[-k:])
+        found: list[Array] = []
+        for piece in self.pieces(newest_first=True):
+            found.append(piece[-k:])
             k -= len(found[-1])
             if k <= 0:
                 break
         return found[0] if len(found) == 1 else np.concatenate(found[::-1])
 
 
-def _count(window: _Window, task: _Task) -> float:
-    n = 0.0 if window.block is None else window.totals[task.pair][0]
-    for index in window.rest:
-        _, begin, end, mask = window.part(index)
-        n += end - begin if mask is None else np.count_nonzero(mask)
-    return n
+def _opened(rows: _Selected, closed: _Closed, place: int) -> Array:
+    """The values that count of a closed chunk."""
+    key = rows.key
+    number, n, width, flags, _, _, _, min_end = closed.index[place, :_ABOUT].tolist()
+    block = rows_of(key.fetch(number), n, width)
+    visible = None if min_end == FOREVER else block[:, END] == FOREVER
+    x, mask = _column(block, block.view(np.float64), rows.group, visible, flags)
+    return x if mask is None else x[mask]
 
 
-def _moments(window: _Window, task: _Task) -> tuple[float, float]:
-    x = window.column(task.column)
-    n, total = float(len(x)), float(np.add.reduce(x))
-    if window.block is not None:
-        more, rest = window.totals[task.pair]
-        n, total = n + more, total + rest
-    return n, total
-
-
-def _sum(window: _Window, task: _Task) -> float:
-    return _moments(window, task)[1]
-
-
-def _mean(window: _Window, task: _Task) -> float:
-    n, total = _moments(window, task)
-    return total / n if n else math.nan
-
-
-def _std(window: _Window, task: _Task) -> float:
+def _std(window: _Window) -> float:
     """Squared deviations of parts add up about a common mean (Chan, Golub and LeVeque 1983, eq. 2.1)."""
-    n, total = _moments(window, task)
+    rows, n = window.rows, window.n
     if n < 2:
         return math.nan
-    mean = total / n
-    off = window.column(task.column) - mean
+    x = rows.x[rows.cuts.at[window.low] : rows.cuts.at[window.high]]
+    closed = rows.key.closed
+    total = float(np.add.reduce(x))
+    if closed is None:
+        off = x - total / n
+        return math.sqrt(float(np.add.reduce(off * off)) / (n - 1))
+    inside = slice(closed.cuts.at[window.low], closed.cuts.at[window.high])
+    count, sums, inner = closed.summaries[inside, rows.group.pair, :3].T
+    mean = (total + float(np.add.reduce(sums))) / n
+    off = x - mean
     squares = float(np.add.reduce(off * off))
-    if window.block is not None:
-        count, sums, inner = window.block[:, task.pair, :3].T
-        off = sums / np.maximum(count, 1.0) - mean
-        squares += float((inner + count * off * off).sum())
+    off = sums / np.maximum(count, 1.0) - mean
+    squares += float(np.add.reduce(inner + count * off * off))
     return math.sqrt(squares / (n - 1))
 
 
-def _min(window: _Window, task: _Task) -> float:
-    x = window.column(task.column)
-    best = float(np.minimum.reduce(x)) if len(x) else math.inf
-    if window.block is not None:
-        best = min(best, float(window.block[:, task.pair, 3].min()))
-    return math.nan if best == math.inf else best
+def _first(window: _Window) -> float:
+    return float(next(piece[0] for piece in window.pieces(newest_first=False) if len(piece)))
 
 
-def _max(window: _Window, task: _Task) -> float:
-    x = window.column(task.column)
-    best = float(np.maximum.reduce(x)) if len(x) else -math.inf
-    if window.block is not None:
-        best = max(best, float(window.block[:, task.pair, 4].max()))
-    return math.nan if best == -math.inf else best
+def _last(window: _Window) -> float:
+    return float(window.latest(1)[-1])
 
 
-def _first(window: _Window, task: _Task) -> float:
-    for index in window.touched:
-        x = window.part(index).column(task.column)
-        if len(x):
-            return float(x[0])
-    return math.nan
+def _last_mean(window: _Window) -> float:
+    x = window.latest(window.aggregate.k)
+    return float(np.add.reduce(x)) / len(x)
 
 
-def _last(window: _Window, task: _Task) -> float:
-    x = window.latest(task.column, 1)
-    return float(x[-1]) if len(x) else math.nan
+def _last_change(window: _Window) -> float:
+    x = window.latest(window.aggregate.k + 1)
+    return float(x[-1] - x[0]) if len(x) > window.aggregate.k else math.nan
 
 
-def _last_mean(window: _Window, task: _Task) -> float:
-    x = window.latest(task.column, task.k)
-    return float(np.add.reduce(x)) / len(x) if len(x) else math.nan
+def _last_acceleration(window: _Window) -> float:
+    k = window.aggregate.k
+    x = window.latest(2 * k + 1)
+    return float((x[-1] - x[-1 - k]) - (x[-1 - k] - x[0])) if len(x) > 2 * k else math.nan
 
 
-def _last_change(window: _Window, task: _Task) -> float:
-    x = window.latest(task.column, task.k + 1)
-    return float(x[-1] - x[0]) if len(x) == task.k + 1 else math.nan
+def _distinct(window: _Window) -> float:
+    return float(len(np.unique(window.all())))
 
 
-def _distinct(window: _Window, task: _Task) -> float:
-    return float(len(np.unique(window.join(window.touched, task.column))))
+def _since(window: _Window) -> float:
+    return float(window.rows.key.at - int(window.latest(1)[-1]))
 
 
-def _since(window: _Window, task: _Task) -> float:
-    for index in reversed(window.touched):
-        times = window.part(index).times()
-        if len(times):
-            return float(window.at - int(times[-1]))
-    return math.nan
+def _relative(window: _Window, *, rank: bool) -> float:
+    x = window.all()
+    of = window.aggregate.of
+    param = x[-1] if of < 0 else window.params[of]
+    if param != param:  # noqa: PLR0124
+        return math.nan
+    equal = np.count_nonzero(x == param)
+    return (np.count_nonzero(x < param) + equal / 2) / len(x) if rank else equal / len(x)
 
 
 _EMPTY = {Function.COUNT: 0.0, Function.SUM: 0.0, Function.DISTINCT: 0.0}
-_COMPUTE: dict[Function, Callable[[_Window, _Task], float]] = {
-    Function.COUNT: _count,
-    Function.SUM: _sum,
-    Function.MEAN: _mean,
-    Function.MIN: _min,
-    Function.MAX: _max,
+_COMPUTE: dict[Function, Callable[[_Window], float]] = {
     Function.STD: _std,
     Function.FIRST: _first,
     Function.LAST: _last,
@@ -313,4 +453,7 @@ _COMPUTE: dict[Function, Callable[[_Window, _Task], float]] = {
     Function.SINCE: _since,
     Function.LAST_MEAN: _last_mean,
     Function.LAST_CHANGE: _last_change,
+    Function.LAST_ACCELERATION: _last_acceleration,
+    Function.SHARE_OF: lambda window: _relative(window, rank=False),
+    Function.RANK_OF: lambda window: _relative(window, rank=True),
 }

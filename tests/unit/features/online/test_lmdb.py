@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import pytest
 from icekeel.core.errors import StateError
 from icekeel.core.time import DAY, HOUR
 from icekeel.features.aggregates import Aggregate, Function, Span, View
-from icekeel.features.online import Applied, EventVersion, LmdbWindows, TextCodes, open_environment
+from icekeel.features.online import Applied, EventVersion, LmdbWindows, TextCodes, open_environment, writing
+from icekeel.features.online.extent import Extent
 
 VIEW = View(
     "amounts",
@@ -52,13 +53,12 @@ def read(environment: lmdb.Environment, key: bytes | None, at: int) -> list[floa
         return store.read(txn, VIEW, key, at)
 
 
-def rows_stored(environment: lmdb.Environment) -> tuple[int, int]:
-    """Chunks, and events remembered."""
+def records(environment: lmdb.Environment) -> tuple[int, int, int]:
+    """Heads, chunks and events remembered."""
+    store = LmdbWindows(environment, [VIEW])
     with environment.begin() as txn:
-        chunks, events = (
-            txn.stat(environment.open_db(name, txn=txn))["entries"] for name in (b"chunks", b"events")
-        )
-    return chunks, events - 2
+        heads, chunks, events = (sum(1 for _ in store.scan(txn, kind)) for kind in (b"h", b"c", b"e"))
+    return heads, chunks, events
 
 
 def test_counts_and_answers(environment: lmdb.Environment) -> None:
@@ -89,16 +89,17 @@ def test_an_event_that_moves_to_another_key_leaves_the_old_one(environment: lmdb
     assert [read(environment, key, 2 * HOUR - 1)[0] for key in (b"k", b"m")] == [1.0, 0.0]
 
 
-def test_old_rows_leave_when_their_chunk_is_written_and_by_pruning(environment: lmdb.Environment) -> None:
+def test_old_rows_leave_by_pruning_and_are_not_added(environment: lmdb.Environment) -> None:
     apply(environment, *(event(f"old{i}", i + 1, key=b"quiet" if i % 2 else b"k") for i in range(10)))
     apply(environment, event("late", 5 * DAY))
+    assert records(environment) == (2, 0, 11)
     apply(environment, event("too old to matter", 7))
     assert read(environment, b"k", 5 * DAY + HOUR) == [1.0, 1.0]
-    assert rows_stored(environment) == (2, 12)
+    assert records(environment) == (2, 0, 12)
     store = LmdbWindows(environment, [VIEW])
     with environment.begin(write=True) as txn:
-        assert store.prune(txn, 5 * DAY) == 5
-    assert rows_stored(environment) == (1, 1)
+        assert store.prune(txn, 5 * DAY) == 10
+    assert records(environment) == (1, 0, 1)
     assert read(environment, b"k", 5 * DAY + HOUR) == [1.0, 1.0]
 
 
@@ -128,6 +129,15 @@ def test_an_aborted_transaction_leaves_nothing(environment: lmdb.Environment) ->
     assert read(environment, b"k", 2 * HOUR)[0] == 0.0
 
 
+def test_a_hot_key_keeps_its_head_small_and_forgets_whole_chunks(environment: lmdb.Environment) -> None:
+    for day in range(3):
+        apply(environment, *(event(f"{day}-{i}", day * DAY + i + 1) for i in range(3_000)))
+    assert read(environment, b"k", 2 * DAY + HOUR) == [3_000.0, 3_000.0]
+    assert records(environment)[1] < 18
+    apply(environment, *(event(f"5-{i}", 5 * DAY + i + 1) for i in range(600)))
+    assert records(environment)[1] <= 2
+
+
 def test_state_for_other_views_is_refused(environment: lmdb.Environment) -> None:
     apply(environment, event("a", HOUR))
     with pytest.raises(StateError) as caught:
@@ -145,10 +155,76 @@ def test_missing_state_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "state_missing"
 
 
-def test_full_state_says_so(tmp_path: Path) -> None:
-    with open_environment(tmp_path / "small", map_size=1 << 17) as small, pytest.raises(StateError) as caught:
-        apply(small, *(event(f"e{i}", i + 1, key=b"%d" % i) for i in range(5_000)))
-    assert caught.value.code == "state_full"
+def test_full_state_says_so_and_keeps_what_was_committed(tmp_path: Path) -> None:
+    with open_environment(tmp_path / "small", map_size=1 << 17) as small:
+        apply(small, event("a", HOUR))
+        store = LmdbWindows(small, [VIEW])
+        batch = [event(f"e{i}", i + 1, key=b"%d" % i) for i in range(5_000)]
+        with pytest.raises(StateError) as caught, writing(small) as txn:
+            store.apply(txn, "things", batch)
+        assert caught.value.code == "state_full"
+        assert read(small, b"k", 2 * HOUR) == [1.0, 1.0]
+
+
+def test_other_writers_to_the_environment_hear_that_it_is_full(tmp_path: Path) -> None:
+    with open_environment(tmp_path / "small", map_size=1 << 17) as small:
+        with pytest.raises(StateError) as caught, writing(small) as txn:
+            txn.put(b"large", bytes(1 << 18))
+        assert caught.value.code == "state_full"
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """A folder with state, closed."""
+    with open_environment(tmp_path / "stored", map_size=1 << 26) as environment:
+        apply(environment, *(event(f"e{i}", i + 1, key=b"%d" % (i % 50)) for i in range(20_000)))
+    Extent(tmp_path / "stored").note()
+    return tmp_path / "stored"
+
+
+def first_fault(folder: Path, *, readonly: bool) -> str:
+    """Opens and reads as serving and the keeper do; gives the fault's code."""
+    with pytest.raises(StateError) as caught, open_environment(folder, readonly=readonly) as environment:
+        for key in range(50):
+            read(environment, b"%d" % key, HOUR)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("readonly", [True, False])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-1],
+        lambda data: data[:8192],
+        lambda data: data[:5000],
+        lambda data: b"garbage!" * 4096,
+        lambda data: bytes(len(data)),
+        lambda data: data[:8192] + bytes(len(data) - 8192),
+    ],
+    ids=["half", "a byte short", "two pages", "a page", "garbage", "zeros", "zero pages"],
+)
+def test_damaged_state_is_refused(stored: Path, damage: Callable[[bytes], bytes], readonly: bool) -> None:
+    file = stored / "data.mdb"
+    file.write_bytes(damage(file.read_bytes()))
+    assert first_fault(stored, readonly=readonly) == "state_damaged"
+
+
+def test_records_that_make_no_sense_are_refused(environment: lmdb.Environment) -> None:
+    store = LmdbWindows(environment, [VIEW])
+    apply(environment, *(event(f"e{i}", i + 1) for i in range(100)))
+    for kind in (b"c", b"h"):
+        for broken in (None, b"", b"abc", bytes(200)):
+            with environment.begin(write=True) as txn:
+                ((name, whole),) = store.scan(txn, kind)
+                store.delete(txn, name) if broken is None else store.put_many(txn, [(name, broken)])
+            if (kind, broken) != (b"h", None):
+                with environment.begin() as txn, pytest.raises(StateError) as caught:
+                    store.read(txn, VIEW, b"k", HOUR)
+                assert caught.value.code == "state_damaged"
+            with environment.begin(write=True) as txn:
+                store.put_many(txn, [(name, whole)])
+    assert read(environment, b"k", HOUR) == [100.0, 100.0]
 
 
 def test_text_codes(environment: lmdb.Environment) -> None:
