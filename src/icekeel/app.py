@@ -34,6 +34,8 @@ from icekeel.operations.workshop import Workshop
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import Registry
 from icekeel.serving import Access, Answerer, Intake, Router, Windows
+from icekeel.training.cache import FeatureCache
+from icekeel.training.dataset import feature_cache, past_questions
 
 from .settings import Settings, load_settings
 
@@ -154,6 +156,17 @@ class App:
                     sources = find_sources(self.folder, table.source)
                     results += ingest(self.history(), table, sources, announce=announce)
         return results
+
+    def feature_cache(self, name: str) -> FeatureCache:
+        """What training would find kept of a model's features, and what it would compute, were it to begin now.
+
+        Raises:
+            SourceError, TrainingError: the past questions cannot be read, or there are none.
+        """
+        model, plan, now = self.model(name), self.plans[name], self.clock()
+        manifest = self.workspace.compact().known(now)
+        questions = past_questions(model, plan, self.folder, self.history(), now=now)
+        return feature_cache(name, plan, questions, self.project.tables, self.history(), manifest)
 
     def audit(self, model: str, limit: int = SAMPLE) -> AuditResult:
         """Recompute the features of a sample of all answers; see `Auditor.audit`.

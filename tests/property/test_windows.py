@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,28 +17,38 @@ from icekeel.features.windows import Questions, Versions, aggregate
 from icekeel.testing.oracle import Row, naive
 
 NAN = float("nan")
+RELATIVE = (Function.SHARE_OF, Function.RANK_OF)
 READS = [one for one in Function if one not in (Function.COUNT, Function.SINCE)]
 SUMS = {Function.SUM, Function.MEAN, Function.STD, Function.LAST_MEAN}
 
 
 def every_aggregate(spans: Sequence[Span], k: int = 2) -> list[Aggregate]:
-    """All functions over column 0, with and without the filter in column 1."""
+    """All functions over column 0, with and without the filter in column 1, about the latest and the parameter."""
     plain = [Function.COUNT, Function.SINCE]
     return [
-        Aggregate(function, span, column=-1 if function in plain else 0, where=where, k=k)
+        Aggregate(function, span, column=-1 if function in plain else 0, where=where, k=k, of=of)
         for span in spans
         for where in (-1, 1)
         for function in (*plain, *READS)
+        for of in ((-1, 0) if function in RELATIVE else (-1,))
     ]
+
+
+def params_of(key: int, at: int) -> float:
+    """A parameter that often equals a value, is often between two, and sometimes null."""
+    return (NAN, 0.0, 1.0, -2.5, 7.3, 1e9)[(key + at) % 6]
 
 
 def kernel(rows: Sequence[Row], asked: Sequence[tuple[int, int]], wanted: list[Aggregate]) -> np.ndarray:
     """Answers of shape (n_questions, n_aggregates)."""
+    params = np.array([params_of(*one) for one in asked], dtype=np.float64)
     whole = np.array([(r.key, r.time, r.start, r.end, r.order) for r in rows], dtype=np.int64).reshape(-1, 5)
     key, time, start, end, order = whole.T
     columns = tuple(np.array([r.values[i] for r in rows], dtype=np.float64) for i in range(2))
     questions = np.array(asked, dtype=np.int64).reshape(-1, 2)
-    answers = aggregate(Versions(key, time, start, end, order, columns), Questions(*questions.T), wanted)
+    answers = aggregate(
+        Versions(key, time, start, end, order, columns), Questions(*questions.T, (params,)), wanted
+    )
     return np.array(answers).T.reshape(len(asked), len(wanted))
 
 
@@ -58,7 +69,7 @@ def check(rows: Sequence[Row], asked: Sequence[tuple[int, int]], wanted: list[Ag
     answers = kernel(rows, asked, wanted)
     for (key, at), line in zip(asked, answers, strict=True):
         for one, got in zip(wanted, line, strict=True):
-            expected = naive(rows, key, at, one)
+            expected = naive(rows, key, at, one, (params_of(key, at),))
             if expected is None:
                 assert math.isnan(got), (one, key, at, got)
             else:
@@ -137,6 +148,27 @@ def test_rows_and_questions_may_come_in_any_order() -> None:
     shuffled, turned = rng.permutation(len(rows)), rng.permutation(len(asked))
     answers = kernel([rows[i] for i in shuffled], [asked[i] for i in turned], wanted)
     np.testing.assert_array_equal(answers, kernel(rows, asked, wanted)[turned])
+
+
+def test_an_answer_follows_from_its_keys_own_past_alone() -> None:
+    """To the last bit: so what is computed window by window, month by month, is what is computed at once."""
+    rng = np.random.default_rng(11)
+    rows = world(rng, 900, keys=4, late=0.2, hot=0.3, replaced=0.3)
+    until = 20 * DAY
+    known = [row for row in rows if row.start <= until]
+    known = [replace(row, end=row.end if row.end <= until else FOREVER) for row in known]
+    corrected = [replace(row, start=until + HOUR, end=FOREVER) for row in known[::2] if row.end == FOREVER]
+    rows = [replace(row, end=until + HOUR) if row in known[::2] and row.end > until else row for row in rows]
+    rows += corrected
+    asked = [(1, int(rng.integers(0, until))) for _ in range(50)]
+    wanted = every_aggregate([Span(1, HOUR), Span(1, 9 * DAY), Span(1 - DAY, 0)], k=3)
+    answers = kernel(rows, asked, wanted)
+    others = [(int(rng.integers(2, 5)), int(rng.integers(0, 33 * DAY))) for _ in range(70)]
+    np.testing.assert_array_equal(kernel(rows, [*others, *asked], wanted)[70:], answers)
+    np.testing.assert_array_equal(kernel([row for row in known if row.key == 1], asked, wanted), answers)
+    alone = [kernel(rows, asked, [one])[:, 0] for one in wanted]
+    np.testing.assert_array_equal(np.array(alone).T, answers)
+    assert corrected and np.isfinite(answers).mean() > 0.4
 
 
 def test_wide_keys_and_times_that_do_not_fit_one_integer_together() -> None:

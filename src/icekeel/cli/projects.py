@@ -44,16 +44,17 @@ def plan(
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Show what each feature reads: fields of the request, windows of events and their keys."""
-    from .reading import reads_of
+    """Show what each feature reads, and of how many past questions training would compute it again, and why."""
+    from .reading import reads_of, work_of
 
     app = open_app(project)
     names = [app.model(model).name] if model else list(app.plans)
-    rows = [
-        {"model": name, "feature": feature.name, "kind": feature.node.kind, **reads_of(feature.node)}
-        for name in names
-        for feature in app.plans[name].features
-    ]
+    rows = []
+    for name in names:
+        features = app.plans[name].features
+        for feature, work in zip(features, work_of(app, name, features), strict=True):
+            reads = {"kind": feature.node.kind, **reads_of(feature.node)}
+            rows.append({"model": name, "feature": feature.name, **reads, **work})
     print_rows(rows, as_json=as_json)
 
 

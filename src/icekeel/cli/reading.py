@@ -1,12 +1,18 @@
-"""What a feature reads, in words: `Orders by kitchen, last 1h: count`."""
+"""What a feature reads, in words: `Orders by kitchen, last 1h: count`; and what of it is to be computed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from icekeel.core.errors import SourceError, TrainingError
 from icekeel.core.time import format_duration
+from icekeel.define.features import Feature
 from icekeel.define.nodes import AskedAt, EventField, Node, RequestField, Windowed, shallow, walk
 from icekeel.define.windows import EVER
+
+if TYPE_CHECKING:
+    from icekeel.app import App
 
 
 def reads_of(node: Node) -> Mapping[str, list[str]]:
@@ -18,6 +24,16 @@ def reads_of(node: Node) -> Mapping[str, list[str]]:
     ]
     windows = [window_text(below) for below in shallow(node) if isinstance(below, Windowed)]
     return {"request": list(dict.fromkeys(fields)), "windows": list(dict.fromkeys(windows))}
+
+
+def work_of(app: App, model: str, features: Sequence[Feature]) -> list[Mapping[str, Any]]:
+    """Of each feature why and for how many past questions it is to be computed, and for how many it is kept."""
+    try:
+        cache = app.feature_cache(model)
+    except (SourceError, TrainingError) as error:
+        return [{"why": [error.faults[0].what], "compute": 0, "kept": 0} for _ in features]
+    works = [cache.work(feature) for feature in features]
+    return [{"why": list(work.why), "compute": work.compute, "kept": work.kept} for work in works]
 
 
 def window_text(window: Windowed) -> str:

@@ -17,6 +17,7 @@ from icekeel.compile import literal
 from icekeel.core.errors import Fault, StateError
 from icekeel.core.frames import NO_TIME, Array, Frame
 from icekeel.core.kinds import Column, Kind
+from icekeel.core.time import FOREVER
 from icekeel.define import EventTable
 from icekeel.journal import Positions, Predicted, Pushed, Quarantined, Record, Tail
 
@@ -151,7 +152,9 @@ class _Pending:
                     f"COPY (SELECT * EXCLUDE (_row) FROM _new ORDER BY _row) TO {literal(str(draft))} "
                     "(FORMAT parquet, COMPRESSION zstd)"
                 )
-                added[name] = [history.adopt(name, draft, len(rows))]
+                known = AVAILABLE if AVAILABLE in frame else "_asked_at"
+                known_from = int(frame[known].min()) if known in frame else -FOREVER
+                added[name] = [history.adopt(name, draft, len(rows), known_from=known_from)]
         finally:
             connection.close()
         return added

@@ -19,6 +19,7 @@ import msgspec
 
 from icekeel.core.errors import Fault, StateError
 from icekeel.core.ids import digest, file_digest
+from icekeel.core.time import FOREVER
 
 AVAILABLE = "_available"
 """Column of a stored event version: from when it was known, microseconds UTC."""
@@ -39,11 +40,13 @@ class StoredFile(msgspec.Struct, frozen=True):
         name: File name, which is its SHA-256.
         rows: Number of rows.
         source: Digest of the outside file it was made from; empty for rows from the journal.
+        known_from: When the first of its rows became available, microseconds UTC; -FOREVER where that is not known.
     """
 
     name: str
     rows: int
     source: str = ""
+    known_from: int = -FOREVER
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -52,6 +55,13 @@ class Manifest(msgspec.Struct, frozen=True):
     tables: dict[str, list[StoredFile]] = {}
     journal: dict[str, int] = {}
     format: int = FORMAT
+
+    def known(self, now: int) -> Manifest:
+        """The files that say something that was known at `now`."""
+        tables = {
+            name: [file for file in files if file.known_from <= now] for name, files in self.tables.items()
+        }
+        return Manifest(tables, self.journal)
 
     def rows(self, table: str) -> int:
         """Rows of a table."""
@@ -91,7 +101,9 @@ class History:
         """The Parquet files of a table in some manifest."""
         return [self.folder / table / file.name for file in manifest.tables.get(table, ())]
 
-    def adopt(self, table: str, written: Path, rows: int, source: str = "") -> StoredFile:
+    def adopt(
+        self, table: str, written: Path, rows: int, source: str = "", known_from: int = -FOREVER
+    ) -> StoredFile:
         """Move a finished Parquet file to its place, named by its content. It counts once it is listed."""
         name = f"{file_digest(written)}.parquet"
         target = self.folder / table / name
@@ -102,7 +114,7 @@ class History:
         sync(written)
         os.replace(written, target)
         sync(target.parent)
-        return StoredFile(name, rows, source)
+        return StoredFile(name, rows, source, known_from)
 
     @contextmanager
     def adding(self) -> Iterator[Manifest]:
@@ -125,15 +137,20 @@ class History:
             listed = tables.setdefault(name, [])
             listed += [file for file in files if file not in listed]
         after = Manifest(tables, dict(manifest.journal if journal is None else journal))
-        path = self.folder / "manifest.json"
-        draft = path.with_suffix(".new")
-        with draft.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(after, order="sorted"), indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-        sync(self.folder)
+        text = msgspec.json.format(msgspec.json.encode(after, order="sorted"), indent=1)
+        write_whole(self.folder / "manifest.json", text)
         return after
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file: whoever reads it, also after a power cut, finds the old or the new content."""
+    draft = path.with_suffix(".new")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+    sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -18,7 +18,7 @@ from icekeel.compile import literal, quote, select
 from icekeel.core.errors import Fault, SourceError, nearest
 from icekeel.core.ids import file_digest
 from icekeel.core.kinds import Kind
-from icekeel.core.time import FIRST_TIME, LAST_TIME
+from icekeel.core.time import FIRST_TIME, FOREVER, LAST_TIME
 from icekeel.define.fields import Field
 from icekeel.define.nodes import EventField, Node
 from icekeel.define.tables import EventTable
@@ -137,7 +137,9 @@ def _take(
         fields = ", ".join(quote(name) for name in table.fields)
         columns = f"{fields}, {AVAILABLE}, {DELETED}, {SEQUENCE}"
         good = _copy(connection, f"SELECT {columns} FROM checked WHERE len(_faults) = 0", draft)
-        added = {table.name: [history.adopt(table.name, draft, good, content)]}
+        known = connection.execute(f"SELECT min({AVAILABLE}) FROM checked WHERE len(_faults) = 0").fetchone()
+        known_from = FOREVER if known is None or known[0] is None else int(known[0])
+        added = {table.name: [history.adopt(table.name, draft, good, content, known_from)]}
         bad = _copy(
             connection, "SELECT _raw AS row, _faults AS faults FROM checked WHERE len(_faults) > 0", draft
         )

@@ -1,123 +1,40 @@
 """Features for a whole history, point-in-time correct: the offline feature store.
 
-DuckDB reads the events, joins them to the keys that are asked about and evaluates row-level expressions; the
-windows are the kernel's. Rows out equal rows in, in the same order.
+DuckDB reads the events and evaluates row-level expressions; the windows are the kernel's. Rows out equal rows in,
+in the same order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import duckdb
 import numpy as np
 
 from icekeel.compile.sql import quote, select
-from icekeel.core.errors import Fault, StateError
 from icekeel.core.frames import Array, Floats, Frame, Ints
 from icekeel.core.kinds import Column, Kind
-from icekeel.core.time import FOREVER
-from icekeel.data.history import AVAILABLE, DELETED, SEQUENCE
-from icekeel.data.relations import SQL_TYPES, create_table, fetch, from_sql, parquet
-from icekeel.define.nodes import AskedAt, EventField, Node, RequestField, Windowed
-from icekeel.define.tables import EventTable
+from icekeel.data.relations import create_table, from_sql
+from icekeel.define.nodes import AskedAt, Node, RequestField, Windowed, walk
 
-from .aggregates import Function
+from .aggregates import Aggregate, Function
+from .events import ASKED_AT, EventStore, Scan, same_rows
 from .plan import Lookup, Plan
-from .windows import Questions, Versions, aggregate
+from .windows import Questions, aggregate, in_order
 
+__all__ = ["EventStore", "evaluate", "historical_features", "window_values"]
 
-class EventStore:
-    """The versions of every event, from Parquet files, for questions about any time.
-
-    Args:
-        tables: Definitions by name.
-        files: Parquet files of each table, as `data.history` keeps them.
-        threads: Threads of DuckDB.
-    """
-
-    def __init__(
-        self, tables: Mapping[str, EventTable], files: Mapping[str, Sequence[Path]], *, threads: int = 2
-    ) -> None:
-        self._tables = tables
-        self._files = files
-        self._loaded: set[str] = set()
-        self.connection = duckdb.connect(config={"threads": threads})
-
-    def close(self) -> None:
-        """Free what was read."""
-        self.connection.close()
-
-    def load(self, name: str) -> str:
-        """Read a table once; gives the relation, with `_time`, `_start` and `_end` of each version."""
-        relation = quote(f"versions of {name}")
-        if name not in self._loaded:
-            table = self._tables[name]
-            fields = ", ".join(quote(field) for field in table.fields)
-            self.connection.execute(
-                f"CREATE TEMP TABLE {relation} AS SELECT {fields}, {DELETED}, {quote(table.time)} AS _time, "
-                f"{AVAILABLE} AS _start, coalesce(lead({AVAILABLE}) OVER (PARTITION BY {quote(table.id)} "
-                f"ORDER BY {AVAILABLE}, {SEQUENCE}), {FOREVER}) AS _end FROM {self._source(table)}"
-            )
-            self._loaded.add(name)
-        return relation
-
-    def _source(self, table: EventTable) -> str:
-        """All files; a column that came into the definition after a file was stored is null there."""
-        fields = [
-            f"CAST(NULL AS {SQL_TYPES[field.kind]}) AS {quote(name)}" for name, field in table.fields.items()
-        ]
-        fields += [f"0::BIGINT AS {AVAILABLE}", f"0::DOUBLE AS {DELETED}", f"0::BIGINT AS {SEQUENCE}"]
-        none = f"SELECT {', '.join(fields)} WHERE false"
-        files = self._files.get(table.name, ())
-        return f"({none} UNION ALL BY NAME FROM {parquet(files, union=True)})" if files else f"({none})"
-
-    def versions(
-        self, name: str, values: Sequence[Node], keys: Sequence[str], codes: str
-    ) -> tuple[Versions, dict[int, Array]]:
-        """Versions of the events whose key is asked about.
-
-        Args:
-            name: Event table.
-            values: Expressions over its columns.
-            keys: Its key columns.
-            codes: Relation with these key columns and the `_code` of each key.
-
-        Returns:
-            The versions, texts as codes; and for each column of texts the text of each code.
-        """
-        relation = self.load(name)
-        statement, columns = select(values, _event_leaf, f"(SELECT * FROM {relation} WHERE {DELETED} = 0)")
-        on = " AND ".join(f"v.{quote(key)} = k.{quote(key)}" for key in keys) or "true"
-        listed = "".join(f", v.{column} AS _value{at}" for at, column in enumerate(columns))
-        rows = self.connection.execute(
-            f"SELECT k._code, v._time, v._start, v._end{listed} FROM ({statement}) v JOIN {codes} k ON {on} "
-            f"WHERE v._start < v._end ORDER BY v._time, v.{quote(self._tables[name].id)}"
-        ).fetchnumpy()
-        code, time, start, end, *fetched = rows.values()
-        texts: dict[int, Array] = {}
-        numbers: list[Floats] = []
-        for at, (node, array) in enumerate(zip(values, fetched, strict=True)):
-            values_of = from_sql(array, node.kind)
-            if node.kind.is_text:
-                values_of, texts[at] = _as_codes(values_of)
-            numbers.append(values_of)
-        times = [np.asarray(array, dtype=np.int64) for array in (code, time, start, end)]
-        order = np.arange(len(code), dtype=np.int64)
-        return Versions(times[0], times[1], times[2], times[3], order, tuple(numbers)), texts
-
-
-def _event_leaf(node: Node) -> str | None:
-    return quote(node.name) if isinstance(node, EventField) else None
-
-
-def _as_codes(texts: Array) -> tuple[Floats, Array]:
-    """Each text's place in the sorted list of different texts, NaN for null; and that list."""
-    known = texts != None  # noqa: E711  (elementwise)
-    different, places = np.unique(texts[known].astype(str), return_inverse=True)
-    codes = np.full(len(texts), np.nan)
-    codes[known] = places
-    return codes, different.astype(object)
+_UNORDERED = {
+    Function.COUNT,
+    Function.SUM,
+    Function.MEAN,
+    Function.MIN,
+    Function.MAX,
+    Function.STD,
+    Function.DISTINCT,
+    Function.SINCE,
+}
+"""Functions for which it does not matter which of two events at the same time comes first."""
 
 
 def historical_features(plan: Plan, requests: Frame, asked_at: Ints, store: EventStore) -> Frame:
@@ -132,76 +49,100 @@ def historical_features(plan: Plan, requests: Frame, asked_at: Ints, store: Even
     Returns:
         One row per request, in the same order, one column per feature.
     """
-    fields = [Column(field.name, field.kind) for field in plan.fields]
-    inputs = [*fields, Column("_asked_at", Kind.TIME)]
-    create_table(store.connection, "_requests", inputs, requests.with_columns({"_asked_at": asked_at}))
-    slots: list[Array] = []
-    for lookup in plan.lookups:
-        slots += window_values(lookup, asked_at, store)
-    kinds = [Kind.CAT if at in plan.text_slots else Kind.NUM for at in range(len(slots))]
-    columns = [Column(f"_slot{at}", kind) for at, kind in enumerate(kinds)]
-    create_table(
-        store.connection,
-        "_slots",
-        columns,
-        Frame(
-            {"_row_again": np.arange(len(requests))}
-            | {c.name: slot for c, slot in zip(columns, slots, strict=True)}
-        ),
-    )
+    slots = [
+        slot for lookup in plan.lookups for slot in window_values(plan, lookup, requests, asked_at, store)
+    ]
+    return evaluate(plan, requests, asked_at, slots, store.connection)
+
+
+def window_values(
+    plan: Plan, lookup: Lookup, requests: Frame, asked_at: Ints, store: EventStore, groups: Ints | None = None
+) -> list[Array]:
+    """Every aggregate of a lookup for each request; texts decoded.
+
+    `groups` are labels of the requests, 0 and above: each group is computed as if it alone were asked, to the last
+    bit, though the events are read once.
+    """
+    used = {node.name for param in lookup.params for node in walk(param) if isinstance(node, RequestField)}
+    inputs = [column for column in plan.inputs if column.name in used | set(lookup.key_fields)]
+    ordered = any(one.of < 0 and one.function not in _UNORDERED for one in lookup.view.aggregates)
+    scan = Scan(store, lookup, inputs, requests, asked_at, ordered=ordered)
+    pairs = list(dict.fromkeys((one.of, one.column) for one in lookup.view.aggregates if one.of >= 0))
+    params = tuple(scan.param(*pair) for pair in pairs)
+    wanted = [_about(one, pairs) for one in lookup.view.aggregates]
+    answers: list[Floats] = [np.full(len(asked_at), np.nan) for _ in wanted]
+    for mine, versions in scan.parts():
+        several = groups is not None and len(mine) > 0 and groups[mine].min() < groups[mine].max()
+        rows = in_order(versions) if several else versions
+        for some in _split(mine, groups):
+            ask = Questions(scan.codes[some], asked_at[some], tuple(values[some] for values in params))
+            for answer, values in zip(answers, aggregate(rows, ask, wanted), strict=True):
+                answer[some] = values
+    return [
+        scan.decode(one.column, values) if _gives_text(one, lookup) else values
+        for one, values in zip(lookup.view.aggregates, answers, strict=True)
+    ]
+
+
+def _about(one: Aggregate, pairs: list[tuple[int, int]]) -> Aggregate:
+    """The aggregate with its parameter's place among the pairs of parameter and column."""
+    of = pairs.index((one.of, one.column)) if one.of >= 0 else -1
+    return Aggregate(one.function, one.span, one.column, one.where, one.k, of)
+
+
+def _gives_text(one: Aggregate, lookup: Lookup) -> bool:
+    return one.function in (Function.FIRST, Function.LAST) and lookup.values[one.column].kind.is_text
+
+
+def _split(rows: Ints, groups: Ints | None) -> Iterator[Ints]:
+    if groups is None:
+        yield rows
+        return
+    order = np.argsort(groups[rows], kind="stable")
+    cuts = np.flatnonzero(np.diff(groups[rows][order])) + 1
+    yield from np.split(rows[order], cuts)
+
+
+def evaluate(
+    plan: Plan, requests: Frame, asked_at: Ints, slots: list[Array], connection: duckdb.DuckDBPyConnection
+) -> Frame:
+    """The features from the requests and the values of all windows; what is a window itself stays as it is."""
+    found: dict[str, Array] = {}
+    for feature in plan.features:
+        if isinstance(feature.node, Windowed):
+            found[feature.name] = slots[plan.slots[feature.node]]
+    computed = [feature for feature in plan.features if feature.name not in found]
+    if computed:
+        nodes = [feature.node for feature in computed]
+        values = _compute(plan, nodes, requests.with_columns({ASKED_AT: asked_at}), slots, connection)
+        found |= {feature.name: array for feature, array in zip(computed, values, strict=True)}
+    for array in found.values():
+        same_rows(len(array), len(requests))
+    return Frame({column.name: found[column.name] for column in plan.columns})
+
+
+def _compute(
+    plan: Plan, nodes: list[Node], requests: Frame, slots: list[Array], connection: duckdb.DuckDBPyConnection
+) -> list[Array]:
+    used: dict[str, tuple[Kind, Array]] = {}
 
     def leaf(node: Node) -> str | None:
-        if isinstance(node, RequestField):
-            return quote(node.name)
-        if isinstance(node, AskedAt):
-            return "_asked_at"
-        return f"_slot{plan.slots[node]}" if isinstance(node, Windowed) else None
-
-    relation = "(SELECT * FROM _requests JOIN _slots USING (_row))"
-    statement, names = select([feature.node for feature in plan.features], leaf, relation)
-    frame = fetch(
-        store.connection, f"SELECT {', '.join(names)} FROM ({statement}) ORDER BY _row", plan.columns
-    )
-    if len(frame) != len(requests):
-        raise StateError(
-            Fault("rows_differ", "rows out differ from rows in", got=f"{len(frame)} of {len(requests)}")
-        )
-    return frame
-
-
-def window_values(lookup: Lookup, asked_at: Ints, store: EventStore) -> list[Array]:
-    """Every aggregate of one view for each row of the table `_requests`; texts decoded."""
-    view = lookup.view
-    codes = key_codes(lookup, store.connection)
-    versions, texts = store.versions(view.table, lookup.values, view.keys, "_keys")
-    results: list[Array] = []
-    for one, values in zip(
-        view.aggregates, aggregate(versions, Questions(codes, asked_at), view.aggregates), strict=True
-    ):
-        if one.column in texts and one.function in (Function.FIRST, Function.LAST):
-            decoded = np.full(len(values), None, dtype=object)
-            known = ~np.isnan(values)
-            decoded[known] = texts[one.column][values[known].astype(np.int64)]
-            results.append(decoded)
+        if isinstance(node, RequestField | AskedAt):
+            name = node.name if isinstance(node, RequestField) else ASKED_AT
+            used[name] = (node.kind, requests[name])
+        elif isinstance(node, Windowed):
+            name = f"_slot{plan.slots[node]}"
+            array = slots[plan.slots[node]]
+            used[name] = (Kind.CAT if array.dtype == object else Kind.NUM, array)
         else:
-            results.append(values)
-    return results
+            return None
+        return quote(name)
 
-
-def key_codes(lookup: Lookup, connection: duckdb.DuckDBPyConnection) -> Ints:
-    """Make the table `_keys` of the different keys asked about; give each request's code, -1 for a null key."""
-    if not lookup.view.keys:
-        connection.execute("CREATE OR REPLACE TEMP TABLE _keys AS SELECT 0 AS _code")
-        count = connection.execute("SELECT count(*) FROM _requests").fetchone()
-        return np.zeros(count[0] if count else 0, dtype=np.int64)
-    pairs = list(zip(lookup.view.keys, lookup.key_fields, strict=True))
-    asked = ", ".join(f"{quote(field)} AS {quote(key)}" for key, field in pairs)
-    known = " AND ".join(f"{quote(field)} IS NOT NULL" for _, field in pairs)
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE _keys AS SELECT *, row_number() OVER () - 1 AS _code FROM "
-        f"(SELECT DISTINCT {asked} FROM _requests WHERE {known})"
-    )
-    on = " AND ".join(f"r.{quote(field)} = k.{quote(key)}" for key, field in pairs)
-    statement = f"SELECT coalesce(k._code, -1) FROM _requests r LEFT JOIN _keys k ON {on} ORDER BY r._row"
-    code = Column("code", Kind.TIME)  # an integer column
-    return fetch(connection, statement, [code])["code"]
+    statement, names = select(nodes, leaf, "_inputs")
+    columns = [Column(name, kind) for name, (kind, _) in used.items()]
+    frame = Frame({"_rows": np.arange(len(requests))} | {name: array for name, (_, array) in used.items()})
+    create_table(connection, "_inputs", columns, frame)
+    rows = connection.execute(f"SELECT _row, {', '.join(names)} FROM ({statement})").fetchnumpy()
+    same_rows(len(rows["_row"]), len(requests))
+    order = np.argsort(rows["_row"])
+    return [from_sql(rows[name], node.kind)[order] for name, node in zip(names, nodes, strict=True)]

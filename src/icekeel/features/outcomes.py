@@ -12,11 +12,10 @@ from icekeel.compile import compile_row
 from icekeel.core.frames import Array, Floats, Frame, Ints
 from icekeel.core.kinds import Column
 from icekeel.core.time import FOREVER
-from icekeel.data.relations import create_table
 from icekeel.define.nodes import Node, Outcome
 
 from .aggregates import Aggregate, Function, Span, View
-from .offline import EventStore, key_codes
+from .events import EventStore, Scan
 from .plan import Lookup
 from .windows import Questions, Versions, aggregate
 
@@ -70,34 +69,44 @@ def historical_outcomes(
         now: What became available later is not seen.
     """
     fields = list(dict.fromkeys(Column(field.name, field.kind) for _, field in outcome.keyed.keys))
-    create_table(store.connection, "_requests", fields, requests)
     values = tuple(node for node in (outcome.value, outcome.keyed.where) if node is not None)
     keys = tuple(column for column, _ in outcome.keyed.keys)
     view = View("", outcome.keyed.table, keys, (), (), 0, outcome.within)
-    codes = key_codes(
-        Lookup(view, tuple(field.name for _, field in outcome.keyed.keys), values), store.connection
-    )
-    versions, _ = store.versions(view.table, values, keys, "_keys")
-    seen = (versions.start <= now) & (now < versions.end)
-    # From here on only event times matter: each version stands as it is known now.
-    known = Versions(
-        versions.key[seen],
-        versions.time[seen],
-        np.full(int(seen.sum()), -FOREVER, dtype=np.int64),
-        np.full(int(seen.sum()), FOREVER, dtype=np.int64),
-        versions.order[seen],
-        (*(column[seen] for column in versions.columns), versions.start[seen].astype(np.float64)),
+    scan = Scan(
+        store,
+        Lookup(view, tuple(field.name for _, field in outcome.keyed.keys), values),
+        fields,
+        requests,
+        asked_at,
     )
     span = Span(1 - outcome.within, 0)
     where = -1 if outcome.keyed.where is None else len(values) - 1
-    value = -1 if outcome.value is None else 0
     asked = [
-        Aggregate(Function(outcome.function), span, value, where),
+        Aggregate(Function(outcome.function), span, -1 if outcome.value is None else 0, where),
         Aggregate(Function.COUNT, span, -1, where),
         Aggregate(Function.MAX, span, len(values), where),
     ]
-    found, count, latest = aggregate(known, Questions(codes, asked_at), asked)
+    answers = [np.full(len(asked_at), np.nan) for _ in asked]
+    for mine, versions in scan.parts():
+        questions = Questions(scan.codes[mine], asked_at[mine])
+        for answer, found in zip(answers, aggregate(_known(versions, now), questions, asked), strict=True):
+            answer[mine] = found
+    found, count, latest = answers
     return _settle(target, outcome, asked_at, found=found, count=count, latest=latest, now=now)
+
+
+def _known(versions: Versions, now: int) -> Versions:
+    """Each event as it is known now, as if always known; a last column says since when."""
+    seen = np.flatnonzero((versions.start <= now) & (now < versions.end))
+    order = versions.order
+    return Versions(
+        versions.key[seen],
+        versions.time[seen],
+        np.broadcast_to(np.int64(-FOREVER), len(seen)),
+        np.broadcast_to(np.int64(FOREVER), len(seen)),
+        (lambda rows: order(seen[rows])) if callable(order) else order[seen],
+        (*(column[seen] for column in versions.columns), versions.start[seen].astype(np.float64)),
+    )
 
 
 def _settle(

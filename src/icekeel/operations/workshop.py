@@ -19,8 +19,7 @@ from icekeel.monitoring import Profiler
 from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version, write
 from icekeel.serving import load_version
 from icekeel.serving.routing import CHALLENGER
-from icekeel.training.cache import FeatureCache
-from icekeel.training.dataset import Learnable, event_store, learnable, past_questions
+from icekeel.training.dataset import Learnable, event_store, feature_cache, learnable, past_questions
 from icekeel.training.pipeline import Recipe, Standing, Trained, full_ladder, rungs_up_to, train
 from icekeel.training.problem import TrainingSet
 
@@ -72,7 +71,7 @@ class Workshop:
         if (name, now) not in self._prepared:
             project, history = self._workspace.project, self._workspace.history
             model, plan = project.models[name], self._workspace.plans[name]
-            manifest = self._workspace.compact()
+            manifest = self._workspace.compact().known(now)
             snapshot = snapshot_digest(manifest, [*project.tables, f"{ANSWERS}/{name}"])
             questions = past_questions(model, plan, project.folder, history, now=now)
             say(
@@ -80,8 +79,8 @@ class Workshop:
             )
             store = event_store(project.tables, history, manifest)
             try:
-                cache = FeatureCache(history.folder / "features")
-                data = learnable(model, plan, questions, store, manifest, cache=cache, now=now)
+                cache = feature_cache(name, plan, questions, project.tables, history, manifest)
+                data = learnable(model, plan, questions, store, cache, now=now)
                 self._prepared[name, now] = (snapshot, data)
             finally:
                 store.close()

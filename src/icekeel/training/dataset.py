@@ -19,11 +19,11 @@ from icekeel.data.compaction import ANSWERS, FEATURE
 from icekeel.data.ingest import read_source
 from icekeel.data.relations import fetch, parquet
 from icekeel.define import EventTable, Model
-from icekeel.features.offline import EventStore, historical_features
+from icekeel.features.events import EventStore, same_rows
 from icekeel.features.outcomes import Outcomes, Status, historical_outcomes
 from icekeel.features.plan import Plan
 
-from .cache import FeatureCache, cache_key
+from .cache import FeatureCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,20 +178,17 @@ def _answered(model: Model, plan: Plan, fields: list[Column], history: History, 
     logged = [Column(FEATURE + column.name, column.kind) for column in plan.columns]
     own = [Column("_asked_at", Kind.TIME), Column("_definitions", Kind.ID)]
     columns = [*fields, *own, *logged]
+    source = parquet(files, union=True)
     connection = duckdb.connect(config={"threads": 2})
     try:
-        held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {_union(files)}").fetchall()}
+        held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
         listed = ", ".join(quote(c.name) if c.name in held else f"NULL AS {quote(c.name)}" for c in columns)
-        frame = fetch(connection, f"SELECT {listed} FROM {_union(files)} WHERE _asked_at <= {now}", columns)
+        frame = fetch(connection, f"SELECT {listed} FROM {source} WHERE _asked_at <= {now}", columns)
     finally:
         connection.close()
     served = np.array(frame["_definitions"] == plan.digest, dtype=np.bool_)
     values = Frame({column.name: frame[FEATURE + column.name] for column in plan.columns})
     return Questions(frame.select([c.name for c in fields]), frame["_asked_at"], values, served)
-
-
-def _union(files: list[Path]) -> str:
-    return parquet(files)[:-1] + ", union_by_name = true)"
 
 
 def _stack_logged(plan: Plan, parts: list[Questions]) -> Frame:
@@ -213,22 +210,19 @@ def learnable(
     plan: Plan,
     questions: Questions,
     store: EventStore,
-    manifest: Manifest,
-    *,
     cache: FeatureCache,
+    *,
     now: int,
 ) -> Learnable:
-    """Features and outcomes of past questions.
+    """Features and outcomes of past questions, as they were known at `now`.
 
     Features that were served under the present definitions are taken as they were served; the skew audit
-    vouches that they equal recomputed ones. All others are computed from history, once.
+    vouches that they equal recomputed ones. All others are those of `cache`.
     """
-    missing = np.flatnonzero(~questions.served)
     frame = questions.logged
+    missing = np.flatnonzero(~questions.served)
     if len(missing):
-        requests, asked_at = questions.requests.take(missing), questions.asked_at[missing]
-        key = cache_key(plan.digest, manifest, requests, asked_at)
-        computed = cache.get(key, plan.columns, lambda: historical_features(plan, requests, asked_at, store))
+        computed = cache.features(store)
         columns = {name: frame[name].copy() for name in frame}
         for name, values in columns.items():
             values[missing] = computed[name]
@@ -236,7 +230,22 @@ def learnable(
     outcomes = historical_outcomes(
         model.target, model.outcome, questions.requests, questions.asked_at, store, now=now
     )
+    same_rows(len(outcomes.target), len(questions))
     return Learnable(questions.requests, questions.asked_at, frame, outcomes, int(questions.served.sum()))
+
+
+def feature_cache(
+    model: str,
+    plan: Plan,
+    questions: Questions,
+    tables: Mapping[str, EventTable],
+    history: History,
+    manifest: Manifest,
+) -> FeatureCache:
+    """What is kept of a model's features, and what is not, of the questions whose features were not served."""
+    missing = np.flatnonzero(~questions.served)
+    requests, asked_at = questions.requests.take(missing), questions.asked_at[missing]
+    return FeatureCache(history.folder / "features" / model, plan, tables, manifest, requests, asked_at)
 
 
 def event_store(
@@ -244,4 +253,4 @@ def event_store(
 ) -> EventStore:
     """The events of a manifest."""
     files = {name: history.paths(manifest, name) for name in tables}
-    return EventStore(tables, files, threads=threads)
+    return EventStore(tables, files, threads=threads, folder=history.folder)

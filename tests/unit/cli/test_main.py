@@ -70,6 +70,9 @@ def test_plan_shows_what_features_read(shop: Path, call: Call) -> None:
     assert rows["hour_sin"]["request"] == ["asked_at"]
     assert rows["items_30m"]["windows"] == ["Orders by kitchen, last 30m: sum of items"]
     assert len(rows["slower_than_usual"]["windows"]) == 2
+    assert rows["items_30m"]["why"] in (["new"], ["unchanged"])
+    assert rows["items_30m"]["compute"] + rows["items_30m"]["kept"] == rows["hour_sin"]["compute"] > 0
+    assert rows["hour_sin"]["why"] == ["reads no events: never kept"]
     assert 'did you mean "minutes"?' in call("plan", "minute", "--project", shop).err
 
 
