@@ -16,6 +16,7 @@ from icekeel.core.time import Clock, format_time, wall_clock
 from icekeel.data import History, Ingested, find_sources, ingest
 from icekeel.data.compaction import answer_columns
 from icekeel.define import Model, Project, load_project
+from icekeel.define.windows import EVER
 from icekeel.features.live import LiveFeatures, all_views
 from icekeel.features.online.chunks import FORMAT
 from icekeel.features.online.lmdb import open_environment
@@ -25,6 +26,7 @@ from icekeel.journal import Writer
 from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
+from icekeel.operations.projections import LAYOUT
 from icekeel.operations.retraining import Job, Retraining
 from icekeel.operations.workshop import Workshop
 from icekeel.registry import Registry
@@ -92,7 +94,7 @@ class App:
         self.clock = clock
         self.plans: Mapping[str, Plan] = {name: _plan(model) for name, model in self.project.models.items()}
         views = [lookup.view for lookup in self.lookups]
-        made_for = digest(repr((FORMAT, views)).encode())[:16]
+        made_for = digest(repr((FORMAT, LAYOUT, views)).encode())[:16]
         self.places = Places((folder / self.settings.state).resolve(), made_for)
 
     def model(self, name: str) -> Model:
@@ -111,6 +113,16 @@ class App:
     def lookups(self) -> list[Lookup]:
         """Every view that the keeper keeps."""
         return all_views(list(self.plans.values()))
+
+    @property
+    def ahead(self) -> frozenset[str]:
+        """Tables that may hold plans: a window looks ahead in them, or looks up the newest row of an id."""
+        return frozenset(
+            lookup.view.table
+            for lookup in self.lookups
+            for one in lookup.view.aggregates
+            if one.span.low <= 0 or one.span.high >= EVER
+        )
 
     def history(self) -> History:
         """The Parquet files."""
@@ -142,7 +154,14 @@ class App:
             for table in (tables[name] for name in names or tables):
                 if table.source:
                     sources = find_sources(self.folder, table.source)
-                    results += ingest(self.history(), table, sources, announce=announce)
+                    results += ingest(
+                        self.history(),
+                        table,
+                        sources,
+                        announce=announce,
+                        now=self.clock(),
+                        ahead=table.name in self.ahead,
+                    )
         return results
 
     def audit(self, model: str, limit: int = SAMPLE) -> AuditResult:
@@ -196,7 +215,13 @@ class App:
 
     def intake(self, journal: Writer) -> Intake:
         """What takes pushed events."""
-        return Intake(self.project.tables, journal, self.clock, rehearsal=self.settings.rehearsal)
+        return Intake(
+            self.project.tables,
+            journal,
+            self.clock,
+            ahead=self.ahead,
+            rehearsal=self.settings.rehearsal,
+        )
 
     def workshop(self, registry: Registry) -> Workshop:
         """What trains and admits versions."""

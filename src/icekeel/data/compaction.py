@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import numpy as np
 
 from icekeel.compile import literal
@@ -125,7 +126,10 @@ class _Pending:
         elif isinstance(record, Quarantined):
             name = f"quarantine/{record.table}"
             self._columns[name] = (Column("row", Kind.TEXT), Column("faults", Kind.TEXT))
-            rows = [{"row": str(kept.row), "faults": "; ".join(kept.faults)} for kept in record.rows]
+            rows = [
+                {"row": msgspec.json.encode(kept.row).decode(), "faults": "; ".join(kept.faults)}
+                for kept in record.rows
+            ]
             self._rows.setdefault(name, []).extend(rows)
 
     def write(self, history: History, sequence: int) -> dict[str, list[StoredFile]]:

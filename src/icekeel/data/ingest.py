@@ -18,12 +18,12 @@ from icekeel.compile import literal, quote, select
 from icekeel.core.errors import Fault, SourceError, nearest
 from icekeel.core.ids import file_digest
 from icekeel.core.kinds import Kind
-from icekeel.core.time import FIRST_TIME, LAST_TIME
+from icekeel.core.time import FIRST_TIME, FOREVER, LAST_TIME
 from icekeel.define.fields import Field
 from icekeel.define.nodes import EventField, Node
 from icekeel.define.tables import EventTable
 
-from .contracts import LONGEST_TEXT, range_text
+from .contracts import CLOCK_SKEW, LONGEST_TEXT, range_text
 from .history import AVAILABLE, DELETED, SEQUENCE, History, StoredFile
 
 QUARANTINE = "quarantine"
@@ -93,10 +93,14 @@ def ingest(
     sources: Sequence[Path],
     *,
     announce: Callable[[Ingested], None] = lambda one: None,
+    now: int = FOREVER,
+    ahead: bool = False,
 ) -> list[Ingested]:
     """Take files into a table's history.
 
     Args:
+        now: No row can be known from a later time.
+        ahead: Whether rows may be about times that lie after the one from which they are known.
         announce: Told of each stored file before the manifest lists it. If the process dies in between, the file
             is not listed, so the next run stores and announces it again.
 
@@ -112,7 +116,8 @@ def ingest(
                 results.append(Ingested(table.name, source, None, 0, 0, {}))
                 continue
             sequence = sum(len(files) for files in manifest.tables.values()) << 32
-            loaded, added = _take(history, table, source, content, sequence)
+            limits = _time_faults(table, now, ahead=ahead)
+            loaded, added = _take(history, table, source, content, sequence, limits)
             announce(loaded)
             history.replace(manifest, added)
             results.append(loaded)
@@ -120,7 +125,7 @@ def ingest(
 
 
 def _take(
-    history: History, table: EventTable, source: Path, content: str, sequence: int
+    history: History, table: EventTable, source: Path, content: str, sequence: int, limits: Sequence[str]
 ) -> tuple[Ingested, dict[str, list[StoredFile]]]:
     draft = history.folder / f"{table.name}.draft"
     connection = duckdb.connect(config={"threads": 2, "preserve_insertion_order": True})
@@ -128,7 +133,8 @@ def _take(
         texts = [field.name for field in table.fields.values() if field.kind.is_text]
         relation = read_source(connection, source, texts)
         _check_columns(table, source, _columns(connection, relation))
-        connection.execute(f"CREATE TEMP TABLE checked AS {_checked(connection, table, relation, sequence)}")
+        checked = _checked(connection, table, relation, sequence, limits)
+        connection.execute(f"CREATE TEMP TABLE checked AS {checked}")
         reasons = dict(
             connection.execute(
                 "SELECT fault, count(*) FROM (SELECT unnest(_faults) AS fault FROM checked) GROUP BY 1 ORDER BY 2 DESC, 1"
@@ -231,17 +237,33 @@ def _fits(sql_type: str, kind: Kind) -> bool:
     return sql_type == "VARCHAR" or (kind is Kind.ID and whole) or sql_type == '"NULL"'
 
 
-def _checked(connection: duckdb.DuckDBPyConnection, table: EventTable, relation: str, sequence: int) -> str:
+def _checked(
+    connection: duckdb.DuckDBPyConnection,
+    table: EventTable,
+    relation: str,
+    sequence: int,
+    limits: Sequence[str],
+) -> str:
     """A statement: the fields in stored form, their raw values as JSON, and the list of faults of each row."""
     columns = _columns(connection, relation)
-    stored = [f"{_stored(field, columns)} AS {quote(field.name)}" for field in table.fields.values()]
+    flag = f"coalesce({quote(table.deleted)}, false)" if table.deleted in columns else "false"
+    kept = (table.id, table.available, table.deleted)
+    stored = [
+        f"{_stored(field, columns)} AS {quote(field.name)}"
+        if field.name in kept
+        else f"CASE WHEN NOT {flag} THEN {_stored(field, columns)} END AS {quote(field.name)}"
+        for field in table.fields.values()
+    ]
     raw = ", ".join(f"{quote(name)} := {quote(name)}" for name in columns)
     source = (
-        f"(SELECT *, {quote(table.available)} AS {AVAILABLE}, CAST(0 AS DOUBLE) AS {DELETED}, _at + {sequence} AS {SEQUENCE} FROM "
-        f"(SELECT {', '.join(stored)}, to_json(struct_pack({raw})) AS _raw, row_number() OVER () AS _at FROM {relation}))"
+        f"(SELECT *, {quote(table.available)} AS {AVAILABLE}, _at + {sequence} AS {SEQUENCE} FROM "
+        f"(SELECT {', '.join(stored)}, CAST({flag} AS DOUBLE) AS {DELETED}, to_json(struct_pack({raw})) AS _raw, row_number() OVER () AS _at FROM {relation}))"
     )
     statement, rules = select([rule.condition for rule in table.rules], _leaf, source)
-    cases = [case for field in table.fields.values() for case in _field_faults(field)]
+    cases = [
+        case for field in table.fields.values() for case in _field_faults(field, always=field.name in kept)
+    ]
+    cases += limits
     for rule, name in zip(table.rules, rules, strict=True):
         cases.append(f"CASE WHEN {name} = 0 THEN {literal('rule: ' + rule.sentence)} END")
     listed = ", ".join(cases)
@@ -261,11 +283,31 @@ def _stored(field: Field, columns: Mapping[str, str]) -> str:
     return f"CAST({name if sql_type else 'NULL'} AS {target})"
 
 
-def _field_faults(field: Field) -> list[str]:
+def _time_faults(table: EventTable, now: int, *, ahead: bool) -> list[str]:
+    """Expressions like those of `_field_faults`, about times that cannot be."""
+    time, known = quote(table.time), quote(table.available)
+    checks = []
+    if table.available != table.time:
+        checks.append(
+            (f"{known} > {now + CLOCK_SKEW} AND {known} <= {LAST_TIME}", f"{table.available}: in the future")
+        )
+        if not ahead:
+            later = f"{time} <= {LAST_TIME} AND {time}::HUGEINT > {known}::HUGEINT + {CLOCK_SKEW}"
+            checks.append((later, f"{table.time}: after {table.available}"))
+    elif not ahead:
+        checks.append(
+            (f"{time} > {now + CLOCK_SKEW} AND {time} <= {LAST_TIME}", f"{table.time}: in the future")
+        )
+    return [f"CASE WHEN {condition} THEN {literal(text)} END" for condition, text in checks]
+
+
+def _field_faults(field: Field, *, always: bool) -> list[str]:
+    """Expressions that give a fault or null; `always` where the row of a deletion has the field too."""
     name, limits = quote(field.name), field.limits
     checks = []
     if not limits.optional:
-        checks.append((f"{name} IS NULL", f"{field.name}: missing"))
+        missing = f"{name} IS NULL" if always else f"{name} IS NULL AND {DELETED} = 0"
+        checks.append((missing, f"{field.name}: missing"))
     if field.kind is Kind.NUM:
         checks.append((f"NOT isfinite({name})", f"{field.name}: not a finite number"))
         bounds = [f"{name} < {literal(limits.low)}"] if limits.low is not None else []

@@ -105,13 +105,22 @@ def _push(table: EventTable, auth: bool) -> Json:
     # Where rows are pushed, their availability is the moment they are: it is stamped, not sent.
     stamped = table.available if table.available != table.time else ""
     row = _record(field for field in table.fields.values() if field.name != stamped)
-    rows = _object(
-        {"rows": {"type": "array", "items": row, "minItems": 1, "maxItems": LARGEST_PUSH}}, ["rows"]
+    identifier = _field(table.fields[table.id])
+    sent = _object(
+        {
+            "rows": {"type": "array", "items": row, "maxItems": LARGEST_PUSH},
+            "delete": {"type": "array", "items": identifier, "maxItems": LARGEST_PUSH},
+        },
+        [],
     )
-    bad = _object({"row": {"type": "integer"}, "faults": _FAULTS}, ["row", "faults"])
-    kept = _object({"kept": {"type": "integer"}, "quarantined": {"type": "array", "items": bad}}, ["kept"])
-    summary = f"Take rows of {table.name}; those that break their contract are set aside."
-    return _operation(summary, "ingest" if auth else "", rows, kept)
+    number = {"type": "integer"}
+    bad = _object({"row": number, "delete": number, "faults": _FAULTS}, ["faults"])
+    aside = {"type": "array", "items": bad}
+    kept = _object(
+        {"kept": number, "deleted": number, "quarantined": aside}, ["kept", "deleted", "quarantined"]
+    )
+    summary = f"Take rows of {table.name} and delete by id; what breaks its contract is set aside."
+    return _operation(summary, "ingest" if auth else "", {**sent, "minProperties": 1}, kept)
 
 
 def _operation(

@@ -1,7 +1,7 @@
 """The ASGI application: plain routes over the serving room.
 
 POST /v1/predict/{model}     one request, or {"rows": [...]}        scope predict
-POST /v1/events/{table}      {"rows": [...]}                        scope ingest
+POST /v1/events/{table}      {"rows": [...], "delete": [id, ...]}   scope ingest
 POST /v1/clock               {"now": ...}, in a rehearsal only      scope admin
 GET  /v1/status              versions, keeper, problems             scope read
 GET  /v1/openapi.json, /metrics and / (the status page)             scope read unless on loopback
@@ -221,15 +221,18 @@ class Server:
             self.service.counters.answered(model, "", "", "refused")
 
     def _push(self, table: str, body: Any) -> Reply:
-        if not isinstance(body, dict) or set(body) != {"rows"}:
-            raise RequestError(Fault("no_rows", 'expected {"rows": [...]}', got=shorten(body)))
-        accepted = self.service.intake.push(table, body["rows"])
-        self.service.counters.pushed(table, accepted.kept, len(accepted.faults))
+        if not isinstance(body, dict) or not body or not set(body) <= {"rows", "delete"}:
+            what = 'expected {"rows": [...]}, {"delete": [id, ...]} or both'
+            raise RequestError(Fault("no_rows", what, got=shorten(body)))
+        accepted = self.service.intake.push(table, body.get("rows", ()), body.get("delete", ()))
+        aside = [("row", *one) for one in accepted.faults.items()]
+        aside += [("delete", *one) for one in accepted.wrong_ids.items()]
+        self.service.counters.pushed(table, accepted.kept + accepted.deleted, len(aside))
         bad = [
-            {"row": place, "faults": [fault.as_dict() for fault in faults]}
-            for place, faults in accepted.faults.items()
+            {kind: place, "faults": [fault.as_dict() for fault in faults]} for kind, place, faults in aside
         ]
-        return Reply(200, _encode({"kept": accepted.kept, "quarantined": bad}))
+        answer = {"kept": accepted.kept, "deleted": accepted.deleted, "quarantined": bad}
+        return Reply(200, _encode(answer))
 
     def _tick(self, body: Any) -> Reply:
         if not isinstance(body, dict) or set(body) != {"now"}:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
 import icekeel as ik
 from icekeel.core.errors import StateError
 from icekeel.core.kinds import Column
-from icekeel.data import History
+from icekeel.data import AVAILABLE, DELETED, History
 from icekeel.data.compaction import ANSWERS, answer_columns, compact
 from icekeel.journal import Pushed, Value, Writer
 from tests.unit.journal.examples import PREDICTED
@@ -61,3 +62,14 @@ def test_each_record_is_moved_once(journal: Path, tmp_path: Path) -> None:
     history = History(tmp_path / "history")
     assert compact(history, journal, TABLES, ANSWER) == compact(history, journal, TABLES, ANSWER)
     assert history.manifest().rows("orders") == 2
+
+
+def test_a_deletion_is_moved_as_a_version_of_its_id_alone(tmp_path: Path) -> None:
+    gone: dict[str, Value] = {"order_id": "a", "ordered_at": None, DELETED: 1.0}
+    with Writer(tmp_path / "journal", "serve", clock=lambda: 10) as writer:
+        writer.append(Pushed(at=10, table="orders", rows=[*ROWS, gone]))
+    history = History(tmp_path / "history")
+    compact(history, tmp_path / "journal", TABLES, ANSWER)
+    listed = f"order_id, ordered_at, {AVAILABLE}, {DELETED}"
+    rows = duckdb.from_parquet([str(file) for file in history.files("orders")]).select(listed).fetchall()
+    assert rows == [("a", 5, 10, 0.0), ("b", 6, 10, 0.0), ("a", None, 10, 1.0)]

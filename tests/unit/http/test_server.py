@@ -245,8 +245,38 @@ def test_rows_are_kept_or_set_aside(client: Client) -> None:
     assert aside.rows[2].row == {"value": 7}
 
 
+def test_events_are_deleted_by_id(client: Client) -> None:
+    got = client.call("POST", "/v1/events/Scans", {"rows": [SCAN], "delete": ["s1", 7, "s0"]})
+    assert (got.json["kept"], got.json["deleted"]) == (1, 2)
+    ((wrong),) = got.json["quarantined"]
+    assert (wrong["delete"], wrong["faults"][0]["where"]) == (1, "delete[1].scan_id")
+    (pushed,) = client.journaled(Pushed)
+    assert [(row["scan_id"], row.get("_deleted")) for row in pushed.rows] == [
+        ("s1", None),
+        ("s1", 1.0),
+        ("s0", 1.0),
+    ]
+    assert client.call("POST", "/v1/events/Scans", {"delete": ["s1"]}).json["deleted"] == 1
+
+
+def test_what_has_not_happened_is_set_aside(client: Client) -> None:
+    got = client.call("POST", "/v1/events/Scans", {"rows": [{**SCAN, "scanned_at": NOW + HOUR}]})
+    assert [fault["code"] for fault in got.json["quarantined"][0]["faults"]] == ["in_the_future"]
+
+
 @pytest.mark.parametrize(
-    "body", [{}, {"rows": []}, {"rows": "x"}, {"rows": [SCAN], "at": 1}, [], {"rows": [{}] * 10_001}]
+    "body",
+    [
+        {},
+        {"rows": []},
+        {"rows": "x"},
+        {"rows": [SCAN], "at": 1},
+        [],
+        {"rows": [{}] * 10_001},
+        {"delete": "s1"},
+        {"delete": {}},
+        {"rows": [], "delete": []},
+    ],
 )
 def test_a_push_without_rows_is_refused(client: Client, body: Any) -> None:
     assert client.call("POST", "/v1/events/Scans", body).status == 422
