@@ -12,9 +12,10 @@ import lmdb
 
 from icekeel.core.errors import Fault, ProjectError, nearest
 from icekeel.core.ids import digest
+from icekeel.core.kinds import Column
 from icekeel.core.time import Clock, format_time, wall_clock
-from icekeel.data import History, Ingested, find_sources, ingest
-from icekeel.data.compaction import answer_columns
+from icekeel.data import History, Ingested, Manifest, find_sources, ingest
+from icekeel.data.compaction import answer_columns, compact
 from icekeel.define import Model, Project, load_project
 from icekeel.define.windows import EVER
 from icekeel.features.live import LiveFeatures, all_views
@@ -30,7 +31,7 @@ from icekeel.operations.projections import LAYOUT
 from icekeel.operations.retraining import Job, Retraining
 from icekeel.operations.workshop import Workshop
 from icekeel.registry import Registry
-from icekeel.serving import Access, Answerer, Intake, Router
+from icekeel.serving import Access, Answerer, Intake, OnlineReader, Router
 
 from .settings import Settings, load_settings
 
@@ -213,6 +214,27 @@ class App:
             )
         return found
 
+    def readers(self, online: lmdb.Environment) -> dict[str, OnlineReader]:
+        """What reads the features of single requests, by model."""
+        views = [lookup.view for lookup in self.lookups]
+        return {
+            name: OnlineReader(
+                plan,
+                lambda part: LiveFeatures(online, part, views),
+                self.clock,
+                rehearsal=self.settings.rehearsal,
+            )
+            for name, plan in self.plans.items()
+        }
+
+    def compact(self) -> Manifest:
+        """Move what is new in the journal into history; gives the manifest afterwards."""
+        return compact(self.history(), self.places.journal, self.project.tables, self._answers())
+
+    def _answers(self) -> dict[str, Sequence[Column]]:
+        """The columns of each model's table of answers."""
+        return {name: answer_columns(plan.inputs, plan.columns) for name, plan in self.plans.items()}
+
     def intake(self, journal: Writer) -> Intake:
         """What takes pushed events."""
         return Intake(
@@ -232,7 +254,7 @@ class App:
             journal=self.places.journal,
             bundles=self.places.bundles,
             registry=registry,
-            answers={name: answer_columns(plan.inputs, plan.columns) for name, plan in self.plans.items()},
+            answers=self._answers(),
             threads=self.settings.threads,
         )
 
@@ -242,7 +264,7 @@ class App:
             self.plans,
             history=self.history(),
             journal=self.places.journal,
-            answers={name: answer_columns(plan.inputs, plan.columns) for name, plan in self.plans.items()},
+            answers=self._answers(),
         )
 
     def keeper(self, registry: Registry, journal: Writer) -> Keeper:

@@ -34,6 +34,8 @@ _READERS = {
     ".jsonl": "read_json",
     ".ndjson": "read_json",
 }
+_NOTHING = '"NULL"'
+"""SQL type of a column without values."""
 _NUMERIC = (
     "TINYINT",
     "SMALLINT",
@@ -132,7 +134,10 @@ def _take(
     try:
         texts = [field.name for field in table.fields.values() if field.kind.is_text]
         relation = read_source(connection, source, texts)
-        _check_columns(table, source, _columns(connection, relation))
+        held = columns_of(connection, relation)
+        held |= _empty(connection, relation, table, held)
+        if wrong := column_faults(table.fields.values(), str(source), held):
+            raise SourceError(*wrong)
         checked = _checked(connection, table, relation, sequence, limits)
         connection.execute(f"CREATE TEMP TABLE checked AS {checked}")
         reasons = dict(
@@ -179,7 +184,7 @@ def read_source(connection: duckdb.DuckDBPyConnection, source: Path, texts: Coll
         )
     relation = f"{reader}({literal(str(source))})"
     try:
-        columns = _columns(connection, relation)
+        columns = columns_of(connection, relation)
     except duckdb.Error as error:
         raise SourceError(Fault("unreadable", str(error).splitlines()[0], str(source))) from error
     if reader == "read_parquet" or not columns.keys() & set(texts):
@@ -190,30 +195,47 @@ def read_source(connection: duckdb.DuckDBPyConnection, source: Path, texts: Coll
     return f"{reader}({literal(str(source))}, {option} = {{{listed}}})"
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
+def columns_of(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
+    """The columns of a relation and their SQL types."""
     return {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
 
 
-def _check_columns(table: EventTable, source: Path, columns: Mapping[str, str]) -> None:
+def _empty(
+    connection: duckdb.DuckDBPyConnection, relation: str, table: EventTable, columns: Mapping[str, str]
+) -> dict[str, str]:
+    """Columns that are said to hold texts and hold nothing, as an empty one of a CSV file, with their true type."""
+    names = [
+        name
+        for name, field in table.fields.items()
+        if columns.get(name) == "VARCHAR" and not field.kind.is_text
+    ]
+    if not names:
+        return {}
+    counts = ", ".join(f"count({quote(name)})" for name in names)
+    found = connection.execute(f"SELECT {counts} FROM {relation}").fetchone() or ()
+    return {name: _NOTHING for name, count in zip(names, found, strict=True) if not count}
+
+
+def column_faults(fields: Collection[Field], where: str, columns: Mapping[str, str]) -> list[Fault]:
+    """What keeps a relation from being read as these fields: columns that are missing or of another type."""
     faults = [
         Fault(
             "missing_column",
-            f'no column "{field.name}"',
-            str(source),
+            f'no column "{one.name}"',
+            where,
             "",
             ", ".join(columns),
-            nearest(field.name, columns),
+            nearest(one.name, columns),
         )
-        for field in table.fields.values()
-        if field.name not in columns and not field.limits.optional
+        for one in fields
+        if one.name not in columns and not one.limits.optional
     ]
-    for name, field in table.fields.items():
-        kind = columns.get(name, "")
+    for field in fields:
+        kind = columns.get(field.name, "")
         if kind and not _fits(kind, field.kind):
-            what = f'column "{name}" cannot be read as a {field.kind}'
-            faults.append(Fault("wrong_type", what, str(source), kind, _ACCEPTED[field.kind]))
-    if faults:
-        raise SourceError(*faults)
+            what = f'column "{field.name}" cannot be read as a {field.kind}'
+            faults.append(Fault("wrong_type", what, where, kind, _ACCEPTED[field.kind]))
+    return faults
 
 
 _ACCEPTED = {
@@ -227,6 +249,8 @@ _ACCEPTED = {
 
 
 def _fits(sql_type: str, kind: Kind) -> bool:
+    if sql_type == _NOTHING:
+        return True
     if kind is Kind.NUM:
         return sql_type in _NUMERIC
     if kind is Kind.FLAG:
@@ -234,7 +258,7 @@ def _fits(sql_type: str, kind: Kind) -> bool:
     if kind is Kind.TIME:
         return sql_type in ("BIGINT", "TIMESTAMP WITH TIME ZONE") or sql_type.startswith("TIMESTAMP")
     whole = sql_type in _NUMERIC and sql_type not in ("FLOAT", "DOUBLE")
-    return sql_type == "VARCHAR" or (kind is Kind.ID and whole) or sql_type == '"NULL"'
+    return sql_type.startswith(("VARCHAR", "ENUM")) or (kind is Kind.ID and whole)
 
 
 def _checked(
@@ -245,19 +269,19 @@ def _checked(
     limits: Sequence[str],
 ) -> str:
     """A statement: the fields in stored form, their raw values as JSON, and the list of faults of each row."""
-    columns = _columns(connection, relation)
+    columns = columns_of(connection, relation)
     flag = f"coalesce({quote(table.deleted)}, false)" if table.deleted in columns else "false"
     kept = (table.id, table.available, table.deleted)
-    stored = [
-        f"{_stored(field, columns)} AS {quote(field.name)}"
+    values = [
+        f"{stored(field, columns)} AS {quote(field.name)}"
         if field.name in kept
-        else f"CASE WHEN NOT {flag} THEN {_stored(field, columns)} END AS {quote(field.name)}"
+        else f"CASE WHEN NOT {flag} THEN {stored(field, columns)} END AS {quote(field.name)}"
         for field in table.fields.values()
     ]
     raw = ", ".join(f"{quote(name)} := {quote(name)}" for name in columns)
     source = (
         f"(SELECT *, {quote(table.available)} AS {AVAILABLE}, _at + {sequence} AS {SEQUENCE} FROM "
-        f"(SELECT {', '.join(stored)}, CAST({flag} AS DOUBLE) AS {DELETED}, to_json(struct_pack({raw})) AS _raw, row_number() OVER () AS _at FROM {relation}))"
+        f"(SELECT {', '.join(values)}, CAST({flag} AS DOUBLE) AS {DELETED}, to_json(struct_pack({raw})) AS _raw, row_number() OVER () AS _at FROM {relation}))"
     )
     statement, rules = select([rule.condition for rule in table.rules], _leaf, source)
     cases = [
@@ -274,7 +298,8 @@ def _leaf(node: Node) -> str | None:
     return quote(node.name) if isinstance(node, EventField) else None
 
 
-def _stored(field: Field, columns: Mapping[str, str]) -> str:
+def stored(field: Field, columns: Mapping[str, str]) -> str:
+    """The expression for a column in the form in which values are stored; null where there is no such column."""
     name, sql_type = quote(field.name), columns.get(field.name)
     if field.kind is Kind.TIME:
         timed = sql_type is not None and sql_type.startswith("TIMESTAMP")

@@ -7,6 +7,7 @@ the registry and the journal; nothing of HTTP, and nothing that trains or decide
 from .access import SCOPES, Access
 from .answers import KEEPER_BEHIND, Answer, Answerer
 from .intake import Accepted, Intake
+from .online import OnlineFeatures, OnlineReader
 from .routing import Router, Routing
 from .versions import LoadedVersion, load_version
 
@@ -19,6 +20,8 @@ __all__ = [
     "Answerer",
     "Intake",
     "LoadedVersion",
+    "OnlineFeatures",
+    "OnlineReader",
     "Router",
     "Routing",
     "load_version",

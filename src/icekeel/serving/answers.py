@@ -162,8 +162,8 @@ class Answerer:
             action=self._action(raw),
             verdict=verdicts[0].kind if verdicts else "pass",
             codes=[verdict.code for verdict in verdicts],
-            features_age_s=max(0.0, (at - read.state.known_until) / 1e6) if read.state.known_until else None,
-            degraded=self._degraded(read.state),
+            features_age_s=age_s(read.state, at),
+            degraded=degraded(read.state, self._clock(), rehearsal=self._rehearsal),
         )
         refused = self._refuses and bool(verdicts)
         low, high = answer.interval or (None, None)
@@ -208,12 +208,6 @@ class Answerer:
         version = routing.champion if assigned.arm == CHAMPION else routing.challenger
         return assigned.arm, assigned.probability, version
 
-    def _degraded(self, state: State) -> list[str]:
-        found = [] if state.known_until else ["no_events"]
-        if not self._rehearsal and self._clock() - state.now > KEEPER_BEHIND:
-            found.append("keeper_behind")
-        return found
-
     def _check(self, version: LoadedVersion, request: Sequence[Value]) -> list[Verdict]:
         if version.guard is None:
             return []
@@ -240,6 +234,19 @@ class Answerer:
         if self.model.action is None:
             return None
         return self.model.action.name if probability > self._threshold else "none"
+
+
+def age_s(state: State, at: int) -> float | None:
+    """Seconds since the newest event that features can see became available; None before any."""
+    return max(0.0, (at - state.known_until) / 1e6) if state.known_until else None
+
+
+def degraded(state: State, now: int, *, rehearsal: bool) -> list[str]:
+    """What features lack that are read now; see `Answer`."""
+    found = [] if state.known_until else ["no_events"]
+    if not rehearsal and now - state.now > KEEPER_BEHIND:
+        found.append("keeper_behind")
+    return found
 
 
 class _Draft(NamedTuple):
