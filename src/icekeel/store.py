@@ -219,7 +219,7 @@ class FeatureStore:
 
     def _plan(self, model: str, features: Sequence[str] | None) -> Plan:
         plan = self.app.plans[self.app.model(model).name]
-        return plan if features is None else select_features(plan, features)
+        return select_features(plan, list(plan.definitions) if features is None else features)
 
     def _fields(self, model: str, plan: Plan, *, outcome: bool) -> list[Field]:
         """The fields of a table of questions; those by which an answer meets its outcome must be there for that."""

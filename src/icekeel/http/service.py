@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 import lmdb
 
@@ -14,13 +14,15 @@ from icekeel.app import App
 from icekeel.core.errors import Fault, IcekeelError, StateError
 from icekeel.core.time import SECOND
 from icekeel.features.live import State
-from icekeel.serving import KEEPER_BEHIND, Answerer
+from icekeel.serving import KEEPER_BEHIND, Answerer, OnlineReader
+from icekeel.store import FeatureStore
 
 from .counters import Counters
 
 AGAIN = 25
 """A version that could not be loaded is tried again at every so many refreshes."""
 """A keeper that has committed nothing for so long is behind."""
+Opened = TypeVar("Opened")
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +46,9 @@ class Service:
         self._closing.callback(self.journal.close)
         self.intake = app.intake(self.journal)
         self.access = app.access()
+        self.store = FeatureStore(app)  # for history alone: what is online is opened here
         self._answerers: dict[str, Answerer] = {}
+        self._readers: dict[str, OnlineReader] = {}
         self._online: lmdb.Environment | None = None
         self._stamp = 0
         self._lock = threading.Lock()
@@ -55,7 +59,7 @@ class Service:
     def close(self) -> None:
         """Sync the journal and close everything."""
         with self._lock:
-            self._answerers = {}
+            self._answerers, self._readers = {}, {}
             if self._online is not None:
                 self._online.close()
             self._closing.close()
@@ -66,12 +70,22 @@ class Service:
         Raises:
             StateError: the keeper has not yet made the online state.
         """
-        answerer = self._answerers.get(name)
-        if answerer is None:
+        return self._opened(self._answerers.get(name))
+
+    def reader(self, name: str) -> OnlineReader:
+        """What reads the features of a model of the project.
+
+        Raises:
+            StateError: the keeper has not yet made the online state.
+        """
+        return self._opened(self._readers.get(name))
+
+    def _opened(self, found: Opened | None) -> Opened:
+        if found is None:
             why = self._troubles.get("online", "it is being opened")
             hint = "is the keeper running? icekeel up starts it"
             raise StateError(Fault("no_online_state", f"there is no online state yet: {why}", hint=hint))
-        return answerer
+        return found
 
     def refresh(self) -> None:
         """Take over what the registry, the token file and the keeper say now."""
@@ -105,12 +119,13 @@ class Service:
         stamp = path.stat().st_ino if path.exists() else 0
         if stamp == self._stamp and self._online is not None:
             return
-        before, self._online, self._answerers = self._online, None, {}
+        before, self._online, self._answerers, self._readers = self._online, None, {}, {}
         if before is not None:
             before.close()
         online = self.app.online(readonly=True)
         try:
             self._answerers = self.app.answerers(self.registry, self.journal, online)
+            self._readers = self.app.readers(online)
         except BaseException:
             online.close()
             raise
