@@ -255,9 +255,8 @@ def test_features_of_then_are_those_of_now(client: Client) -> None:
     ]
     then = client.call("POST", HISTORICAL, {"rows": rows, "features": names}).json["rows"]
     assert [list(one["features"]) for one in then] == [names] * 2
-    for one, again in zip(now, then, strict=True):
-        for name in names[:2]:
-            assert again["features"][name] == pytest.approx(one["features"][name], rel=1e-12)
+    for name in names[:2]:
+        assert then[0]["features"][name] == pytest.approx(now[0]["features"][name], rel=1e-12)
     assert then[1]["features"] == {"late_1d": None, "backlog": None, "depot": "never seen"}
     assert then[0]["features"]["late_1d"] is not None
 

@@ -10,11 +10,12 @@ import lmdb
 import msgspec
 import pytest
 
+import icekeel as ik
 from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, parse_time
-from icekeel.data import AVAILABLE, DELETED
+from icekeel.data import AVAILABLE, DELETED, History, ingest
 from icekeel.journal import Pushed
-from icekeel.operations.projections import AnswerProjection, Settled
+from icekeel.operations.projections import AnswerProjection, Settled, stored_rows
 from icekeel.testing.small import write_small_project
 from tests.unit.journal.examples import PREDICTED
 
@@ -137,3 +138,29 @@ def test_an_event_is_forgotten_with_all_its_versions_or_not_at_all(by_id: Joined
         answers.forget(txn, planned + 9 * DAY)
         for database in (b"happened", b"happened_ids"):
             assert txn.stat(environment.open_db(database, txn, create=False))["entries"] == 0
+
+
+class Bookings(ik.Events, time="starts_at", available="known_at", id="booking", deleted="void"):
+    booking: ik.Id
+    void: ik.Flag = ik.optional()
+
+
+def test_of_a_stored_file_what_happened_or_became_known_since_is_read_again(tmp_path: Path) -> None:
+    rows = [
+        ("old", T0 - DAY, T0 - DAY, ""),
+        ("old", "", T0, "true"),
+        ("late", T0 - DAY, T0, ""),
+        ("new", T0, T0, ""),
+    ]
+    lines = ["booking,starts_at,known_at,void", *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    history = History(tmp_path / "history")
+    (taken,) = ingest(history, Bookings.icekeel_table, [tmp_path / "rows.csv"])
+    assert taken.kept == 4
+    (file,) = history.files("Bookings")
+    found = [row for rows in stored_rows(file, Bookings.icekeel_table, since=T0, batch=2) for row in rows]
+    assert [(row["booking"], row["starts_at"], row[DELETED]) for row in found] == [
+        ("old", None, 1.0),
+        ("late", T0 - DAY, 0.0),
+        ("new", T0, 0.0),
+    ]
