@@ -313,6 +313,15 @@ def test_what_streams_arrow_needs_what_gives_it_back(opened: Opened, monkeypatch
     ]
 
 
+def test_the_rows_of_a_large_file_stay_in_order(opened: Opened, tmp_path: Path) -> None:
+    path, n = tmp_path / "asked.parquet", 300_000
+    rows = f"SELECT 'p' || (range * 7919 % {n}) AS depot, range, {NOW} AS at FROM range({n})"
+    duckdb.sql(f"COPY ({rows}) TO '{path}' (ROW_GROUP_SIZE 10000)")
+    got = opened().get_historical_features("late", path, asked_at="at", features=["depot"]).fetchnumpy()
+    assert (got["range"] == np.arange(n)).all()
+    assert (got["depot"] == got["feature.depot"]).all()
+
+
 def test_no_questions_are_none(opened: Opened) -> None:
     store = opened()
     assert store.get_historical_features("late", [], asked_at="asked_at") == []
@@ -403,6 +412,42 @@ def test_a_file_deletes_online_and_offline_too(folder: Path, opened: Opened) -> 
     assert online[2] == before[2] - len(gone)
 
 
+AHEAD = """
+class Shifts(ik.Events, time="begins_at", available="planned_at", id="shift", source="shifts.csv"):
+    shift: ik.Id
+    depot: ik.Cat
+
+
+class Insured(ik.Events, time="since", id="parcel_id", source="insured.csv"):
+    parcel_id: ik.Id
+    value: ik.Num
+
+
+class Windowed(Plain):
+    staff = Shifts.where(depot=Parcel.depot).next("8h").count()
+    insured = Insured.of(parcel_id=Parcel.parcel_id).value
+"""
+
+
+def test_only_a_table_that_is_looked_up_or_ahead_in_holds_what_is_to_come(folder: Path) -> None:
+    project = folder / "project.py"
+    text = project.read_text().replace("class Windowed(Plain):\n", AHEAD)
+    project.write_text(text.replace("deliveries.csv", "later.csv").replace("scans.csv", "more.csv"))
+    soon = NOW + DAY
+    (folder / "shifts.csv").write_text(f"shift,depot,begins_at,planned_at\ns,north,{soon},{NOW}\n")
+    (folder / "insured.csv").write_text(f"parcel_id,value,since\np,5,{soon}\n")
+    (folder / "later.csv").write_text(f"parcel_id,depot,minutes_late,delivered_at\np,north,5,{soon}\n")
+    (folder / "more.csv").write_text(f"scan_id,depot,backlog,scanned_at,booked_at\ns,north,5,{soon},{NOW}\n")
+    app = App(folder, Settings(), clock=lambda: NOW)
+    assert app.ahead == {"Shifts", "Insured"}
+    assert {one.table: dict(one.reasons) for one in app.ingest([])} == {
+        "Shifts": {},
+        "Insured": {},
+        "Deliveries": {"delivered_at: in the future": 1},
+        "Scans": {"scanned_at: after booked_at": 1},
+    }
+
+
 # What cannot be
 
 
@@ -421,13 +466,17 @@ def test_without_online_state_it_says_what_makes_it(folder: Path, opened: Opened
 
 
 def test_online_state_made_anew_is_read(folder: Path, opened: Opened) -> None:
-    store = opened()
-    (before,) = store.get_online_features("late", [PARCEL])
-    online = folder / ".icekeel" / "online"
-    shutil.copytree(online, folder / "copy")
-    shutil.rmtree(online)
-    (folder / "copy").rename(online)
-    assert store.get_online_features("late", [PARCEL]) == [before]
+    store, keeper = opened(), folder / "keeper"
+    (before,) = store.get_online_features("late", [PARCEL], ["delivered_1d"])
+    landed = {"parcel_id": "x", "depot": "north", "minutes_late": 1, "delivered_at": NOW - 1}
+    store.push_events("Deliveries", [landed])
+    shutil.copytree(folder, keeper)
+    keep(keeper, NOW)
+    shutil.rmtree(folder / ".icekeel" / "online")
+    shutil.copytree(keeper / ".icekeel" / "online", folder / ".icekeel" / "online")
+    (after,) = store.get_online_features("late", [PARCEL], ["delivered_1d"])
+    (counted,), (now,) = before.features.values(), after.features.values()
+    assert now == float(counted or 0) + 1
 
 
 def test_a_project_is_opened_by_its_folder(folder: Path, tmp_path: Path) -> None:

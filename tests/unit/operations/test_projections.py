@@ -135,6 +135,14 @@ def test_an_event_is_forgotten_with_all_its_versions_or_not_at_all(by_id: Joined
         answers.answered(txn, [late], lambda record: {})
         answers.close(txn, planned + 3 * DAY)
         assert list(answers.settled(txn, 0, planned + 9 * DAY)) == []
+        moved = [event(T0, 60.0, T0, "q"), event(planned, 60.0, T0 + HOUR, "q")]
+        answers.happened(
+            txn, [msgspec.structs.replace(one, rows=[one.rows[0] | {"delivery": "e"}]) for one in moved]
+        )
+        answers.forget(txn, T0 + 19 * DAY)  # nor is what it was moved to
+        answers.answered(txn, [msgspec.structs.replace(late, key="q")], lambda record: {})
+        answers.close(txn, planned + 3 * DAY)
+        assert [row.target for row in answers.settled(txn, 0, planned + 9 * DAY)] == [1.0]
         answers.forget(txn, planned + 9 * DAY)
         for database in (b"happened", b"happened_ids"):
             assert txn.stat(environment.open_db(database, txn, create=False))["entries"] == 0
