@@ -101,7 +101,7 @@ class FeatureStore:
             model: Name of a model.
             table: A data frame of pandas or Polars, an Arrow table, a list of dicts, or the path of a Parquet, CSV
                 or JSON-lines file. Further columns are kept; columns that the features do not read may be missing.
-            asked_at: Column that tells when each question was asked.
+            asked_at: Column that tells when each question was asked; UTC where it names no zone.
             features: Names; all by default.
             outcome: Add what came of each question: `_target` and `_status`.
             now: Nothing that became known later is seen; the present by default.
@@ -115,13 +115,14 @@ class FeatureStore:
         """
         plan = self._plan(model, features)
         table = as_table(table)
-        spine = read_spine(table, self._fields(model, plan, outcome=outcome), asked_at)
+        fields = self._fields(model, plan, outcome=outcome)
+        spine = read_spine(table, fields, asked_at)
         at = self._time(now)
         if now is not None and (late := int((spine.asked_at > at).sum())):
             what = f"{late:,} rows were asked later than {format_time(at)}: nobody knew then"
             raise SourceError(Fault("asked_later", what, asked_at))
         columns, found = self._historical(model, plan, spine, at if outcome else None)
-        return add_columns(table, found, columns)
+        return add_columns(table, fields, found, columns)
 
     def historical_rows(
         self, model: str, rows: Sequence[Any], features: Sequence[str] | None = None

@@ -265,6 +265,7 @@ def test_a_path_gives_a_relation_that_becomes_what_is_needed(
     opened: Opened, tmp_path: Path, name: str
 ) -> None:
     given = frame(asked())
+    given["_row"] = 5
     given["parcel_id"] = [f"00{at}" for at in range(len(given))]  # a text, however it looks
     relation = duckdb.from_df(given)
     path = tmp_path / name
@@ -273,6 +274,7 @@ def test_a_path_gives_a_relation_that_becomes_what_is_needed(
     listed = opened().get_historical_features("late", asked(), asked_at="asked_at")
     assert got.columns == [*given.columns, "feature.depot", "feature.late_1d"]
     assert got.select("note").fetchall() == [(row["note"],) for row in asked()]
+    assert got.select("parcel_id").fetchall() == [(name,) for name in given["parcel_id"]]
     assert got.select('"feature.late_1d"').fetchall() == [(row["feature.late_1d"],) for row in listed]
     got.write_parquet(str(tmp_path / "out.parquet"))
     again = duckdb.from_parquet(str(tmp_path / "out.parquet"))

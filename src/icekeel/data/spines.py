@@ -118,8 +118,13 @@ def read_rows(rows: Sequence[Any], fields: Sequence[Field], asked_at: str) -> Sp
     return Spine(Frame(requests), array_of(records, Column(asked_at, Kind.TIME)))
 
 
-def add_columns(table: Any, added: Frame, columns: Sequence[Column]) -> Any:
+def add_columns(table: Any, fields: Sequence[Field], added: Frame, columns: Sequence[Column]) -> Any:
     """The table with further columns: of the same kind, but a DuckDB relation for a path.
+
+    Args:
+        table, fields: As for `read_spine`.
+        added: As many rows, in the same order.
+        columns: Of `added`.
 
     Raises:
         SourceError: the table has a column of one of these names.
@@ -131,7 +136,7 @@ def add_columns(table: Any, added: Frame, columns: Sequence[Column]) -> Any:
         lists = {name: plain(values) for name, values in added.columns.items()}
         return [row | {name: lists[name][at] for name in lists} for at, row in enumerate(table)]
     if isinstance(table, str | Path):
-        return _joined(Path(table), added, columns)
+        return _joined(table, fields, added, columns)
     return _framed(table, added)
 
 
@@ -191,12 +196,16 @@ def _names(table: Any) -> list[str]:
     return [str(name) for name in getattr(table, "column_names", getattr(table, "columns", ()))]
 
 
-def _joined(path: Path, added: Frame, columns: Sequence[Column]) -> duckdb.DuckDBPyRelation:
+def _joined(
+    path: str | Path, fields: Sequence[Field], added: Frame, columns: Sequence[Column]
+) -> duckdb.DuckDBPyRelation:
     connection = duckdb.connect(config={"threads": 2})
     create_table(connection, "added", columns, added)
-    source = f"(SELECT *, row_number() OVER () - 1 AS _row FROM {read_source(connection, path)})"
+    source, _ = _relation(connection, path, fields)
     connection.execute(
-        f"CREATE TEMP TABLE joined AS SELECT * EXCLUDE (_row) FROM {source} JOIN added USING (_row) ORDER BY _row"
+        'CREATE TEMP TABLE joined AS SELECT given.* EXCLUDE ("row of file"), added.* EXCLUDE (_row) '
+        f'FROM (SELECT *, row_number() OVER () - 1 AS "row of file" FROM {source}) given '
+        'JOIN added ON given."row of file" = added._row ORDER BY added._row'
     )
     return connection.table("joined")
 
