@@ -386,6 +386,27 @@ def test_what_is_pushed_corrected_and_deleted_counts_alike_now_and_then(opened: 
     assert counts == [nothing[2] + 2, nothing[2] + 1]  # as it was known then
 
 
+def test_whatever_is_told_in_whatever_order_now_and_then_agree(opened: Opened, folder: Path) -> None:
+    """Rows, corrections that move an event in time or to another depot, deletions early, late and repeated."""
+    store, rng = opened(), np.random.default_rng(5)
+    ids = [f"e{at}" for at in range(12)] + [row["parcel_id"] for row in deliveries()[-12:]]
+
+    def row() -> dict[str, Any]:
+        at = NOW - int(rng.choice([MINUTE, HOUR, DAY - 30, DAY + HOUR, 9 * DAY]))
+        late, depot = float(rng.integers(-50, 50)) * 0.37, str(rng.choice(["north", "south"]))
+        return {"parcel_id": str(rng.choice(ids)), "depot": depot, "minutes_late": late, "delivered_at": at}
+
+    seen = set()
+    for step in range(6):
+        for _ in range(3):  # all at one moment: of versions that are known from then the last told holds
+            store.push_events("Deliveries", [row() for _ in range(rng.integers(1, 9))])
+            store.delete_events("Deliveries", rng.choice(ids, rng.integers(1, 6)).tolist())
+        online, offline = both(store, folder, NOW + 10 * (step + 1))
+        assert offline == close(online)
+        seen.add(online[2])
+    assert len(seen) > 3
+
+
 def test_a_file_deletes_online_and_offline_too(folder: Path, opened: Opened) -> None:
     project = folder / "project.py"
     text = project.read_text().replace('source="deliveries.csv"', 'source="deliveries*.csv", deleted="void"')
