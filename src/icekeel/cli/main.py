@@ -14,6 +14,7 @@ import typer
 
 from icekeel.core.errors import IcekeelError
 
+from .datasets import dataset
 from .events import ingest, quarantine
 from .output import fail
 from .projects import check, config, init, plan, token
@@ -29,7 +30,7 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(init, check, plan, ingest, quarantine, train, models, up),
+    *(init, check, plan, ingest, quarantine, dataset, train, models, up),
     *(promote, rollback, decisions, alerts, audit, rebuild, token, config, serve, keep, demo),
 )
 for command in COMMANDS:
