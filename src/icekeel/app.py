@@ -18,6 +18,7 @@ from icekeel.core.ids import digest
 from icekeel.core.time import Clock, format_time, wall_clock
 from icekeel.data import History, Ingested, find_sources, ingest
 from icekeel.define import Model, Project, load_project
+from icekeel.define.windows import EVER
 from icekeel.features.live import all_views
 from icekeel.features.online.chunks import FORMAT
 from icekeel.features.online.extent import Extent
@@ -28,13 +29,14 @@ from icekeel.journal import Writer
 from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
+from icekeel.operations.projections import LAYOUT
 from icekeel.operations.reach import carry
 from icekeel.operations.retraining import Job, Retraining
 from icekeel.operations.study import Study
 from icekeel.operations.workshop import Workshop
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import Registry
-from icekeel.serving import Access, Answerer, Intake, Router, Windows
+from icekeel.serving import Access, Answerer, Intake, OnlineReader, Router, Windows
 from icekeel.training.cache import FeatureCache
 from icekeel.training.dataset import feature_cache, past_questions
 
@@ -107,7 +109,7 @@ class App:
         self.clock = clock
         self.plans: Mapping[str, Plan] = {name: _plan(model) for name, model in self.project.models.items()}
         views = [lookup.view for lookup in all_views(list(self.plans.values()))]
-        made_for = digest(repr((FORMAT, views)).encode())[:16]
+        made_for = digest(repr((FORMAT, LAYOUT, views)).encode())[:16]
         self.places = Places((folder / self.settings.state).resolve(), made_for)
         self.workspace = Workspace(
             self.project, self.plans, self.history(), self.places.journal, self.places.bundles
@@ -124,6 +126,16 @@ class App:
             known = ", ".join(self.project.models)
             raise ProjectError(Fault("unknown_model", f'no model "{name}"', "", "", known, hint))
         return self.project.models[name]
+
+    @property
+    def ahead(self) -> frozenset[str]:
+        """Tables that may hold plans: a window looks ahead in them, or looks up the newest row of an id."""
+        return frozenset(
+            lookup.view.table
+            for lookup in self.workspace.lookups
+            for one in lookup.view.aggregates
+            if one.span.low <= 0 or one.span.high >= EVER
+        )
 
     def history(self) -> History:
         """The Parquet files."""
@@ -155,7 +167,14 @@ class App:
             for table in (tables[name] for name in names or tables):
                 if table.source:
                     sources = find_sources(self.folder, table.source)
-                    results += ingest(self.history(), table, sources, announce=announce)
+                    results += ingest(
+                        self.history(),
+                        table,
+                        sources,
+                        announce=announce,
+                        now=self.clock(),
+                        ahead=table.name in self.ahead,
+                    )
         return results
 
     def feature_cache(self, name: str) -> FeatureCache:
@@ -207,20 +226,37 @@ class App:
         self, registry: Registry, journal: Writer, online: lmdb.Environment | None
     ) -> dict[str, Answerer]:
         """What answers requests, by model; without an online state as each model's `stale=` says."""
-        views = [lookup.view for lookup in self.workspace.lookups]
         found = {}
         for name, model in self.project.models.items():
             plan = self.plans[name]
             router = Router(name, registry, self.places.bundles, plan.definitions)
             router.refresh()
-            windows = Windows(model, plan, views, clock=self.clock, rehearsal=self.settings.rehearsal)
-            windows.connect(online)
+            windows = self._windows(model, plan, online=online)
             found[name] = Answerer(model, plan, windows, router, journal=journal, clock=self.clock)
         return found
 
+    def readers(self, online: lmdb.Environment | None) -> dict[str, OnlineReader]:
+        """What reads the features of single requests, by model; without an online state as `stale=` says."""
+        return {
+            name: OnlineReader(self.plans[name], partial(self._windows, model, online=online), self.clock)
+            for name, model in self.project.models.items()
+        }
+
+    def _windows(self, model: Model, plan: Plan, *, online: lmdb.Environment | None) -> Windows:
+        views = [lookup.view for lookup in self.workspace.lookups]
+        windows = Windows(model, plan, views, clock=self.clock, rehearsal=self.settings.rehearsal)
+        windows.connect(online, "" if online is not None else "it is being opened")
+        return windows
+
     def intake(self, journal: Writer) -> Intake:
         """What takes pushed events."""
-        return Intake(self.project.tables, journal, self.clock, rehearsal=self.settings.rehearsal)
+        return Intake(
+            self.project.tables,
+            journal,
+            self.clock,
+            ahead=self.ahead,
+            rehearsal=self.settings.rehearsal,
+        )
 
     def workshop(self, registry: Registry) -> Workshop:
         """What trains and admits versions."""

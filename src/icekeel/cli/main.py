@@ -14,6 +14,7 @@ import typer
 
 from icekeel.core.errors import IcekeelError
 
+from .datasets import dataset
 from .events import ingest, quarantine
 from .features import features, try_
 from .output import fail
@@ -30,7 +31,7 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(init, check, plan, ingest, quarantine, train, features, try_, models, up),
+    *(init, check, plan, ingest, quarantine, dataset, train, features, try_, models, up),
     *(promote, rollback, decisions, alerts, audit, rebuild, token, config, serve, keep, demo),
 )
 for command in COMMANDS:

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
+import msgspec
 
 from icekeel.compile import literal
 from icekeel.core.errors import Fault, StateError
-from icekeel.core.frames import NO_TIME, Array, Frame
+from icekeel.core.frames import Frame
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FOREVER
 from icekeel.define import EventTable
 from icekeel.journal import Positions, Predicted, Pushed, Quarantined, Record, Tail
 
 from .history import AVAILABLE, DELETED, OFFSET, SEGMENT, SEQUENCE, History, Manifest, StoredFile
-from .relations import create_table
+from .relations import array_of, create_table
 
 ANSWERS = "answers"
 FEATURE = "feature."
@@ -133,7 +133,10 @@ class _Pending:
         elif isinstance(record, Quarantined):
             name = f"quarantine/{record.table}"
             self._columns[name] = (Column("row", Kind.TEXT), Column("faults", Kind.TEXT))
-            rows = [{"row": str(kept.row), "faults": "; ".join(kept.faults)} for kept in record.rows]
+            rows = [
+                {"row": msgspec.json.encode(kept.row).decode(), "faults": "; ".join(kept.faults)}
+                for kept in record.rows
+            ]
             self._rows.setdefault(name, []).extend(rows)
 
     def write(self, history: History, sequence: int) -> dict[str, list[StoredFile]]:
@@ -145,7 +148,7 @@ class _Pending:
                 if any(column.name == SEQUENCE for column in columns):
                     for at, row in enumerate(rows):
                         row[SEQUENCE] = sequence + at
-                frame = Frame({column.name: _column(rows, column) for column in columns})
+                frame = Frame({column.name: array_of(rows, column) for column in columns})
                 create_table(connection, "_new", columns, frame)
                 draft = history.folder / f"{name.replace('/', '-')}.draft"
                 connection.execute(
@@ -178,14 +181,3 @@ def _answer_row(record: Predicted) -> dict[str, Any]:
         "_definitions": record.definitions,
     }
     return own | record.request | {FEATURE + name: value for name, value in record.features.items()}
-
-
-def _column(rows: Sequence[Mapping[str, Any]], column: Column) -> Array:
-    values = [row.get(column.name) for row in rows]
-    if column.kind.is_text:
-        result = np.empty(len(values), dtype=object)
-        result[:] = values
-        return result
-    if column.kind is Kind.TIME:
-        return np.array([NO_TIME if value is None else value for value in values], dtype=np.int64)
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -12,7 +12,7 @@ from typing import Any
 from icekeel.compile import compile_event
 from icekeel.core.errors import Fault, IcekeelError, first_faults, nearest, shorten
 from icekeel.core.kinds import Kind
-from icekeel.core.time import parse_time
+from icekeel.core.time import FOREVER, MINUTE, format_time, parse_time
 from icekeel.define.fields import Field
 from icekeel.define.tables import EventTable
 
@@ -20,6 +20,9 @@ Value = float | int | str | None
 """A checked value: float for numbers and flags, `int` microseconds for times, `str`, or None."""
 
 LONGEST_TEXT = 10_000
+CLOCK_SKEW = 5 * MINUTE
+"""How far the clock of who records events may be ahead of ours."""
+AHEAD = "plans belong in a table that a window reads with next() or of()"
 MOST_UNKNOWN = 20
 """Unknown fields of a record that are named, each with the nearest name; the others are counted."""
 
@@ -81,28 +84,67 @@ class EventContract:
         table: The definition.
         stamped: True where rows are pushed and Icekeel stamps their availability: the column is then not
             accepted from the caller, and null in the result.
+        ahead: Whether rows may be about times that lie after the one from which they are known.
     """
 
-    def __init__(self, table: EventTable, *, stamped: bool) -> None:
+    def __init__(self, table: EventTable, *, stamped: bool, ahead: bool = False) -> None:
         self.table = table
         self.fields = tuple(table.fields.values())
+        self._now_is_known = stamped
+        self._ahead = ahead
         self._stamped = stamped and table.available != table.time
         given = [field for field in self.fields if not (self._stamped and field.name == table.available)]
         self._parser = RecordParser(given)
-        self._place = [field.name for field in self.fields].index(table.available)
+        self._names = [field.name for field in self.fields]
+        self._id = RecordParser([table.fields[table.id]])
+        read = [table.id, table.deleted, "" if stamped else table.available]
+        self._deletion = RecordParser([field for field in self.fields if field.name in read])
+        self._place, self._time = self._names.index(table.available), self._names.index(table.time)
         self._sentences = [rule.sentence for rule in table.rules]
         self._rules = compile_event(self.fields, [rule.condition for rule in table.rules])
 
-    def parse(self, row: Any, where: str = "") -> tuple[list[Value], list[Fault]]:
-        """The values in field order, and every fault."""
+    def parse(self, row: Any, where: str = "", now: int = FOREVER) -> tuple[list[Value], list[Fault]]:
+        """The values in field order, and every fault.
+
+        The event time may not lie more than `CLOCK_SKEW` after the time from which the row is known, which is
+        `now` where that is stamped, unless the table may look ahead. Of a row that deletes only the id, the flag and the time from which it is known are read; the others are null.
+        """
+        if self.table.deleted and isinstance(row, Mapping) and row.get(self.table.deleted) is True:
+            unread = set(self._names).difference(self._deletion.names)
+            read = {name: value for name, value in row.items() if name not in unread}
+            return self._placed(self._deletion, read, where)
         values, faults = self._parser.parse(row, where)
         if self._stamped and not faults:
             values.insert(self._place, None)
+        if not self._ahead and not faults:
+            faults += self._in_time(values, now, where)
         if self._sentences and not faults:
             for sentence, holds in zip(self._sentences, self._rules(values), strict=True):
                 if holds == 0.0:
                     faults.append(Fault("breaks_rule", f"breaks the rule: {sentence}", where))
         return values, faults
+
+    def _in_time(self, values: Sequence[Value], now: int, where: str) -> list[Fault]:
+        time, known = values[self._time], now if self._now_is_known else values[self._place]
+        if not isinstance(time, int) or not isinstance(known, int) or time <= known + CLOCK_SKEW:
+            return []
+        what = "the event happens after the time from which it is known"
+        allowed = f"up to {format_time(known + CLOCK_SKEW)}"
+        return [Fault("in_the_future", what, _at(where, self.table.time), format_time(time), allowed, AHEAD)]
+
+    def parse_deletion(
+        self, identifier: Any, where: str = "", now: int = FOREVER
+    ) -> tuple[list[Value], list[Fault]]:
+        """The values of a row that deletes an event by its id alone, all others null; and every fault."""
+        del now
+        return self._placed(self._id, {self.table.id: identifier}, where)
+
+    def _placed(
+        self, parser: RecordParser, record: Mapping[str, Any], where: str
+    ) -> tuple[list[Value], list[Fault]]:
+        values, faults = parser.parse(record, where)
+        found = dict(zip(parser.names, values, strict=True))
+        return [found.get(name) for name in self._names], faults
 
 
 def _at(where: str, name: str) -> str:

@@ -23,7 +23,7 @@ from icekeel.define.fields import Field
 from icekeel.define.nodes import EventField, Node
 from icekeel.define.tables import EventTable
 
-from .contracts import LONGEST_TEXT, range_text
+from .contracts import CLOCK_SKEW, LONGEST_TEXT, range_text
 from .history import AVAILABLE, DELETED, SEQUENCE, History, StoredFile
 
 QUARANTINE = "quarantine"
@@ -34,6 +34,8 @@ _READERS = {
     ".jsonl": "read_json",
     ".ndjson": "read_json",
 }
+_NOTHING = '"NULL"'
+"""SQL type of a column without values."""
 _NUMERIC = (
     "TINYINT",
     "SMALLINT",
@@ -93,10 +95,14 @@ def ingest(
     sources: Sequence[Path],
     *,
     announce: Callable[[Ingested], None] = lambda one: None,
+    now: int = FOREVER,
+    ahead: bool = False,
 ) -> list[Ingested]:
     """Take files into a table's history.
 
     Args:
+        now: No row can be known from a later time.
+        ahead: Whether rows may be about times that lie after the one from which they are known.
         announce: Told of each stored file before the manifest lists it. If the process dies in between, the file
             is not listed, so the next run stores and announces it again.
 
@@ -112,7 +118,8 @@ def ingest(
                 results.append(Ingested(table.name, source, None, 0, 0, {}))
                 continue
             sequence = sum(len(files) for files in manifest.tables.values()) << 32
-            loaded, added = _take(history, table, source, content, sequence)
+            limits = _time_faults(table, now, ahead=ahead)
+            loaded, added = _take(history, table, source, content, sequence, limits)
             announce(loaded)
             history.replace(manifest, added)
             results.append(loaded)
@@ -120,15 +127,19 @@ def ingest(
 
 
 def _take(
-    history: History, table: EventTable, source: Path, content: str, sequence: int
+    history: History, table: EventTable, source: Path, content: str, sequence: int, limits: Sequence[str]
 ) -> tuple[Ingested, dict[str, list[StoredFile]]]:
     draft = history.folder / f"{table.name}.draft"
     connection = duckdb.connect(config={"threads": 2, "preserve_insertion_order": True})
     try:
         texts = [field.name for field in table.fields.values() if field.kind.is_text]
         relation = read_source(connection, source, texts)
-        _check_columns(table, source, _columns(connection, relation))
-        connection.execute(f"CREATE TEMP TABLE checked AS {_checked(connection, table, relation, sequence)}")
+        held = columns_of(connection, relation)
+        held |= _empty(connection, relation, table, held)
+        if wrong := column_faults(table.fields.values(), str(source), held):
+            raise SourceError(*wrong)
+        checked = _checked(connection, table, relation, sequence, limits)
+        connection.execute(f"CREATE TEMP TABLE checked AS {checked}")
         reasons = dict(
             connection.execute(
                 "SELECT fault, count(*) FROM (SELECT unnest(_faults) AS fault FROM checked) GROUP BY 1 ORDER BY 2 DESC, 1"
@@ -175,7 +186,7 @@ def read_source(connection: duckdb.DuckDBPyConnection, source: Path, texts: Coll
         )
     relation = f"{reader}({literal(str(source))})"
     try:
-        columns = _columns(connection, relation)
+        columns = columns_of(connection, relation)
     except duckdb.Error as error:
         raise SourceError(Fault("unreadable", str(error).splitlines()[0], str(source))) from error
     if reader == "read_parquet" or not columns.keys() & set(texts):
@@ -186,30 +197,47 @@ def read_source(connection: duckdb.DuckDBPyConnection, source: Path, texts: Coll
     return f"{reader}({literal(str(source))}, {option} = {{{listed}}})"
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
+def columns_of(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
+    """The columns of a relation and their SQL types."""
     return {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
 
 
-def _check_columns(table: EventTable, source: Path, columns: Mapping[str, str]) -> None:
+def _empty(
+    connection: duckdb.DuckDBPyConnection, relation: str, table: EventTable, columns: Mapping[str, str]
+) -> dict[str, str]:
+    """Columns that are said to hold texts and hold nothing, as an empty one of a CSV file, with their true type."""
+    names = [
+        name
+        for name, field in table.fields.items()
+        if columns.get(name) == "VARCHAR" and not field.kind.is_text
+    ]
+    if not names:
+        return {}
+    counts = ", ".join(f"count({quote(name)})" for name in names)
+    found = connection.execute(f"SELECT {counts} FROM {relation}").fetchone() or ()
+    return {name: _NOTHING for name, count in zip(names, found, strict=True) if not count}
+
+
+def column_faults(fields: Collection[Field], where: str, columns: Mapping[str, str]) -> list[Fault]:
+    """What keeps a relation from being read as these fields: columns that are missing or of another type."""
     faults = [
         Fault(
             "missing_column",
-            f'no column "{field.name}"',
-            str(source),
+            f'no column "{one.name}"',
+            where,
             "",
             ", ".join(columns),
-            nearest(field.name, columns),
+            nearest(one.name, columns),
         )
-        for field in table.fields.values()
-        if field.name not in columns and not field.limits.optional
+        for one in fields
+        if one.name not in columns and not one.limits.optional
     ]
-    for name, field in table.fields.items():
-        kind = columns.get(name, "")
+    for field in fields:
+        kind = columns.get(field.name, "")
         if kind and not _fits(kind, field.kind):
-            what = f'column "{name}" cannot be read as a {field.kind}'
-            faults.append(Fault("wrong_type", what, str(source), kind, _ACCEPTED[field.kind]))
-    if faults:
-        raise SourceError(*faults)
+            what = f'column "{field.name}" cannot be read as a {field.kind}'
+            faults.append(Fault("wrong_type", what, where, kind, _ACCEPTED[field.kind]))
+    return faults
 
 
 _ACCEPTED = {
@@ -223,6 +251,8 @@ _ACCEPTED = {
 
 
 def _fits(sql_type: str, kind: Kind) -> bool:
+    if sql_type == _NOTHING:
+        return True
     if kind is Kind.NUM:
         return sql_type in _NUMERIC
     if kind is Kind.FLAG:
@@ -230,20 +260,36 @@ def _fits(sql_type: str, kind: Kind) -> bool:
     if kind is Kind.TIME:
         return sql_type in ("BIGINT", "TIMESTAMP WITH TIME ZONE") or sql_type.startswith("TIMESTAMP")
     whole = sql_type in _NUMERIC and sql_type not in ("FLOAT", "DOUBLE")
-    return sql_type == "VARCHAR" or (kind is Kind.ID and whole) or sql_type == '"NULL"'
+    return sql_type.startswith(("VARCHAR", "ENUM")) or (kind is Kind.ID and whole)
 
 
-def _checked(connection: duckdb.DuckDBPyConnection, table: EventTable, relation: str, sequence: int) -> str:
+def _checked(
+    connection: duckdb.DuckDBPyConnection,
+    table: EventTable,
+    relation: str,
+    sequence: int,
+    limits: Sequence[str],
+) -> str:
     """A statement: the fields in stored form, their raw values as JSON, and the list of faults of each row."""
-    columns = _columns(connection, relation)
-    stored = [f"{_stored(field, columns)} AS {quote(field.name)}" for field in table.fields.values()]
+    columns = columns_of(connection, relation)
+    flag = f"coalesce({quote(table.deleted)}, false)" if table.deleted in columns else "false"
+    kept = (table.id, table.available, table.deleted)
+    values = [
+        f"{stored(field, columns)} AS {quote(field.name)}"
+        if field.name in kept
+        else f"CASE WHEN NOT {flag} THEN {stored(field, columns)} END AS {quote(field.name)}"
+        for field in table.fields.values()
+    ]
     raw = ", ".join(f"{quote(name)} := {quote(name)}" for name in columns)
     source = (
-        f"(SELECT *, {quote(table.available)} AS {AVAILABLE}, CAST(0 AS DOUBLE) AS {DELETED}, _at + {sequence} AS {SEQUENCE} FROM "
-        f"(SELECT {', '.join(stored)}, to_json(struct_pack({raw})) AS _raw, row_number() OVER () AS _at FROM {relation}))"
+        f"(SELECT *, {quote(table.available)} AS {AVAILABLE}, _at + {sequence} AS {SEQUENCE} FROM "
+        f"(SELECT {', '.join(values)}, CAST({flag} AS DOUBLE) AS {DELETED}, to_json(struct_pack({raw})) AS _raw, row_number() OVER () AS _at FROM {relation}))"
     )
     statement, rules = select([rule.condition for rule in table.rules], _leaf, source)
-    cases = [case for field in table.fields.values() for case in _field_faults(field)]
+    cases = [
+        case for field in table.fields.values() for case in _field_faults(field, always=field.name in kept)
+    ]
+    cases += limits
     for rule, name in zip(table.rules, rules, strict=True):
         cases.append(f"CASE WHEN {name} = 0 THEN {literal('rule: ' + rule.sentence)} END")
     listed = ", ".join(cases)
@@ -254,7 +300,8 @@ def _leaf(node: Node) -> str | None:
     return quote(node.name) if isinstance(node, EventField) else None
 
 
-def _stored(field: Field, columns: Mapping[str, str]) -> str:
+def stored(field: Field, columns: Mapping[str, str]) -> str:
+    """The expression for a column in the form in which values are stored; null where there is no such column."""
     name, sql_type = quote(field.name), columns.get(field.name)
     if field.kind is Kind.TIME:
         timed = sql_type is not None and sql_type.startswith("TIMESTAMP")
@@ -263,11 +310,31 @@ def _stored(field: Field, columns: Mapping[str, str]) -> str:
     return f"CAST({name if sql_type else 'NULL'} AS {target})"
 
 
-def _field_faults(field: Field) -> list[str]:
+def _time_faults(table: EventTable, now: int, *, ahead: bool) -> list[str]:
+    """Expressions like those of `_field_faults`, about times that cannot be."""
+    time, known = quote(table.time), quote(table.available)
+    checks = []
+    if table.available != table.time:
+        checks.append(
+            (f"{known} > {now + CLOCK_SKEW} AND {known} <= {LAST_TIME}", f"{table.available}: in the future")
+        )
+        if not ahead:
+            later = f"{time} <= {LAST_TIME} AND {time}::HUGEINT > {known}::HUGEINT + {CLOCK_SKEW}"
+            checks.append((later, f"{table.time}: after {table.available}"))
+    elif not ahead:
+        checks.append(
+            (f"{time} > {now + CLOCK_SKEW} AND {time} <= {LAST_TIME}", f"{table.time}: in the future")
+        )
+    return [f"CASE WHEN {condition} THEN {literal(text)} END" for condition, text in checks]
+
+
+def _field_faults(field: Field, *, always: bool) -> list[str]:
+    """Expressions that give a fault or null; `always` where the row of a deletion has the field too."""
     name, limits = quote(field.name), field.limits
     checks = []
     if not limits.optional:
-        checks.append((f"{name} IS NULL", f"{field.name}: missing"))
+        missing = f"{name} IS NULL" if always else f"{name} IS NULL AND {DELETED} = 0"
+        checks.append((missing, f"{field.name}: missing"))
     if field.kind is Kind.NUM:
         checks.append((f"NOT isfinite({name})", f"{field.name}: not a finite number"))
         bounds = [f"{name} < {literal(limits.low)}"] if limits.low is not None else []

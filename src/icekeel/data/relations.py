@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -72,3 +73,15 @@ def from_sql(array: Array, kind: Kind) -> Array:
     if kind is Kind.TIME:
         return np.asarray(np.ma.filled(np.ma.asarray(array, dtype=np.int64), NO_TIME), dtype=np.int64)
     return np.asarray(np.ma.filled(np.ma.asarray(array, dtype=np.float64), np.nan), dtype=np.float64)
+
+
+def array_of(rows: Sequence[Mapping[str, Any]], column: Column) -> Array:
+    """One column of records in the representation of `core.frames`; what a record lacks is null."""
+    values = [row.get(column.name) for row in rows]
+    if column.kind.is_text:
+        result = np.empty(len(values), dtype=object)
+        result[:] = values
+        return result
+    if column.kind is Kind.TIME:
+        return np.array([NO_TIME if value is None else value for value in values], dtype=np.int64)
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -5,10 +5,12 @@ Windows over the same events by the same key become one `View`; equal windows ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from icekeel.compile.closure import Row, compile_row
+from icekeel.core.errors import Fault, RequestError, nearest
 from icekeel.core.frames import Column
 from icekeel.core.ids import digest
 from icekeel.core.kinds import Kind
@@ -147,3 +149,53 @@ def _lookup(keyed: Keyed, windows: Sequence[Windowed]) -> Lookup:
     names = tuple(f"c{at}" for at in range(len(values)))
     view = View(name, keyed.table, columns, names, aggregates, back, ahead)
     return Lookup(view, tuple(field.name for _, field in keyed.keys), values, params)
+
+
+def select_features(plan: Plan, names: Sequence[str]) -> Plan:
+    """The part of a plan that computes these features, in this order, from the views that the whole plan keeps.
+
+    Fields of the request that none of them reads become optional, so that a request may leave them out.
+
+    Raises:
+        RequestError: a feature that there is not, or one asked for twice.
+    """
+    known = {feature.name: feature for feature in plan.features}
+    faults = [
+        Fault(
+            "unknown_feature", f'no feature "{name}"', "features", "", ", ".join(known), nearest(name, known)
+        )
+        for name in names
+        if name not in known
+    ]
+    faults += [
+        Fault("twice", f'"{name}" is asked for twice', "features")
+        for name, times in Counter(names).items()
+        if times > 1
+    ]
+    if faults or not names:
+        raise RequestError(*faults or [Fault("no_features", "expected names of features", "features")])
+    features = tuple(known[name] for name in names)
+    nodes = [below for feature in features for below in walk(feature.node)]
+    read = {node.name for node in nodes if isinstance(node, RequestField)}
+    fields = tuple(
+        field if field.name in read else replace(field, limits=replace(field.limits, optional=True))
+        for field in plan.fields
+    )
+    lookups, slots = _needed(plan, {plan.slots[node] for node in nodes if isinstance(node, Windowed)})
+    texts = tuple(slots[slot] for slot in plan.text_slots if slot in slots)
+    places = {window: slots[slot] for window, slot in plan.slots.items() if slot in slots}
+    return Plan(fields, features, lookups, places, texts)
+
+
+def _needed(plan: Plan, wanted: Container[int]) -> tuple[tuple[Lookup, ...], dict[int, int]]:
+    """The lookups that give any of these slots, and the new place of each of their slots."""
+    lookups: list[Lookup] = []
+    places: dict[int, int] = {}
+    start = 0
+    for lookup in plan.lookups:
+        end = start + len(lookup.view.aggregates)
+        if any(slot in wanted for slot in range(start, end)):
+            lookups.append(lookup)
+            places |= {slot: len(places) + at for at, slot in enumerate(range(start, end))}
+        start = end
+    return tuple(lookups), places

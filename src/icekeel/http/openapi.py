@@ -11,11 +11,13 @@ from icekeel.core.kinds import Kind
 from icekeel.data.contracts import LONGEST_TEXT
 from icekeel.define import EventTable, Model, Project
 from icekeel.define.fields import Field
-from icekeel.serving import SCOPES, Answer
+from icekeel.serving import SCOPES, Answer, OnlineFeatures
 from icekeel.serving.intake import LARGEST_PUSH
 
 LARGEST_BATCH = 1_000
 """Most requests in one body."""
+LARGEST_HISTORY = 10_000
+"""Most questions of the past in one body."""
 Json = dict[str, Any]
 _SCHEMAS: Mapping[Kind, Json] = {
     Kind.NUM: {"type": "number"},
@@ -39,6 +41,8 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
     paths: Json = {}
     for model in project.models.values():
         paths[f"/v1/predict/{model.name}"] = {"post": _predict(model, auth)}
+        paths[f"/v1/features/{model.name}/online"] = {"post": _online(model, auth)}
+        paths[f"/v1/features/{model.name}/historical"] = {"post": _historical(model, auth)}
     for table in project.tables.values():
         paths[f"/v1/events/{table.name}"] = {"post": _push(table, auth)}
     clock = _object({"now": _SCHEMAS[Kind.TIME]}, ["now"])
@@ -49,7 +53,8 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
         closed = path == "/v1/status" or not (local or path in ("/healthz", "/readyz"))
         scope = "read" if auth and closed else ""
         paths[path] = {"get": _operation(summary, scope, None, {}, kind)}
-    _, components = msgspec.json.schema_components([Answer], ref_template="#/components/schemas/{name}")
+    kinds = [Answer, OnlineFeatures]
+    _, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
         "info": {"title": f"Icekeel: {project.folder.name}", "version": "1"},
@@ -101,17 +106,52 @@ def _predict(model: Model, auth: bool) -> Json:
     )
 
 
+def _online(model: Model, auth: bool) -> Json:
+    row = _record(model.request.icekeel_fields.values())
+    found = {
+        "oneOf": [{"$ref": "#/components/schemas/OnlineFeatures"}, _object({"faults": _FAULTS}, ["faults"])]
+    }
+    summary = f"Features of {model.name} as of now; a row need hold only the fields that they read."
+    return _features(summary, auth, {**row, "required": []}, found, LARGEST_BATCH)
+
+
+def _historical(model: Model, auth: bool) -> Json:
+    asked_at = Field("asked_at", Kind.TIME)
+    row = _record([*model.request.icekeel_fields.values(), asked_at])
+    found = _object({"features": {"type": "object"}}, ["features"])
+    summary = f"Features of {model.name} as they were known when each row was asked; takes seconds."
+    return _features(summary, auth, {**row, "required": ["asked_at"]}, found, LARGEST_HISTORY)
+
+
+def _features(summary: str, auth: bool, row: Json, found: Json, most: int) -> Json:
+    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": most}
+    names = {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}
+    body = _object({"rows": rows, "features": names}, ["rows"])
+    answer = _object({"rows": {"type": "array", "items": found}}, ["rows"])
+    body["examples"] = [{"rows": row["examples"]}]
+    return _operation(summary, "read" if auth else "", body, answer)
+
+
 def _push(table: EventTable, auth: bool) -> Json:
     # Where rows are pushed, their availability is the moment they are: it is stamped, not sent.
     stamped = table.available if table.available != table.time else ""
     row = _record(field for field in table.fields.values() if field.name != stamped)
-    rows = _object(
-        {"rows": {"type": "array", "items": row, "minItems": 1, "maxItems": LARGEST_PUSH}}, ["rows"]
+    identifier = _field(table.fields[table.id])
+    sent = _object(
+        {
+            "rows": {"type": "array", "items": row, "maxItems": LARGEST_PUSH},
+            "delete": {"type": "array", "items": identifier, "maxItems": LARGEST_PUSH},
+        },
+        [],
     )
-    bad = _object({"row": {"type": "integer"}, "faults": _FAULTS}, ["row", "faults"])
-    kept = _object({"kept": {"type": "integer"}, "quarantined": {"type": "array", "items": bad}}, ["kept"])
-    summary = f"Take rows of {table.name}; those that break their contract are set aside."
-    return _operation(summary, "ingest" if auth else "", rows, kept)
+    number = {"type": "integer"}
+    bad = _object({"row": number, "delete": number, "faults": _FAULTS}, ["faults"])
+    aside = {"type": "array", "items": bad}
+    kept = _object(
+        {"kept": number, "deleted": number, "quarantined": aside}, ["kept", "deleted", "quarantined"]
+    )
+    summary = f"Take rows of {table.name} and delete by id; what breaks its contract is set aside."
+    return _operation(summary, "ingest" if auth else "", {**sent, "minProperties": 1}, kept)
 
 
 def _operation(

@@ -1,7 +1,9 @@
 """The ASGI application: plain routes over the serving room.
 
 POST /v1/predict/{model}     one request, or {"rows": [...]}        scope predict
-POST /v1/events/{table}      {"rows": [...]}                        scope ingest
+POST /v1/features/{model}/online       {"rows": [...], "features": [...]}, as of now          scope read
+POST /v1/features/{model}/historical   the same, each row with its asked_at: as of then   scope read
+POST /v1/events/{table}      {"rows": [...], "delete": [id, ...]}   scope ingest
 POST /v1/clock               {"now": ...}, in a rehearsal only      scope admin
 GET  /v1/status              versions, keeper, problems             scope read
 GET  /v1/openapi.json, /metrics and / (the status page)             scope read unless on loopback
@@ -21,7 +23,15 @@ import msgspec
 
 from icekeel.app import App
 from icekeel.console import status_page
-from icekeel.core.errors import Fault, IcekeelError, OverloadError, RequestError, nearest, shorten
+from icekeel.core.errors import (
+    Fault,
+    IcekeelError,
+    OverloadError,
+    RequestError,
+    first_faults,
+    nearest,
+    shorten,
+)
 from icekeel.core.ids import new_id
 from icekeel.core.time import parse_time
 from icekeel.journal import Ticked
@@ -29,13 +39,15 @@ from icekeel.serving import Answer
 
 from .counters import CONTENT_TYPE
 from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_json, request_id
-from .openapi import LARGEST_BATCH, openapi
+from .openapi import LARGEST_BATCH, LARGEST_HISTORY, openapi
 from .problems import Reply, internal, problem
 from .service import Service
 
 POLL_S = 0.2
 MOST_WAITING = 100
 """Requests that have come and are not answered; beyond, they are shed until the queue is shorter."""
+MOST_SLOW = 2
+"""Slow requests at work at a time; beyond, they are shed."""
 _encode = msgspec.json.Encoder().encode
 Scope = Mapping[str, Any]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -52,12 +64,14 @@ class Route:
         method: `POST` reads a JSON body and may change something; `GET` answers `HEAD` too.
         scope: That a token needs; empty where none is needed.
         handler: Gives the reply to the decoded body.
+        slow: Whether that takes seconds: it then runs in a thread, at most `MOST_SLOW` at a time.
     """
 
     kind: str
     method: str
     scope: str
     handler: Handler
+    slow: bool = False
 
 
 class Server:
@@ -83,6 +97,7 @@ class Server:
         self._visitors = Visitors(app.settings.host)
         self.routes = self._make_routes(app)
         self._poller: asyncio.Task[None] | None = None
+        self._slow = 0
 
     def _make_routes(self, app: App) -> Mapping[str, Route]:
         """Every path there is, so that finding one is a lookup."""
@@ -98,6 +113,11 @@ class Server:
         }
         for model in app.project.models:
             routes[f"/v1/predict/{model}"] = Route("predict", "POST", "predict", _of(self._predict, model))
+            features = f"/v1/features/{model}"
+            routes[f"{features}/online"] = Route("features", "POST", "read", _of(self._online, model))
+            routes[f"{features}/historical"] = Route(
+                "history", "POST", "read", _of(self._historical, model), slow=True
+            )
         for table in app.project.tables:
             routes[f"/v1/events/{table}"] = Route("events", "POST", "ingest", _of(self._push, table))
         return routes
@@ -135,7 +155,7 @@ class Server:
                     raise OverloadError(Fault("overload", "too many requests at once", hint="try again"))
                 largest = self._settings.largest_body
                 body = await read_json(headers, receive, largest=largest, slowest_s=self._slowest_body_s)
-            return route.handler(body)
+            return await self._slowly(route, body) if route.slow else route.handler(body)
         except IcekeelError as error:
             return problem(error)
         except Exception:  # a process boundary: the caller gets a 500, the log the trace
@@ -143,9 +163,18 @@ class Server:
             log.exception("request_failed", extra={"path": scope["path"], "id": identifier})
             return internal(identifier)
 
+    async def _slowly(self, route: Route, body: Any) -> Reply:
+        """Answer in a thread, while the others go on being answered here."""
+        if self._slow >= MOST_SLOW:
+            raise OverloadError(Fault("overload", "too many slow requests at once", hint="try again"))
+        self._slow += 1
+        try:
+            return await asyncio.to_thread(route.handler, body)
+        finally:
+            self._slow -= 1
+
     def _no_route(self, path: str) -> RequestError:
-        for kind in ("model", "table"):
-            prefix = "/v1/predict/" if kind == "model" else "/v1/events/"
+        for prefix, kind in _NAMED.items():
             if path.startswith(prefix):
                 known = [route.removeprefix(prefix) for route in self.routes if route.startswith(prefix)]
                 name = path.removeprefix(prefix)
@@ -196,23 +225,25 @@ class Server:
         return Reply(200, _encode(answer))
 
     def _predict_rows(self, model: str, body: Mapping[str, Any], asked_at: int | None) -> Reply:
-        rows = body["rows"]
-        if len(body) > 1:
-            raise RequestError(
-                *(
-                    Fault("unknown_field", f"unknown field {shorten(name)}", "", "", "rows")
-                    for name in body
-                    if name != "rows"
-                )
-            )
-        if not 0 < len(rows) <= LARGEST_BATCH:
-            allowed = f"1 to {LARGEST_BATCH:,}"
-            raise RequestError(Fault("bad_batch", "expected rows", "rows", str(len(rows)), allowed))
+        rows = _rows(body, LARGEST_BATCH)
         answers = self.service.answerer(model).answer_many(rows, asked_at=asked_at)
         for answer in answers:
             self._note(model, answer)
         found = [_faults(answer) if isinstance(answer, RequestError) else answer for answer in answers]
         return Reply(200, _encode({"answers": found}))
+
+    def _online(self, model: str, body: Any) -> Reply:
+        rows = _rows(body, LARGEST_BATCH, "features", "asked_at")
+        asked_at = self._time(body, "asked_at") if "asked_at" in body else None
+        found = self.service.reader(model).read(rows, _features(body), asked_at=asked_at)
+        return Reply(
+            200, _encode({"rows": [_faults(one) if isinstance(one, RequestError) else one for one in found]})
+        )
+
+    def _historical(self, model: str, body: Any) -> Reply:
+        rows = _rows(body, LARGEST_HISTORY, "features")
+        found = self.service.store.historical_rows(model, rows, _features(body))
+        return Reply(200, _encode({"rows": [{"features": features} for features in found]}))
 
     def _note(self, model: str, answer: Answer | RequestError) -> None:
         if isinstance(answer, Answer):
@@ -221,15 +252,18 @@ class Server:
             self.service.counters.answered(model, "", "", "refused")
 
     def _push(self, table: str, body: Any) -> Reply:
-        if not isinstance(body, dict) or set(body) != {"rows"}:
-            raise RequestError(Fault("no_rows", 'expected {"rows": [...]}', got=shorten(body)))
-        accepted = self.service.intake.push(table, body["rows"])
-        self.service.counters.pushed(table, accepted.kept, len(accepted.faults))
+        if not isinstance(body, dict) or not body or not set(body) <= {"rows", "delete"}:
+            what = 'expected {"rows": [...]}, {"delete": [id, ...]} or both'
+            raise RequestError(Fault("no_rows", what, got=shorten(body)))
+        accepted = self.service.intake.push(table, body.get("rows", ()), body.get("delete", ()))
+        aside = [("row", *one) for one in accepted.faults.items()]
+        aside += [("delete", *one) for one in accepted.wrong_ids.items()]
+        self.service.counters.pushed(table, accepted.kept + accepted.deleted, len(aside))
         bad = [
-            {"row": place, "faults": [fault.as_dict() for fault in faults]}
-            for place, faults in accepted.faults.items()
+            {kind: place, "faults": [fault.as_dict() for fault in faults]} for kind, place, faults in aside
         ]
-        return Reply(200, _encode({"kept": accepted.kept, "quarantined": bad}))
+        answer = {"kept": accepted.kept, "deleted": accepted.deleted, "quarantined": bad}
+        return Reply(200, _encode(answer))
 
     def _tick(self, body: Any) -> Reply:
         if not isinstance(body, dict) or set(body) != {"now"}:
@@ -267,8 +301,40 @@ class Server:
         return Reply(200, _encode({"status": "ready", "degraded": self.service.ready()}))
 
 
+_NAMED = {"/v1/predict/": "model", "/v1/features/": "model", "/v1/events/": "table"}
+"""What the last part of a path names."""
+
+
 def _of(handler: Callable[[str, Any], Reply], name: str) -> Handler:
     return lambda body: handler(name, body)
+
+
+def _rows(body: Any, most: int, *others: str) -> list[Any]:
+    """The rows of a body that may have other members too.
+
+    Raises:
+        RequestError: `bad_batch`, and `unknown_field` for each other member.
+    """
+    rows = body.get("rows") if isinstance(body, dict) else None
+    if not isinstance(rows, list) or not 0 < len(rows) <= most:
+        got = str(len(rows)) if isinstance(rows, list) else shorten(body)
+        raise RequestError(Fault("bad_batch", 'expected {"rows": [...]}', "rows", got, f"1 to {most:,}"))
+    allowed = ", ".join(("rows", *others))
+    faults = [
+        Fault("unknown_field", f"unknown field {shorten(name)}", "", "", allowed)
+        for name in body
+        if name not in ("rows", *others)
+    ]
+    if faults:
+        raise RequestError(*first_faults(faults, len(faults)))
+    return rows
+
+
+def _features(body: Mapping[str, Any]) -> list[str] | None:
+    names = body.get("features")
+    if names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        return names
+    raise RequestError(Fault("wrong_type", "expected names of features", "features", shorten(names)))
 
 
 def _faults(error: RequestError) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 import lmdb
 
@@ -15,13 +15,15 @@ from icekeel.core.errors import Fault, IcekeelError, StateError
 from icekeel.core.time import SECOND
 from icekeel.features.live import State
 from icekeel.features.online.extent import Extent
-from icekeel.serving import KEEPER_BEHIND, Answerer
+from icekeel.serving import KEEPER_BEHIND, Answerer, OnlineReader
+from icekeel.store import FeatureStore
 
 from .counters import Counters
 
 AGAIN = 25
 """A version that could not be loaded is tried again at every so many refreshes."""
 """A keeper that has committed nothing for so long is behind."""
+Opened = TypeVar("Opened")
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +47,9 @@ class Service:
         self._closing.callback(self.journal.close)
         self.intake = app.intake(self.journal)
         self.access = app.access()
+        self.store = FeatureStore(app)  # for history alone: what is online is opened here
         self._answerers = app.answerers(self.registry, self.journal, None)
+        self._readers = app.readers(None)
         self._online: lmdb.Environment | None = None
         self._stamp, self._missed = 0, False
         self._lock = threading.Lock()
@@ -56,7 +60,7 @@ class Service:
     def close(self) -> None:
         """Sync the journal and close everything."""
         with self._lock:
-            self._answerers = {}
+            self._answerers, self._readers = {}, {}
             if self._online is not None:
                 self._online.close()
             self._closing.close()
@@ -64,6 +68,10 @@ class Service:
     def answerer(self, name: str) -> Answerer:
         """What answers for a model of the project."""
         return self._answerers[name]
+
+    def reader(self, name: str) -> OnlineReader:
+        """What reads the features of a model of the project."""
+        return self._readers[name]
 
     def refresh(self) -> None:
         """Take over what the registry, the token file and the keeper say now."""
@@ -116,11 +124,12 @@ class Service:
         try:
             for answerer in self._answerers.values():
                 answerer.windows.connect(online, why)
+            readers = self.app.readers(online)
         except BaseException:
             if online is not None:
                 online.close()
             raise
-        before, self._online = self._online, online
+        before, self._online, self._readers = self._online, online, readers
         if before is not None:
             before.close()
 

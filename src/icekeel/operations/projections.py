@@ -26,6 +26,8 @@ from icekeel.features.online.versions import digest
 from icekeel.features.outcomes import target_function
 from icekeel.journal import Predicted, Pushed
 
+LAYOUT = 2
+"""Changes with how answers and outcomes are kept: the keeper makes another environment for another layout."""
 _OFFSET = 2**63
 GRACE = 2 * DAY
 """How long after its window an outcome is kept for an answer that is read late, from another process's segment."""
@@ -34,12 +36,16 @@ Keyed = TypeVar("Keyed")
 
 
 class Happened(msgspec.Struct, frozen=True, array_like=True):
-    """A version of an event that may decide outcomes; its value is None where it does not count."""
+    """A version of an event that may decide outcomes; its value is None where it does not count.
+
+    `key` is the digest of the key by which answers meet it; empty where a part is null, as in a deletion.
+    """
 
     time: int
     id: str
     value: float | None
     available: int
+    key: bytes
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
@@ -98,8 +104,10 @@ class EventProjection:
 class AnswerProjection:
     """Answers of one model: kept waiting until their outcome is known, then settled.
 
-    Answers and outcomes come from segments of different processes, so either may be read first: both are kept
-    under the digest of their key, and what decides is only when things happened and became known.
+    Answers and outcomes come from segments of different processes, so either may be read first: both are kept,
+    and what decides is only when things happened and became known. Answers lie under the digest of their key;
+    all versions of an event lie together under its id, since a correction may name another key and a deletion
+    names none, and under each of these keys lies the id.
 
     Args:
         environment: Of the keeper.
@@ -108,8 +116,8 @@ class AnswerProjection:
     """
 
     def __init__(self, environment: lmdb.Environment, model: Model, project: Project) -> None:
-        self._waiting, self._happened, self._settled = (
-            environment.open_db(name) for name in (b"waiting", b"happened", b"settled")
+        self._waiting, self._happened, self._ids, self._settled = (
+            environment.open_db(name) for name in (b"waiting", b"happened", b"happened_ids", b"settled")
         )
         self._mine = digest(model.name.encode())[:8]
         self._outcome = model.outcome
@@ -149,20 +157,32 @@ class AnswerProjection:
         """Keep rows of the outcome's table, and settle the answers that they decide."""
         for record in records:
             for row in record.rows:
-                parts = [row.get(column) for column in self._keys]
-                if not (met := outcome_key(parts)):
-                    continue
                 known = row.get(AVAILABLE)
+                met = outcome_key([row.get(column) for column in self._keys])
                 event = Happened(
                     int(row[self._time] or 0),
                     str(row[self._id]),
                     self._value_of(row),
                     record.at if known is None else int(known),
+                    digest(met.encode()) if met else b"",
                 )
-                key = self._mine + digest(met.encode())
-                place = key + digest(event.id.encode()) + _sortable(event.available)
-                txn.put(place, _pack(event), db=self._happened)
-                self._settle_known(txn, key)
+                self._keep(txn, event)
+                if met:
+                    self._settle_known(txn, self._mine + event.key)
+
+    def _keep(self, txn: lmdb.Transaction, event: Happened) -> None:
+        """Put a version among those of its event; of two that became known at once the later read holds."""
+        name = digest(event.id.encode())
+        others = [one for one in self._versions_of(txn, name) if one.available != event.available]
+        versions = sorted([*others, event], key=lambda one: one.available)
+        txn.put(self._mine + name, _pack(versions), db=self._happened)
+        if event.key:
+            txn.put(self._mine + event.key + name, b"", db=self._ids)
+
+    def _versions_of(self, txn: lmdb.Transaction, name: bytes) -> list[Happened]:
+        """All versions of one event, in the order in which they became known."""
+        stored = txn.get(self._mine + name, db=self._happened)
+        return [] if stored is None else _happened(stored)
 
     def _value_of(self, row: Mapping[str, Value]) -> float | None:
         computed = self._row([row.get(name) for name in self._names])
@@ -179,7 +199,7 @@ class AnswerProjection:
             counting = [
                 event.available
                 for event in self._versions(txn, key)
-                if event.value is not None and self._meets(waiting, event)
+                if event.value is not None and self._meets(waiting, event, key)
             ]
             if counting:
                 self._settle(txn, place, waiting, min(counting), min(counting))
@@ -193,25 +213,31 @@ class AnswerProjection:
 
     def forget(self, txn: lmdb.Transaction, now: int) -> None:
         """Drop outcomes that no answer still to come can meet."""
-        for place, event in _under(txn, self._happened, self._mine, _happened):
-            if max(event.time, event.available) < now - self._outcome.within - GRACE:
+        oldest = now - self._outcome.within - GRACE
+        for place, versions in _under(txn, self._happened, self._mine, _happened):
+            if all(max(event.time, event.available) < oldest for event in versions):
                 txn.delete(place, db=self._happened)
+                for event in versions:
+                    txn.delete(self._mine + event.key + place[len(self._mine) :], db=self._ids)
 
     def _versions(self, txn: lmdb.Transaction, key: bytes) -> list[Happened]:
-        """All versions of a key's events, those of one event in the order they became known."""
-        return [event for _, event in _under(txn, self._happened, key, _happened)]
+        """All versions of events that ever had a key, those of one event in the order they became known."""
+        names = [place[_KEY:] for place, _ in _under(txn, self._ids, key, bytes)]
+        return [event for name in names for event in self._versions_of(txn, name)]
 
-    def _meets(self, waiting: Waiting, event: Happened) -> bool:
-        return waiting.asked_at <= event.time < waiting.asked_at + self._outcome.within
+    def _meets(self, waiting: Waiting, event: Happened, key: bytes) -> bool:
+        """Whether an event decides an answer that waits under a key."""
+        in_time = waiting.asked_at <= event.time < waiting.asked_at + self._outcome.within
+        return in_time and self._mine + event.key == key
 
     def _settle(self, txn: lmdb.Transaction, place: bytes, waiting: Waiting, known: int, at: int) -> None:
         """Settle an answer by what was known at `known`, not before `at`."""
         txn.delete(place, db=self._waiting)
-        versions = self._versions(txn, place[:_KEY])
-        newest = {event.id: event for event in versions if event.available <= known}
-        # Only now by time: a correction may have moved an event out of the window, which then counts as gone.
+        key = place[:_KEY]
+        newest = {event.id: event for event in self._versions(txn, key) if event.available <= known}
+        # Only now by time and key: a correction may have moved an event to others, which is then gone from here.
         events = [
-            event for event in newest.values() if event.value is not None and self._meets(waiting, event)
+            event for event in newest.values() if event.value is not None and self._meets(waiting, event, key)
         ]
         at = max([at, waiting.asked_at, *(event.available for event in events)])
         ordered = sorted(events, key=lambda one: (one.time, one.id))
@@ -244,7 +270,7 @@ _KEY = 24
 """Bytes before the id: 8 for the model, 16 for the key of the outcome."""
 _pack = msgspec.msgpack.Encoder().encode
 _waiting = msgspec.msgpack.Decoder(Waiting).decode
-_happened = msgspec.msgpack.Decoder(Happened).decode
+_happened = msgspec.msgpack.Decoder(list[Happened]).decode
 _settled = msgspec.msgpack.Decoder(Settled).decode
 
 
@@ -265,15 +291,15 @@ def stored_rows(
 
     Args:
         since: Rows that happened and became known before are left out; one that became known later may be the new
-            version of an event that still counts, moved out of every window.
+            version of an event that still counts, moved out of every window, or its deletion, which has no time.
     """
     names = [*table.fields, AVAILABLE, DELETED]
     listed = ", ".join(quote(name) for name in names)
     connection = duckdb.connect(config={"threads": 1})
     try:
         result = connection.execute(
-            f"SELECT {listed} FROM {parquet([file])} WHERE {quote(table.time)} >= {since} "
-            f"OR {AVAILABLE} >= {since} ORDER BY {SEQUENCE}"
+            f"SELECT {listed} FROM {parquet([file])} WHERE {quote(table.time)} >= {since} OR {AVAILABLE} >= {since} "
+            f"ORDER BY {SEQUENCE}"
         )
         while rows := result.fetchmany(batch):
             yield [dict(zip(names, row, strict=True)) for row in rows]

@@ -7,6 +7,7 @@ the registry and the journal; nothing of HTTP, and nothing that trains or decide
 from .access import SCOPES, Access
 from .answers import Answer, Answerer
 from .intake import Accepted, Intake
+from .online import OnlineFeatures, OnlineReader
 from .routing import Router, Routing
 from .versions import LoadedVersion, load_version
 from .windows import KEEPER_BEHIND, Windows
@@ -20,6 +21,8 @@ __all__ = [
     "Answerer",
     "Intake",
     "LoadedVersion",
+    "OnlineFeatures",
+    "OnlineReader",
     "Router",
     "Routing",
     "Windows",

@@ -172,7 +172,7 @@ class Answerer:
             action=self._action(raw),
             verdict=verdicts[0].kind if verdicts else "pass",
             codes=[verdict.code for verdict in verdicts],
-            features_age_s=max(0.0, (at - read.state.known_until) / 1e6) if read.state.known_until else None,
+            features_age_s=age_s(read.state, at),
             degraded=read.degraded,
         )
         refused = self._refuses and bool(verdicts)
@@ -248,6 +248,11 @@ class Answerer:
         if self.model.action is None:
             return None
         return self.model.action.name if probability > self._threshold else "none"
+
+
+def age_s(state: State, at: int) -> float | None:
+    """Seconds since the newest event that features can see became available; None before any."""
+    return max(0.0, (at - state.known_until) / 1e6) if state.known_until else None
 
 
 class _Draft(NamedTuple):

@@ -1,9 +1,12 @@
-"""Pushed events: checked against their contract, stamped, journaled; bad rows to quarantine, good ones kept."""
+"""Pushed events: checked against their contract, stamped, journaled; bad rows to quarantine, good ones kept.
+
+A row of a known id is a correction, an id in `delete` a deletion: both are versions, journaled like any row.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +14,12 @@ import msgspec
 
 from icekeel.core.errors import Fault, RequestError, nearest, shorten
 from icekeel.core.time import Clock
-from icekeel.data import AVAILABLE, EventContract
+from icekeel.data import AVAILABLE, DELETED, EventContract
 from icekeel.define import EventTable
 from icekeel.journal import Pushed, Quarantined, QuarantinedRow, Record, Writer
 
 LARGEST_PUSH = 10_000
+Parse = Callable[[Any, str, int], tuple[list[Any], list[Fault]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +28,15 @@ class Accepted:
 
     Attributes:
         kept: Rows in the journal.
-        faults: The faults of each row that went to quarantine, by its place in the push.
+        deleted: Ids whose deletion is in the journal.
+        faults: The faults of each row that went to quarantine, by its place among the rows.
+        wrong_ids: The same of ids that cannot be deleted.
     """
 
     kept: int
+    deleted: int
     faults: Mapping[int, Sequence[Fault]]
+    wrong_ids: Mapping[int, Sequence[Fault]]
 
 
 class Intake:
@@ -38,62 +46,89 @@ class Intake:
         tables: Definitions by name.
         journal: Where rows go.
         clock: Stamps what is pushed.
+        ahead: Tables that may hold plans: events of a time to come.
         rehearsal: True where history is replayed: rows then say themselves when they became available.
     """
 
     def __init__(
-        self, tables: Mapping[str, EventTable], journal: Writer, clock: Clock, *, rehearsal: bool = False
+        self,
+        tables: Mapping[str, EventTable],
+        journal: Writer,
+        clock: Clock,
+        *,
+        ahead: Collection[str] = (),
+        rehearsal: bool = False,
     ) -> None:
         self._contracts = {
-            name: EventContract(table, stamped=not rehearsal) for name, table in tables.items()
+            name: EventContract(table, stamped=not rehearsal, ahead=name in ahead)
+            for name, table in tables.items()
         }
         self._journal = journal
         self._clock = clock
         self._rehearsal = rehearsal
 
-    def push(self, table: str, rows: Any) -> Accepted:
+    def push(self, table: str, rows: Any = (), delete: Any = ()) -> Accepted:
         """Journal the good rows and set the bad ones aside.
 
+        Args:
+            table: Name of the event table.
+            rows: Decoded JSON objects.
+            delete: Ids of events that are deleted, after the rows are taken.
+
         Raises:
-            RequestError: an unknown table, or no list of rows; nothing is kept.
+            RequestError: an unknown table, no list of rows or ids, or too many; nothing is kept.
         """
         contract = self._contracts.get(table)
         if contract is None:
             hint = nearest(table, self._contracts)
             raise RequestError(Fault("unknown_table", f'no event table "{shorten(table)}"', hint=hint))
-        if not isinstance(rows, list) or not rows:
-            raise RequestError(Fault("no_rows", "expected a list of rows", "rows", shorten(rows)))
-        if len(rows) > LARGEST_PUSH:
-            raise RequestError(
-                Fault("too_many_rows", "too many rows", "rows", str(len(rows)), f"{LARGEST_PUSH:,}")
-            )
+        self._check_lists(rows, delete)
         now = self._clock()
-        good, faults = self._sort(contract, rows, now)
-        records: list[Record] = [Pushed(at=now, table=table, rows=good)] if good else []
-        if faults:
-            bad = [_set_aside(rows[at], found) for at, found in faults.items()]
-            records.append(Quarantined(at=now, table=table, rows=bad))
+        good, faults = self._sort(contract, contract.parse, "rows", rows, now)
+        gone, wrong_ids = self._sort(contract, contract.parse_deletion, "delete", delete, now)
+        gone = [row | {DELETED: 1.0} for row in gone]
+        bad = [_set_aside(rows[at], found) for at, found in faults.items()]
+        bad += [_set_aside({"delete": delete[at]}, found) for at, found in wrong_ids.items()]
+        records: list[Record] = [Pushed(at=now, table=table, rows=good + gone)] if good or gone else []
+        records += [Quarantined(at=now, table=table, rows=bad)] if bad else []
         self._journal.append_many(records)
-        return Accepted(len(good), faults)
+        return Accepted(len(good), len(gone), faults, wrong_ids)
+
+    def _check_lists(self, rows: Any, delete: Any) -> None:
+        for name, listed in (("rows", rows), ("delete", delete)):
+            if not isinstance(listed, list | tuple):
+                raise RequestError(Fault("no_rows", "expected a list", name, shorten(listed)))
+        if not rows and not delete:
+            raise RequestError(Fault("no_rows", "expected a list of rows", "rows", shorten(rows)))
+        if (count := len(rows) + len(delete)) > LARGEST_PUSH:
+            raise RequestError(
+                Fault("too_many_rows", "too many rows", "rows", str(count), f"{LARGEST_PUSH:,}")
+            )
+        if delete and self._rehearsal:
+            what = "in a rehearsal a deletion must say from when it was known"
+            hint = "declare deleted= and push a row in which that flag is true"
+            raise RequestError(Fault("no_time", what, "delete", hint=hint))
 
     def _sort(
-        self, contract: EventContract, rows: Sequence[Any], now: int
+        self, contract: EventContract, parse: Parse, where: str, sent: Sequence[Any], now: int
     ) -> tuple[list[dict[str, Any]], dict[int, list[Fault]]]:
-        """The good rows as they are stored, and the faults of the others by their place."""
+        """What is good as it is stored, and the faults of the rest by their place in what was sent."""
         names = [field.name for field in contract.fields]
-        available = contract.table.available
+        table = contract.table
         good: list[dict[str, Any]] = []
         faults: dict[int, list[Fault]] = {}
-        for place, row in enumerate(rows):
-            values, found = contract.parse(row, f"rows[{place}]")
+        for place, one in enumerate(sent):
+            values, found = parse(one, f"{where}[{place}]", now)
             if found:
                 faults[place] = found
                 continue
-            stored = dict(zip(names, values, strict=True))
+            stored: dict[str, Any] = dict(zip(names, values, strict=True))
+            if table.deleted and stored[table.deleted] == 1.0:
+                stored[DELETED] = 1.0
             if self._rehearsal:
-                stored[AVAILABLE] = stored[available]
-            elif available != contract.table.time:
-                stored[available] = now
+                stored[AVAILABLE] = stored[table.available]
+            elif table.available != table.time:
+                stored[table.available] = now
             good.append(stored)
         return good, faults
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from icekeel.cli.main import COMMANDS
@@ -99,6 +100,60 @@ def test_quarantine_shows_rows_of_files_and_pushed_ones(shop: Path, tmp_path: Pa
     assert "minutes: not 1 to 240" in call("quarantine", "Deliveries", "--project", folder).out
     assert call("quarantine", "Orders", "--project", shop).err == "nothing is in quarantine\n"
     assert 'did you mean "Orders"?' in call("quarantine", "Order", "--project", shop).err
+
+
+def test_a_dataset_is_written_as_it_was_known_then(shop: Path, tmp_path: Path, call: Call) -> None:
+    out, then = tmp_path / "train.parquet", "2025-03-03T12:00:00Z"
+    said = call("dataset", "minutes", "--out", out, "--now", then, "--project", shop, "--json").json
+    assert list(said) == ["out", "now", "rows", "known", "absent", "pending", "features"]
+    assert (said["out"], said["now"], len(said["features"])) == (str(out), then, 12)
+    rows = duckdb.from_parquet(str(out))
+    assert rows.columns[:5] == ["order_id", "kitchen", "district", "items", "distance_km"]
+    assert rows.columns[-2:] == ["_target", "_status"]
+    assert len(rows) == said["rows"] == said["known"] + said["absent"] + said["pending"]
+    assert rows.aggregate("max(_asked_at) <= TIMESTAMP '2025-03-03 12:00:00'").fetchall() == [(True,)]
+    assert rows.filter("(_target IS NULL) = (_status = 'known')").fetchall() == []
+    assert said["known"] > 1_000
+    assert said["pending"] > 0
+    assert [file.name for file in tmp_path.iterdir()] == ["train.parquet"]
+
+
+def test_a_dataset_of_given_questions_keeps_their_rows(shop: Path, tmp_path: Path, call: Call) -> None:
+    asked, out = tmp_path / "asked.csv", tmp_path / "out.csv"
+    asked.write_text("kitchen,at,note\nmarket,2025-03-02T12:00:00Z,b\nharbour,2025-03-01T12:00:00Z,a\n")
+    options = (
+        "--questions",
+        asked,
+        "--asked-at",
+        "at",
+        "--features",
+        "orders_1h, items_30m",
+        "--project",
+        shop,
+    )
+    said = call("dataset", "minutes", "--out", out, *options)
+    assert (said.status, "order_id" in said.err) == (1, True)  # an answer meets its outcome by it
+    asked.write_text(
+        asked.read_text().replace("kitchen", "order_id,kitchen").replace("\n", "\nx,").removesuffix("x,")
+    )
+    said = call("dataset", "minutes", "--out", out, *options)
+    assert "2 features" in said.err
+    assert "absent" in said.out
+    header, first, second = out.read_text().splitlines()
+    assert header == "order_id,kitchen,at,note,feature.orders_1h,feature.items_30m,_target,_status"
+    assert [line.split(",")[3] for line in (first, second)] == ["b", "a"]
+
+
+def test_a_dataset_names_every_fault(shop: Path, tmp_path: Path, call: Call) -> None:
+    wrong = call(
+        "dataset", "minutes", "--out", tmp_path / "no" / "x.xls", "--asked-at", "at", "--project", shop
+    )
+    assert (wrong.status, wrong.err.count("error")) == (1, 3)
+    wrong = call(
+        "dataset", "minutes", "--out", tmp_path / "x.csv", "--features", "order_1h", "--project", shop
+    )
+    assert (wrong.status, 'did you mean "orders_1h"?' in wrong.err) == (1, True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_versions_decisions_and_alerts_are_lists_with_stable_keys(shop: Path, call: Call) -> None:

@@ -10,7 +10,7 @@ import pytest
 import icekeel as ik
 from icekeel.core.errors import StateError
 from icekeel.core.kinds import Column
-from icekeel.data import History
+from icekeel.data import AVAILABLE, DELETED, History
 from icekeel.data.compaction import ANSWERS, answer_columns, compact
 from icekeel.data.relations import parquet
 from icekeel.journal import Pushed, Value, Writer
@@ -81,3 +81,14 @@ def test_a_pushed_row_keeps_its_place_in_the_journal(journal: Path, tmp_path: Pa
         ("b", True, 8),
         ("c", False, 8),
     ]
+
+
+def test_a_deletion_is_moved_as_a_version_of_its_id_alone(tmp_path: Path) -> None:
+    gone: dict[str, Value] = {"order_id": "a", "ordered_at": None, DELETED: 1.0}
+    with Writer(tmp_path / "journal", "serve", clock=lambda: 10) as writer:
+        writer.append(Pushed(at=10, table="orders", rows=[*ROWS, gone]))
+    history = History(tmp_path / "history")
+    compact(history, tmp_path / "journal", TABLES, ANSWER)
+    listed = f"order_id, ordered_at, {AVAILABLE}, {DELETED}"
+    rows = duckdb.from_parquet([str(file) for file in history.files("orders")]).select(listed).fetchall()
+    assert rows == [("a", 5, 10, 0.0), ("b", 6, 10, 0.0), ("a", None, 10, 1.0)]

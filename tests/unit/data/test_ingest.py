@@ -12,7 +12,9 @@ import pytest
 
 import icekeel as ik
 from icekeel.core.errors import SourceError
+from icekeel.core.time import LAST_TIME
 from icekeel.data import AVAILABLE, DELETED, SEQUENCE, History, Ingested, find_sources, ingest
+from icekeel.data.contracts import CLOCK_SKEW
 
 DAY_ONE = 1_740_787_200_000_000
 
@@ -230,3 +232,80 @@ def test_two_processes_may_add_at_once(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0] * 3
     assert sorted(stored(tmp_path, columns="order_id")) == [("0",), ("1",)]
     assert len(set(stored(tmp_path, columns=SEQUENCE))) == 2
+
+
+class Bookings(ik.Events, time="starts_at", available="booked_at", id="booking", deleted="cancelled"):
+    booking: ik.Id
+    seats: ik.Num = ik.at_least(1)
+    cancelled: ik.Flag = ik.optional()
+
+
+BOOKING = f"SELECT 'b' AS booking, 2::DOUBLE AS seats, false AS cancelled, {DAY_ONE}::BIGINT AS starts_at, {DAY_ONE}::BIGINT AS booked_at"
+
+
+def bookings(folder: Path, statement: str, **options: Any) -> Ingested:
+    (result,) = ingest(
+        History(folder / "history"), Bookings.icekeel_table, [write(folder, statement)], **options
+    )
+    return result
+
+
+@pytest.mark.parametrize("seats", ["NULL::DOUBLE", "-1::DOUBLE", "'nan'::DOUBLE", "2::DOUBLE"])
+def test_of_a_row_that_deletes_only_the_id_and_when_it_was_known_are_read(tmp_path: Path, seats: str) -> None:
+    gone = BOOKING.replace("false", "true").replace(
+        f"{DAY_ONE}::BIGINT AS starts_at", "NULL::BIGINT AS starts_at"
+    )
+    result = bookings(tmp_path, f"{BOOKING} UNION ALL {gone.replace('2::DOUBLE', seats)}")
+    assert (result.kept, dict(result.reasons)) == (2, {})
+    columns = f"booking, seats, cancelled, starts_at, booked_at, {DELETED}, {SEQUENCE}"
+    assert stored(tmp_path, "Bookings", columns) == [
+        ("b", 2.0, 0.0, DAY_ONE, DAY_ONE, 0.0, 1),
+        ("b", None, 1.0, None, DAY_ONE, 1.0, 2),
+    ]
+
+
+@pytest.mark.parametrize("column", ["booking", "booked_at"])
+def test_a_row_that_deletes_must_say_which_and_from_when(tmp_path: Path, column: str) -> None:
+    gone = BOOKING.replace("false", "true")
+    value = "'b'" if column == "booking" else f"{DAY_ONE}::BIGINT"
+    kind = "VARCHAR" if column == "booking" else "BIGINT"
+    result = bookings(tmp_path, gone.replace(f"{value} AS {column}", f"NULL::{kind} AS {column}"))
+    assert dict(result.reasons) == {f"{column}: missing": 1}
+
+
+def test_a_file_without_the_flag_deletes_nothing(tmp_path: Path) -> None:
+    assert bookings(tmp_path, BOOKING.replace("false AS cancelled, ", "")).kept == 1
+    assert stored(tmp_path, "Bookings", f"cancelled, {DELETED}") == [(None, 0.0)]
+
+
+LATER = DAY_ONE + CLOCK_SKEW
+
+
+@pytest.mark.parametrize(
+    ("starts_at", "booked_at", "ahead", "wanted"),
+    [
+        (LATER, DAY_ONE, False, []),
+        (LATER + 1, DAY_ONE, False, ["starts_at: after booked_at"]),
+        (LATER + 1, DAY_ONE, True, []),
+        (DAY_ONE, LATER, False, []),
+        (DAY_ONE, LATER + 1, True, ["booked_at: in the future"]),
+        (LAST_TIME, LAST_TIME, False, ["booked_at: in the future"]),
+        (2**63 - 1, DAY_ONE, False, ["starts_at: outside the calendar"]),
+        (-(2**63), 2**63 - 1, False, ["booked_at: outside the calendar", "starts_at: outside the calendar"]),
+    ],
+)
+def test_times_that_cannot_be_are_set_aside(
+    tmp_path: Path, starts_at: int, booked_at: int, ahead: bool, wanted: list[str]
+) -> None:
+    row = BOOKING.replace(f"{DAY_ONE}::BIGINT AS starts_at", f"'{starts_at}'::BIGINT AS starts_at")
+    row = row.replace(f"{DAY_ONE}::BIGINT AS booked_at", f"'{booked_at}'::BIGINT AS booked_at")
+    assert sorted(bookings(tmp_path, row, now=DAY_ONE, ahead=ahead).reasons) == wanted
+
+
+def test_a_table_of_one_time_holds_no_future_unless_it_may_look_ahead(tmp_path: Path) -> None:
+    row = f"SELECT 'o' AS order_id, {LATER + 1}::BIGINT AS ordered_at"
+    for ahead, kept in ((False, 0), (True, 1)):
+        history = History(tmp_path / f"history {ahead}")
+        (result,) = ingest(history, Copies.icekeel_table, [write(tmp_path, row)], now=DAY_ONE, ahead=ahead)
+        assert result.kept == kept
+        assert dict(result.reasons) == ({} if ahead else {"ordered_at: in the future": 1})

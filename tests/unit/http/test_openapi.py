@@ -40,6 +40,13 @@ def test_its_examples_are_accepted(client: Client, document: dict[str, Any]) -> 
     pushed = client.call("POST", "/v1/events/Scans", {"rows": [row | {"scanned_at": TRAINED_TO}]})
     assert pushed.json["kept"] == 1
 
+    for kind in ("online", "historical"):
+        path = f"/v1/features/late/{kind}"
+        features = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        for example in features["examples"]:
+            got = client.call("POST", path, example)
+            assert (got.status, list(got.json["rows"][0]["features"])[:2]) == (200, ["depot", "service"])
+
 
 def test_limits_are_in_it(document: dict[str, Any]) -> None:
     body = document["paths"]["/v1/predict/late"]["post"]["requestBody"]["content"]["application/json"][
@@ -55,7 +62,7 @@ def test_limits_are_in_it(document: dict[str, Any]) -> None:
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     named = set(re.findall(r'"#/components/schemas/(\w+)"', msgspec.json.encode(document).decode()))
-    assert named == document["components"]["schemas"].keys() == {"Answer", "Problem"}
+    assert named == document["components"]["schemas"].keys() == {"Answer", "OnlineFeatures", "Problem"}
 
 
 def test_a_server_of_all_addresses_asks_for_a_token_to_look(client: Client) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +225,116 @@ def test_load_is_shed(client: Client) -> None:
     assert client.journaled(Predicted) == []
 
 
+# Features
+
+
+ONLINE, HISTORICAL = "/v1/features/late/online", "/v1/features/late/historical"
+
+
+def test_features_of_now_are_those_an_answer_is_made_of(client: Client) -> None:
+    assert client.predict(dict(REQUEST)).status == 200
+    (entry,) = client.journaled(Predicted)
+    got = client.call("POST", ONLINE, {"rows": [dict(REQUEST), {}, "x"]})
+    first, empty, text = got.json["rows"]
+    assert first["features"] == entry.features
+    assert (first["asked_at"], first["degraded"]) == (NOW, [])
+    assert first["features_age_s"] == pytest.approx((NOW - client.server.service.state().known_until) / 1e6)
+    assert [(fault["code"], fault["where"]) for fault in empty["faults"]] == [
+        ("missing_field", f"rows[1].{name}") for name in ("depot", "service")
+    ]
+    assert text["faults"][0]["code"] == "not_an_object"
+    assert len(client.journaled(Predicted)) == 1
+
+
+def test_features_of_then_are_those_of_now(client: Client) -> None:
+    names = ["late_1d", "backlog", "depot"]
+    body: dict[str, Any] = {"rows": [{"depot": "north"}, {"depot": "never seen"}], "features": names}
+    now = client.call("POST", ONLINE, body).json["rows"]
+    rows = [
+        {**row, "asked_at": at} for row, at in zip(body["rows"], (NOW, "2024-03-01T00:00:30Z"), strict=True)
+    ]
+    then = client.call("POST", HISTORICAL, {"rows": rows, "features": names}).json["rows"]
+    assert [list(one["features"]) for one in then] == [names] * 2
+    for name in names[:2]:
+        assert then[0]["features"][name] == pytest.approx(now[0]["features"][name], rel=1e-12)
+    assert then[1]["features"] == {"late_1d": None, "backlog": None, "depot": "never seen"}
+    assert then[0]["features"]["late_1d"] is not None
+
+
+BAD_FEATURES: list[tuple[str, Any, list[tuple[str, str]]]] = [
+    ("both", {}, [("bad_batch", "rows")]),
+    ("both", [], [("bad_batch", "rows")]),
+    ("both", {"rows": []}, [("bad_batch", "rows")]),
+    ("both", {"rows": {}}, [("bad_batch", "rows")]),
+    ("both", {"rows": [{}], "a": 1, "b": 2}, [("unknown_field", "")] * 2),
+    ("both", {"rows": [{}], "features": "late_1d"}, [("wrong_type", "features")]),
+    ("both", {"rows": [{}], "features": [1]}, [("wrong_type", "features")]),
+    ("both", {"rows": [{}], "features": []}, [("no_features", "features")]),
+    ("both", {"rows": [{}], "features": ["x", "late1d"]}, [("unknown_feature", "features")] * 2),
+    (ONLINE, {"rows": [{}] * 1_001}, [("bad_batch", "rows")]),
+    (ONLINE, {"rows": [{}], "asked_at": NOW}, [("clock_refused", "asked_at")]),
+    (HISTORICAL, {"rows": [{}] * 10_001}, [("bad_batch", "rows")]),
+    (HISTORICAL, {"rows": [{}], "asked_at": NOW}, [("unknown_field", "")]),
+    (
+        HISTORICAL,
+        {"rows": [{"depot": 5, "asked_at": "soon", "x": 1}, {}], "features": ["depot"]},
+        [
+            ("wrong_type", "rows[0].depot"),
+            ("bad_time", "rows[0].asked_at"),
+            ("unknown_field", "rows[0]"),
+            ("missing_field", "rows[1].depot"),
+            ("missing_field", "rows[1].asked_at"),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "wanted"),
+    [
+        (path, body, wanted)
+        for paths, body, wanted in BAD_FEATURES
+        for path in ((ONLINE, HISTORICAL) if paths == "both" else (paths,))
+    ],
+)
+def test_a_faulty_question_for_features_is_told_every_fault(
+    client: Client, path: str, body: Any, wanted: list[tuple[str, str]]
+) -> None:
+    got = client.call("POST", path, body)
+    assert got.status == 422
+    assert [(fault["code"], fault.get("where", "")) for fault in got.json["faults"]] == wanted
+
+
+def test_an_unknown_model_has_no_features(client: Client) -> None:
+    got = client.call("POST", "/v1/features/lat/online", {})
+    assert (got.status, got.codes) == (404, ["unknown_model"])
+    assert got.json["faults"][0]["hint"] == 'did you mean "late/online"?'
+
+
+def test_slow_questions_are_bounded_and_hold_up_nothing_else(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(*_: Any) -> list[Any]:
+        begun.release()
+        assert go_on.wait(30)
+        return [{}]
+
+    monkeypatch.setattr(client.server.service.store, "historical_rows", slow)
+    body = {"rows": [{"asked_at": NOW}]}
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(client.call, "POST", HISTORICAL, body) for _ in range(2)]
+        for _ in waiting:
+            assert begun.acquire(timeout=30)
+        shed = client.call("POST", HISTORICAL, body)
+        assert (shed.status, shed.codes, shed.headers["retry-after"]) == (503, ["overload"], "1")
+        assert client.call("POST", ONLINE, {"rows": [dict(REQUEST)]}).status == 200
+        go_on.set()
+        assert [got.result(30).status for got in waiting] == [200, 200]
+    assert client.call("POST", HISTORICAL, body).status == 200
+
+
 # Events
 
 
@@ -245,8 +357,38 @@ def test_rows_are_kept_or_set_aside(client: Client) -> None:
     assert aside.rows[2].row == {"value": 7}
 
 
+def test_events_are_deleted_by_id(client: Client) -> None:
+    got = client.call("POST", "/v1/events/Scans", {"rows": [SCAN], "delete": ["s1", 7, "s0"]})
+    assert (got.json["kept"], got.json["deleted"]) == (1, 2)
+    ((wrong),) = got.json["quarantined"]
+    assert (wrong["delete"], wrong["faults"][0]["where"]) == (1, "delete[1].scan_id")
+    (pushed,) = client.journaled(Pushed)
+    assert [(row["scan_id"], row.get("_deleted")) for row in pushed.rows] == [
+        ("s1", None),
+        ("s1", 1.0),
+        ("s0", 1.0),
+    ]
+    assert client.call("POST", "/v1/events/Scans", {"delete": ["s1"]}).json["deleted"] == 1
+
+
+def test_what_has_not_happened_is_set_aside(client: Client) -> None:
+    got = client.call("POST", "/v1/events/Scans", {"rows": [{**SCAN, "scanned_at": NOW + HOUR}]})
+    assert [fault["code"] for fault in got.json["quarantined"][0]["faults"]] == ["in_the_future"]
+
+
 @pytest.mark.parametrize(
-    "body", [{}, {"rows": []}, {"rows": "x"}, {"rows": [SCAN], "at": 1}, [], {"rows": [{}] * 10_001}]
+    "body",
+    [
+        {},
+        {"rows": []},
+        {"rows": "x"},
+        {"rows": [SCAN], "at": 1},
+        [],
+        {"rows": [{}] * 10_001},
+        {"delete": "s1"},
+        {"delete": {}},
+        {"rows": [], "delete": []},
+    ],
 )
 def test_a_push_without_rows_is_refused(client: Client, body: Any) -> None:
     assert client.call("POST", "/v1/events/Scans", body).status == 422
@@ -335,6 +477,11 @@ def test_without_online_state_it_starts_and_says_so(start: Start) -> None:
     client = start(take_away)
     got = client.predict(dict(REQUEST))
     assert (got.status, got.codes) == (503, ["no_online_state"])
+    got = client.call("POST", ONLINE, {"rows": [dict(REQUEST)]})
+    assert (got.status, got.codes, got.headers["retry-after"]) == (503, ["no_online_state"], "1")
+    assert got.json["faults"][0]["hint"].startswith("is the keeper running? icekeel up starts it")
+    then = {"rows": [{**REQUEST, "asked_at": NOW}]}
+    assert client.call("POST", HISTORICAL, then).status == 200
     assert client.call("GET", "/readyz").status == 503
     assert client.call("GET", "/v1/status").status == client.call("GET", "/").status == 200
     os.rename(client.folder / "away", client.folder / ".icekeel" / "online")

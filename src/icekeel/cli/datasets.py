@@ -1,0 +1,69 @@
+"""The command that writes a training set: questions, their features and what came of them, as known at a time."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icekeel.core.errors import Fault, SettingsError
+from icekeel.core.time import format_time, parse_time
+
+from .options import HERE, AsJson, ProjectFolder, open_app
+from .output import print_json, print_rows, say
+from .versions import ModelName
+
+_WRITERS = {".parquet": "write_parquet", ".csv": "write_csv"}
+
+
+def dataset(
+    model: ModelName,
+    out: Annotated[Path, typer.Option(help="File to write: .parquet or .csv.")],
+    questions: Annotated[Path | None, typer.Option(help="Past requests (default: all of the model).")] = None,
+    asked_at: Annotated[str, typer.Option(help="Column of QUESTIONS that tells when each was asked.")] = "",
+    now: Annotated[str, typer.Option(help="Time up to which anything is known (default: now).")] = "",
+    features: Annotated[str, typer.Option(help="Names with commas between them (default: all).")] = "",
+    project: ProjectFolder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Write a training set: past questions, features and outcomes, all as they were known at a time."""
+    faults = []
+    if out.suffix not in _WRITERS:
+        allowed = ", ".join(_WRITERS)
+        faults.append(Fault("unknown_format", "unknown kind of file", "--out", str(out), allowed))
+    if not out.parent.is_dir():
+        faults.append(Fault("no_folder", "no such folder", "--out", str(out.parent)))
+    if (questions is None) != (not asked_at):
+        what = "questions from a file need the column of their time, and the other way round"
+        faults.append(Fault("missing_option", what, "--questions, --asked-at"))
+    if faults:
+        raise SettingsError(*faults)
+    from icekeel.store import FeatureStore
+
+    with FeatureStore(open_app(project)) as store:
+        chosen = [name.strip() for name in features.split(",")] if features else None
+        at = parse_time(now) if now else store.app.clock()
+        if questions is None:
+            found = store.get_training_set(model, now=at, features=chosen, say=say)
+        else:
+            found = store.get_historical_features(
+                model, questions, asked_at=asked_at, features=chosen, outcome=True, now=at
+            )
+    draft = out.with_name(f"{out.name}.new")
+    try:
+        getattr(found, _WRITERS[out.suffix])(str(draft))
+        os.replace(draft, out)
+    finally:
+        draft.unlink(missing_ok=True)
+    status = Counter(status for (status,) in found.select("_status").fetchall())
+    counts = {name: status[name] for name in ("known", "absent", "pending")}
+    names = [name.removeprefix("feature.") for name in found.columns if name.startswith("feature.")]
+    if as_json:
+        total = sum(counts.values())
+        print_json({"out": str(out), "now": format_time(at), "rows": total, **counts, "features": names})
+    else:
+        say(f"{out}: {len(names)} features as of {format_time(at)}")
+        print_rows([{"outcome": name, "rows": rows} for name, rows in counts.items()], as_json=False)
