@@ -136,7 +136,7 @@ def check_splits(stores: Sequence[Opened[Txn]], rng: np.random.Generator, *, n: 
     """
     versions = random_versions(rng, n)
     newest = max(version.start for version in versions)
-    sizes = [1, n, *rng.integers(2, n, len(stores)).tolist()]
+    sizes = [1, n, *rng.integers(1, n + 1, len(stores)).tolist()]
     new = {_apply(opened, versions, size).new for opened, size in zip(stores, sizes, strict=False)}
     _require(len(new) == 1, f"batches do not matter: {new} new events")
     for opened in stores:

@@ -137,7 +137,7 @@ class Scanner:
         return answers
 
     def _fill(self, answers: list[float], key: _Key, params: Sequence[float]) -> None:
-        cuts, plain = key.cuts, key.visible is None and key.closed is None and not key.flags & NULLS
+        cuts, plain = key.cuts, key.closed is None and not key.flags & NULLS
         for group in self._groups:
             rows: _Selected | None = None
             before: Sequence[float] = cuts.at
@@ -165,14 +165,13 @@ class _Key:
 
     Attributes:
         at: That time.
-        block: Rows of all opened chunks and of the tail, shape (n, width); `values` are the same as float64.
+        block: What is visible of opened chunks and the tail, shape (n, width); `values` are the same as float64.
         cuts: For each bound how many rows of the block are before it.
-        visible: Which rows of the block are; None where all are.
         flags: Of all rows.
         closed: The chunks that are not opened, None where there is none.
     """
 
-    __slots__ = ("at", "block", "closed", "cuts", "fetch", "flags", "layout", "values", "visible")
+    __slots__ = ("at", "block", "closed", "cuts", "fetch", "flags", "layout", "values")
 
     def __init__(self, head: Buffer, fetch: Fetch, layout: Layout, at: int, bounds: list[int]) -> None:
         self.at, self.fetch, self.layout = at, fetch, layout
@@ -201,11 +200,14 @@ class _Key:
                 self.block = np.concatenate([block[:, : layout.ids] for block in blocks])
             else:
                 self.block = rows_of(b"".join(parts), total, width)
+        if settled > at or min_end != FOREVER:
+            block = self.block
+            (seen,) = ((block[:, START] <= at) & (at < block[:, END])).nonzero()
+            self.block = block.take(seen, axis=0)
+            if self.closed is not None:
+                self.closed.offsets = seen.searchsorted(self.closed.offsets)
         self.values = self.block.view(np.float64)
         self.cuts = _Cuts.of(self.block[:, TIME].searchsorted(bounds))
-        self.visible: Bools | None = None
-        if settled > at or min_end != FOREVER:
-            self.visible = (self.block[:, START] <= at) & (at < self.block[:, END])
 
     def _choose(self, raw: Buffer, bounds: list[int]) -> list[Any]:
         """What is known of the chunks in an index that are to be opened; others are `closed`."""
@@ -290,10 +292,10 @@ class _Selected:
     def __init__(self, key: _Key, group: _Group) -> None:
         self.key, self.group, self.cuts = key, group, key.cuts
         self.kept: Ints | None = None
-        self.x, mask = _column(key.block, key.values, group, key.visible, key.flags)
+        self.x, mask = _column(key.block, group, key.flags)
         if mask is not None:
-            self.kept = np.flatnonzero(mask)
-            self.x = self.x[self.kept]
+            (self.kept,) = mask.nonzero()
+            self.x = self.x.take(self.kept)
             self.cuts = _Cuts.of(self.kept.searchsorted(key.cuts.at))
         self.before: Sequence[float] = self.cuts.at
         if key.closed is not None:
@@ -310,14 +312,10 @@ class _Selected:
         return list(map(_PARTIALS[kind][2], found, more))
 
 
-def _column(
-    block: Ints, values: Floats, group: _Group, visible: Bools | None, flags: int
-) -> tuple[Array, Bools | None]:
+def _column(block: Ints, group: _Group, flags: int) -> tuple[Array, Bools | None]:
     """The column that a pair reads (times where it reads none), and which rows count (None: all)."""
-    mask = visible
-    if group.where >= 0:
-        passed = values[:, VALUES + group.where] == 1.0
-        mask = passed if mask is None else mask & passed
+    values = block.view(np.float64)
+    mask: Bools | None = None if group.where < 0 else values[:, VALUES + group.where] == 1.0
     if group.column < 0:
         return block[:, TIME], mask
     x = values[:, VALUES + group.column]
@@ -376,8 +374,9 @@ def _opened(rows: _Selected, closed: _Closed, place: int) -> Array:
     key = rows.key
     number, n, width, flags, _, _, _, min_end = closed.index[place, :_ABOUT].tolist()
     block = rows_of(key.fetch(number), n, width)
-    visible = None if min_end == FOREVER else block[:, END] == FOREVER
-    x, mask = _column(block, block.view(np.float64), rows.group, visible, flags)
+    if min_end != FOREVER:
+        block = block[block[:, END] == FOREVER]
+    x, mask = _column(block, rows.group, flags)
     return x if mask is None else x[mask]
 
 
