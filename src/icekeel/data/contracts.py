@@ -20,6 +20,8 @@ Value = float | int | str | None
 """A checked value: float for numbers and flags, `int` microseconds for times, `str`, or None."""
 
 LONGEST_TEXT = 10_000
+LONGEST_ID = 256
+"""Bytes of UTF-8 in an identifier at most, none of them NUL: every store then orders and keeps ids whole."""
 CLOCK_SKEW = 5 * MINUTE
 """How far the clock of who records events may be ahead of ours."""
 AHEAD = "plans belong in a table that a window reads with next() or of()"
@@ -31,7 +33,7 @@ class RecordParser:
     """Reads records of declared fields from decoded JSON.
 
     Numbers are JSON numbers, finite and within limits; flags `true` or `false`; times ISO 8601 texts or whole
-    microseconds since 1970 UTC; texts JSON strings of at most 10,000 characters. A field that is missing is null, which only an
+    microseconds since 1970 UTC; texts JSON strings of at most 10,000 characters, ids of at most 256 bytes. A field that is missing is null, which only an
     optional field may be. A field that is not declared is a fault.
     """
 
@@ -205,6 +207,13 @@ def _text(raw: Any, field: Field) -> str:
     return raw
 
 
+def _identifier(raw: Any, field: Field) -> str:
+    text = _text(raw, field)
+    if len(text) > LONGEST_ID or "\0" in text or (not text.isascii() and len(text.encode()) > LONGEST_ID):
+        raise _wrong(raw, f"an identifier of at most {LONGEST_ID} bytes without NUL")
+    return text
+
+
 def _time(raw: Any, field: Field) -> int:
     del field
     if type(raw) is not str and type(raw) is not int:
@@ -220,7 +229,7 @@ _READERS: dict[Kind, Callable[[Any, Field], Value]] = {
     Kind.NUM: _number,
     Kind.FLAG: _flag,
     Kind.TIME: _time,
-    Kind.ID: _text,
+    Kind.ID: _identifier,
     Kind.CAT: _text,
     Kind.TEXT: _text,
 }

@@ -23,7 +23,7 @@ from icekeel.define.fields import Field
 from icekeel.define.nodes import EventField, Node
 from icekeel.define.tables import EventTable
 
-from .contracts import CLOCK_SKEW, LONGEST_TEXT, range_text
+from .contracts import CLOCK_SKEW, LONGEST_ID, LONGEST_TEXT, range_text
 from .history import AVAILABLE, DELETED, SEQUENCE, History, StoredFile
 
 QUARANTINE = "quarantine"
@@ -349,6 +349,9 @@ def _field_faults(field: Field, *, always: bool) -> list[str]:
         )
     if field.kind.is_text:
         checks.append((f"length({name}) > {LONGEST_TEXT}", f"{field.name}: over {LONGEST_TEXT:,} characters"))
+    if field.kind is Kind.ID:
+        checks.append((f"strlen({name}) > {LONGEST_ID}", f"{field.name}: over {LONGEST_ID} bytes"))
+        checks.append((f"contains({name}, chr(0))", f"{field.name}: holds NUL"))
     if limits.allowed is not None:
         allowed = ", ".join(literal(value) for value in limits.allowed)
         checks.append((f"{name} NOT IN ({allowed})", f"{field.name}: not an allowed value"))

@@ -17,7 +17,7 @@ from icekeel.define.tables import EventTable
 
 from .aggregates import Function, View
 from .online.lmdb import LmdbWindows, TextCodes, open_database
-from .online.versions import Batch, Keys, id_bytes
+from .online.versions import Batch, Keys
 from .plan import Lookup, Plan
 
 Value = float | int | str | bool | None
@@ -159,7 +159,7 @@ class _TableFeed:
                 keys[names] = Keys.by(list(parts), encode_key)
             per_view.append(_without_idle(keys[names], lookup, values))
         return Batch(
-            ids=[id_bytes(str(one)) for one in columns[table.id]],
+            ids=[str(one).encode() for one in columns[table.id]],
             time=np.array([one or 0 for one in columns[table.time]], np.int64),
             start=np.array(start, np.int64),
             deleted=np.array([bool(row.get(DELETED)) for row in rows], np.bool_),

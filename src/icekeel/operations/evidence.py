@@ -24,7 +24,6 @@ from icekeel.define.features import Feature
 from icekeel.define.nodes import Windowed, walk
 from icekeel.features.live import LiveFeatures, StateCell, encode_key
 from icekeel.features.online import GRACE, LmdbWindows, TextCodes
-from icekeel.features.online.versions import id_bytes
 from icekeel.features.plan import Lookup, Plan, make_plan
 
 from .reach import Reach
@@ -230,7 +229,7 @@ class Evidence:
             values = compute(row[: len(table.fields)])
             counts = -1 in filters or any(values[place] == 1.0 for place in filters)
             if counts and all(record[column] == value for column, value in asks.items()):
-                identifier = id_bytes(str(record[table.id])).decode()
+                identifier = str(record[table.id])
                 time = int(record[table.time])
                 found[identifier] = _Row(identifier, time, self._coded(values), self._words(table, record))
         return found

@@ -10,7 +10,9 @@ import pytest
 
 import icekeel as ik
 from icekeel.core.errors import shorten
+from icekeel.core.kinds import Kind
 from icekeel.data import EventContract, RecordParser
+from icekeel.define import Field
 
 INF = float("inf")
 HUGE = 10**5000
@@ -126,3 +128,14 @@ def test_a_pushed_row_may_not_say_when_it_became_available() -> None:
     row = {"order_id": "o", "net": 5, "ordered_at": 0}
     assert contract.parse(row) == (["o", 5.0, None, 0, None], [])
     assert [fault.code for fault in contract.parse({**row, "booked_at": 0})[1]] == ["unknown_field"]
+
+
+@pytest.mark.parametrize(
+    ("identifier", "holds"), [("x" * 256, True), ("x" * 257, False), ("é" * 129, False), ("a\0b", False)]
+)
+def test_an_identifier_is_short_and_free_of_nul(identifier: str, holds: bool) -> None:
+    values, faults = RecordParser([Field("id", Kind.ID)]).parse({"id": identifier})
+    assert (values == [identifier], [fault.code for fault in faults]) == (
+        holds,
+        [] if holds else ["wrong_type"],
+    )

@@ -143,7 +143,7 @@ class OnlineStore(ABC, Generic[Txn]):
         return admitted.applied
 
     def held(self, txn: Txn, view: View, key: bytes, at: int) -> dict[str, tuple[int, tuple[float, ...]]]:
-        """What a key's windows hold at a time: id (see `id_bytes`) -> event time and values. For audits, not fast."""
+        """What a key's windows hold at a time: id -> event time and values. For audits, not fast."""
         kept = self._views[view.name]
         name = kept.place + key_name(key)
         head = self.get(txn, b"h" + name)

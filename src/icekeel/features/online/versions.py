@@ -25,7 +25,6 @@ from icekeel.core.time import FOREVER
 
 from .chunks import END, START, TIME, VALUES, Buffer, Ending, Layout
 
-_ID_BYTES = 64
 _DIGEST = 16
 _LENGTHS = [bytes((length + 1,)) for length in range(_DIGEST)]
 _NO_KEY = bytes(_DIGEST)
@@ -80,7 +79,7 @@ class Batch:
     """Versions in the order they arrived, as columns; the fields mean what those of `EventVersion` do.
 
     Attributes:
-        ids: From `id_bytes`.
+        ids: In UTF-8, which sorts as the text does; the contract keeps them below 256 bytes and free of NUL.
         time: Shape (n,), as are `start` and `deleted`.
         keys: Per view.
         values: Per view, shape (n, columns).
@@ -102,7 +101,7 @@ class Batch:
         keys = zip(*(one.keys for one in versions), strict=True)
         values = zip(*(one.values for one in versions), strict=True)
         return cls(
-            [id_bytes(one.id) for one in versions],
+            [one.id.encode() for one in versions],
             np.array([one.time for one in versions], np.int64),
             np.array([one.start for one in versions], np.int64),
             np.array([one.deleted for one in versions], np.bool_),
@@ -130,17 +129,6 @@ def key_name(key: bytes) -> bytes:
     if len(key) < _DIGEST:
         return key.ljust(_DIGEST - 1, b"\0") + _LENGTHS[len(key)]
     return digest(key)
-
-
-def id_bytes(text: str) -> bytes:
-    """UTF-8, which sorts as the text does; of a long id the first 48 bytes and a digest.
-
-    The bytes never end with NUL, because fixed-width NumPy strings drop it.
-    """
-    raw = text.encode()
-    if len(raw) <= _ID_BYTES and not raw.endswith(b"\0"):
-        return raw
-    return raw[:48] + blake2b(raw, digest_size=8).hexdigest().encode()
 
 
 class Admitted(NamedTuple):
