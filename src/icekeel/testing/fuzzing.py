@@ -1,0 +1,292 @@
+"""The same worlds through every engine: the oracle, files with DuckDB and the kernel, LMDB with the closures, `given`.
+
+A *value* is one feature of one question. Counts, extremes, ends, ranks and everything at row level must be
+identical; of windows that add up, `tolerance` says how far the answers may lie apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+import numpy as np
+
+import icekeel as ik
+from icekeel.core.frames import NO_TIME, Array, Frame
+from icekeel.core.kinds import Column, Kind
+from icekeel.core.time import DAY, format_time
+from icekeel.data.history import AVAILABLE, DELETED, SEQUENCE, History
+from icekeel.data.relations import create_table
+from icekeel.define.expressions import expression
+from icekeel.define.nodes import Call, EventField, Literal, Node, Op, RequestField, Windowed, walk
+from icekeel.features.aggregates import Function
+from icekeel.features.live import EventFeed, LiveFeatures, all_views
+from icekeel.features.offline import EventStore, historical_features
+from icekeel.features.online import LmdbWindows, TextCodes, chunks, open_environment
+from icekeel.features.plan import make_plan
+
+from .definitions import Oracle, Value
+from .worlds import FIELDS, SORTS, TABLES, Places, Question, Row, Things, World, draw
+
+Answers = dict[int, list[Value]]
+"""By the place of a question: one value per feature. An engine may answer some of the questions only."""
+Engine = Callable[[World, Random], Answers]
+
+
+def by_oracle(world: World) -> Answers:
+    """As the definitions read."""
+    oracle = Oracle(TABLES, world.rows)
+    nodes = [feature.node for feature in world.features]
+    return {
+        at: [oracle.value(node, asked.request, asked.at) for node in nodes]
+        for at, asked in enumerate(world.questions)
+    }
+
+
+def by_files(world: World, rng: Random) -> Answers:
+    """Through Parquet files as `History` keeps them, rows in any order, and DuckDB with the kernel."""
+    with TemporaryDirectory() as folder:
+        kept = History(Path(folder))
+        with duckdb.connect(config={"threads": 1}) as connection:
+            for name, rows in world.rows.items():
+                _keep(kept, connection, name, rows, rng)
+        store = EventStore(TABLES, {name: kept.files(name) for name in world.rows}, threads=1)
+        order = rng.sample(range(len(world.questions)), len(world.questions))
+        asked = [world.questions[at] for at in order]
+        inputs = frame_of(
+            [one.request for one in asked], [Column(field.name, field.kind) for field in FIELDS]
+        )
+        plan = make_plan(FIELDS, world.features)
+        times = np.array([one.at for one in asked], dtype=np.int64)
+        found = historical_features(plan, inputs, times, store)
+        store.close()
+    listed = [[None if v != v else v for v in found[feature.name].tolist()] for feature in world.features]  # noqa: PLR0124
+    return {at: list(line) for at, line in zip(order, zip(*listed, strict=True), strict=True)}
+
+
+def _keep(kept: History, connection: Any, name: str, rows: Sequence[Row], rng: Random) -> None:
+    """Put rows into some files; of each its place in the order of arrival is kept."""
+    columns = [Column(field.name, field.kind) for field in TABLES[name].fields.values()]
+    columns += [Column(AVAILABLE, Kind.TIME), Column(DELETED, Kind.FLAG), Column(SEQUENCE, Kind.TIME)]
+    numbered = [{**row, SEQUENCE: place} for place, row in enumerate(rows)]
+    rng.shuffle(numbered)
+    parts = rng.choice((1, 2, 5))
+    with kept.adding() as manifest:
+        added = []
+        for part in range(parts):
+            create_table(connection, "part", columns, frame_of(numbered[part::parts], columns))
+            draft = kept.folder / "draft"
+            connection.execute(f"COPY (SELECT * EXCLUDE (_row) FROM part) TO '{draft}' (FORMAT parquet)")
+            added.append(kept.adopt(name, draft, len(numbered[part::parts]), str(part)))
+        kept.replace(manifest, {name: added})
+
+
+def frame_of(rows: Sequence[Row], columns: Sequence[Column]) -> Frame:
+    """Rows of Python values as arrays."""
+
+    def array(column: Column) -> Array:
+        values = [row[column.name] for row in rows]
+        if column.kind is Kind.TIME:
+            return np.array([NO_TIME if value is None else value for value in values], dtype=np.int64)
+        return np.array(values, dtype=object if column.kind.is_text else np.float64)
+
+    return Frame({column.name: array(column) for column in columns})
+
+
+def by_store(world: World, rng: Random) -> Answers:
+    """Through the keeper's feed into LMDB, in batches, and one question at a time through the closures.
+
+    Asked are the questions for which the store promises exact answers.
+    """
+    plan = make_plan(FIELDS, world.features)
+    lookups = all_views([plan])
+    views = [lookup.view for lookup in lookups]
+    newest = max((row[AVAILABLE] for rows in world.rows.values() for row in rows), default=-(2**62))
+    with TemporaryDirectory() as folder, _chunk_sizes(*rng.choice(((8, 4), (50, 20), (2048, 512)))):
+        environment = open_environment(Path(folder), map_size=1 << 28)
+        windows = LmdbWindows(environment, views)
+        feed = EventFeed(TABLES, lookups, TextCodes(environment))
+        for name, batch in _batches(world, rng):
+            if not feed.reads(name):
+                continue
+            with environment.begin(write=True, buffers=True) as txn:
+                windows.apply(txn, name, feed.versions(txn, name, batch, 0))
+                if rng.random() < 0.1:
+                    windows.prune(txn, max(row[AVAILABLE] for row in batch))
+        live = LiveFeatures(environment, plan, views)
+        answers = {
+            at: live.read([asked.request[field.name] for field in FIELDS], asked.at).values
+            for at, asked in enumerate(world.questions)
+            if asked.at > newest - DAY
+        }
+        environment.close()
+    return answers
+
+
+def _batches(world: World, rng: Random) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of each table in the order they came, some sent twice at once; tables take turns."""
+    size = rng.choice((1, 7, 60, 1000)) if sum(map(len, world.rows.values())) < 1000 else 700
+    for begin in range(0, max(map(len, world.rows.values()), default=0), size):
+        for name in world.rows:
+            batch = world.rows[name][begin : begin + size]
+            if batch:
+                yield name, batch
+                if rng.random() < 0.2:
+                    yield name, batch[-1:]
+
+
+@contextmanager
+def _chunk_sizes(rows: int, summed: int) -> Iterator[None]:
+    """Chunks of the store so small that a few rows fill several."""
+    before = chunks.ROWS, chunks.SUMMED
+    chunks.ROWS, chunks.SUMMED = rows, summed
+    try:
+        yield
+    finally:
+        chunks.ROWS, chunks.SUMMED = before
+
+
+def by_given(world: World, rng: Random) -> Answers:
+    """Through `ik.given`, which tests of users' features call; a few questions, since it is not made for many."""
+    if any(row[DELETED] for rows in world.rows.values() for row in rows):
+        return {}  # it has no word for deletions
+    owners: dict[str, type[ik.Events]] = {"Things": Things, "Places": Places}
+    events = [
+        owners[name](**{column: row[column] for column in TABLES[name].fields})
+        for name, rows in world.rows.items()
+        for row in rows
+    ]
+    known = ik.given(*events)
+
+    def ask(asked: Question, node: Node) -> Value:
+        used = {below.name for below in walk(node) if isinstance(below, RequestField)}
+        value: Value = known.at(asked.at)[expression(node)](**{name: asked.request[name] for name in used})
+        return value
+
+    chosen = rng.sample(range(len(world.questions)), min(4, len(world.questions)))
+    return {at: [ask(world.questions[at], f.node) for f in world.features] for at in chosen}
+
+
+ENGINES: dict[str, Engine] = {"files": by_files, "store": by_store, "given": by_given}
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """An answer of an engine that is not the oracle's, in the smallest world found that shows it."""
+
+    engine: str
+    world: World
+    got: Value
+    wanted: Value
+
+    def __str__(self) -> str:
+        (feature,), (asked,) = self.world.features, self.world.questions
+        rows = [f"    {name} {row}" for name, rows in self.world.rows.items() for row in rows]
+        return "\n".join(
+            [
+                f"{self.engine} says {self.got!r}, the oracle {self.wanted!r}",
+                f"  feature {written(feature.node)}",
+                f"  asked at {asked.at} ({format_time(asked.at)}) {asked.request}",
+                f"  rows, in the order they came: {len(rows)}",
+                *rows,
+            ]
+        )
+
+
+def check(seed: int, sort: str) -> tuple[Counter[str], list[Mismatch]]:
+    """How many values of the world of a seed each engine was held to, and where each first differs."""
+    world = draw(seed, SORTS[sort])
+    wanted = by_oracle(world)
+    compared: Counter[str] = Counter()
+    found: list[Mismatch] = []
+    for name, engine in ENGINES.items():
+        got = engine(world, Random(seed))
+        compared[name] = len(got) * len(world.features)
+        if place := next(differences(world, got, wanted), None):
+            found.append(smallest(world, name, seed, *place))
+    return compared, found
+
+
+def differences(world: World, got: Answers, wanted: Answers) -> Iterator[tuple[int, int]]:
+    """The (question, feature) pairs whose answers differ by more than they may."""
+    oracle = Oracle(TABLES, world.rows)
+    for at, line in got.items():
+        for place, (feature, a, b) in enumerate(zip(world.features, line, wanted[at], strict=True)):
+            if a == b and type(a) is type(b):
+                continue
+            numbers = isinstance(a, float) and isinstance(b, float)
+            if not numbers or not abs(a - b) <= tolerance(oracle, feature.node, world.questions[at]):
+                yield at, place
+
+
+_ADDING = (Function.SUM, Function.MEAN, Function.STD, Function.LAST_MEAN)
+
+
+def tolerance(oracle: Oracle, node: Node, asked: Question) -> float:
+    """How far a window that stands alone may be off: a sum `1e-12 * sum(|x|)`, means and std accordingly.
+
+    Nothing where the values have so few binary digits that every order of adding gives the same; a standard
+    deviation is never like that.
+    """
+    window = node.args[0] if isinstance(node, Call) and node.op is Op.FILL else node
+    if not isinstance(window, Windowed) or window.function not in _ADDING:
+        return 0.0
+    sizes: list[float] = [abs(value) for value in oracle.values(window, asked.request, asked.at)]
+    if window.function == Function.STD:
+        return 1e-12 * max(sizes)
+    if all(size * 16 == int(size * 16) < 2**40 for size in sizes):
+        return 0.0
+    sizes = sizes[-window.k :] if window.k else sizes
+    return 1e-12 * math.fsum(sizes) / (1 if window.function == Function.SUM else len(sizes))
+
+
+def smallest(world: World, engine: str, seed: int, at: int, place: int) -> Mismatch:
+    """The mismatch of one feature and question, with as few rows as still show it."""
+
+    def differs(rows: dict[str, list[Row]]) -> Mismatch | None:
+        tried = replace(world, rows=rows, features=(world.features[place],), questions=[world.questions[at]])
+        got, wanted = ENGINES[engine](tried, Random(seed)), by_oracle(tried)
+        shows = next(differences(tried, got, wanted), None) is not None
+        return Mismatch(engine, tried, got[0][0], wanted[0][0]) if shows else None
+
+    rows, kept = world.rows, differs(world.rows)
+    if kept is None:  # shown by the world as a whole only
+        alone = replace(world, features=(world.features[place],), questions=[world.questions[at]])
+        return Mismatch(engine, alone, "different only among other features and questions", "")
+    for name in rows:
+        step = -(-len(rows[name]) // 2)
+        while step:
+            for begin in reversed(range(0, len(rows[name]), step)):
+                fewer = {**rows, name: rows[name][:begin] + rows[name][begin + step :]}
+                if found := differs(fewer):
+                    rows, kept = fewer, found
+            step = step // 2
+    return kept
+
+
+def written(node: Node) -> str:
+    """A definition, short enough to read."""
+    match node:
+        case Literal(value=value):
+            return repr(value)
+        case RequestField(name=name) | EventField(name=name):
+            return name
+        case Call():
+            listed = [*map(written, node.args), *map(repr, node.params[:2])]
+            return f"{node.op}({', '.join(listed)})"
+        case Windowed():
+            keys = ", ".join(f"{column}={asked.name}" for column, asked in node.keyed.keys)
+            where = f" where {written(node.keyed.where)}" if node.keyed.where else ""
+            value = written(node.value) if node.value else ""
+            of = f" of {written(node.of)}" if node.of else ""
+            window = f"{node.keyed.table}({keys}){where} ages {node.low}..{node.high}"
+            return f"{node.function}[k={node.k}]({value}{of} over {window})"
+    return "asked_at"
