@@ -8,9 +8,11 @@ exact fractions that are rounded once. Wherever mathematics has no finite answer
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from string import ascii_letters
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -176,15 +178,31 @@ _PARTS: dict[str, Callable[[datetime], int]] = {
     "minute": lambda local: local.hour * 60 + local.minute,
     "hour": lambda local: local.hour,
     "weekday": lambda local: local.weekday(),
+    "hour_of_week": lambda local: local.weekday() * 24 + local.hour,
     "day": lambda local: local.day,
+    "day_of_year": lambda local: local.timetuple().tm_yday,
+    "week": lambda local: local.isocalendar().week,
     "month": lambda local: local.month,
+    "quarter": lambda local: (local.month + 2) // 3,
+    "year": lambda local: local.year,
 }
+
+
+def _piece(params: Sequence[Any], text: str) -> str | None:
+    pieces, n = text.split(params[0]), params[1]
+    return dict(enumerate(pieces)).get(n if n >= 0 else len(pieces) + n)
+
+
+def _words(_: Any, text: str) -> float:
+    return float(len(re.findall(r"[^ \t\n\v\f\r]+", text)))
+
 
 _STRICT: dict[Op, Callable[..., Value]] = {
     Op.ADD: lambda _, a, b: float(Fraction(a) + Fraction(b)),
     Op.SUB: lambda _, a, b: float(Fraction(a) - Fraction(b)),
     Op.MUL: lambda _, a, b: float(Fraction(a) * Fraction(b)),
     Op.DIV: lambda _, a, b: float(Fraction(a) / Fraction(b)),
+    Op.MOD: lambda _, a, b: float(Fraction(a) % Fraction(b)),
     Op.NEG: lambda _, a: -a,
     Op.ABS: lambda _, a: abs(a),
     Op.POW: lambda _, a, b: math.pow(a, b),
@@ -193,12 +211,22 @@ _STRICT: dict[Op, Callable[..., Value]] = {
     Op.LN: lambda _, a: math.log(a),
     Op.ROUND: _round,
     Op.FLOOR: lambda _, a: float(math.floor(a)),
+    Op.SIGN: lambda _, a: float((a > 0) - (a < 0)),
     Op.LEAST: lambda _, *a: min(a),
     Op.GREATEST: lambda _, *a: max(a),
     Op.LT: lambda _, a, b: float(a < b),
     Op.LE: lambda _, a, b: float(a <= b),
     Op.EQ: lambda _, a, b: float(a == b),
     Op.NE: lambda _, a, b: float(a != b),
+    Op.ONE_OF: lambda params, a: float(a in params),
+    Op.LENGTH: lambda _, a: float(len(a)),
+    Op.WORDS: _words,
+    Op.LOWER: lambda _, a: "".join(c.lower() if c in ascii_letters else c for c in a),
+    Op.UPPER: lambda _, a: "".join(c.upper() if c in ascii_letters else c for c in a),
+    Op.CONTAINS: lambda _, a, b: float(b in a),
+    Op.STARTS_WITH: lambda _, a, b: float(a[: len(b)] == b),
+    Op.ENDS_WITH: lambda _, a, b: float(b == "" or a[-len(b) :] == b),
+    Op.PIECE: _piece,
     Op.NOT: lambda _, a: 1.0 - a,
     Op.ELAPSED: lambda params, start, end: float(end - start) / float(params[0]),
     Op.PART: _part,

@@ -22,10 +22,11 @@ import numpy as np
 import icekeel as ik
 from icekeel.core.frames import NO_TIME, Array, Frame
 from icekeel.core.kinds import Column, Kind
-from icekeel.core.time import DAY, format_time
+from icekeel.core.time import DAY, format_time, parse_time
 from icekeel.data.history import AVAILABLE, DELETED, SEQUENCE, History
 from icekeel.data.relations import create_table
 from icekeel.define.expressions import expression
+from icekeel.define.features import Feature
 from icekeel.define.nodes import Call, EventField, Literal, Node, Op, RequestField, Windowed, walk
 from icekeel.features.aggregates import Function
 from icekeel.features.live import EventFeed, LiveFeatures, all_views
@@ -34,7 +35,42 @@ from icekeel.features.online import LmdbWindows, TextCodes, chunks, open_environ
 from icekeel.features.plan import make_plan
 
 from .definitions import Oracle, Value
-from .worlds import FIELDS, SORTS, TABLES, Places, Question, Row, Things, World, draw
+from .grammar import Definitions
+from .worlds import FIELDS, TABLES, TURNS, Events, Places, Question, Row, Sort, Things
+
+SORTS = {
+    "exact": Sort(exact=True),
+    "rounded": Sort(),
+    "edges": Sort(rows=0, questions=300, edges=True),
+    "hot": Sort(rows=3000, questions=30, exact=True, hot=0.95),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What an engine is given.
+
+    Attributes:
+        rows: Versions of each table, in the order in which they come.
+        features: Definitions.
+        questions: In the order of their time.
+    """
+
+    rows: dict[str, list[Row]]
+    features: tuple[Feature, ...]
+    questions: list[Question]
+
+
+def draw(seed: int, sort: Sort) -> World:
+    """The world of a seed: three days about a moment at which the clocks of its zone turn."""
+    rng = Random(seed)
+    zone = rng.choice(list(TURNS))
+    events = Events(rng, sort, parse_time(rng.choice(TURNS[zone])))
+    rows = {"Things": events.things(), "Places": events.places()} if sort.rows else {}
+    definitions = Definitions(rng, zone, windows=bool(sort.rows), exact=sort.exact)
+    features = tuple(definitions.feature(f"f{at}") for at in range(sort.features))
+    return World(rows, features, events.questions(rows.get("Things", [])))
+
 
 Answers = dict[int, list[Value]]
 """By the place of a question: one value per feature. An engine may answer some of the questions only."""
@@ -156,11 +192,11 @@ def _chunk_sizes(rows: int, summed: int) -> Iterator[None]:
 
 def by_given(world: World, rng: Random) -> Answers:
     """Through `ik.given`, which tests of users' features call; a few questions, since it is not made for many."""
-    if any(row[DELETED] for rows in world.rows.values() for row in rows):
-        return {}  # it has no word for deletions
     owners: dict[str, type[ik.Events]] = {"Things": Things, "Places": Places}
     events = [
-        owners[name](**{column: row[column] for column in TABLES[name].fields})
+        ik.deleted(owners[name], row[TABLES[name].id], at=row[AVAILABLE])
+        if row[DELETED]
+        else owners[name](**{column: row[column] for column in TABLES[name].fields})
         for name, rows in world.rows.items()
         for row in rows
     ]
