@@ -22,15 +22,16 @@ import numpy as np
 import icekeel as ik
 from icekeel.core.frames import NO_TIME, Array, Frame
 from icekeel.core.kinds import Column, Kind
-from icekeel.core.time import DAY, format_time, parse_time
+from icekeel.core.time import DAY, FOREVER, format_time, parse_time
 from icekeel.data.history import AVAILABLE, DELETED, SEQUENCE, History
 from icekeel.data.relations import create_table
 from icekeel.define.expressions import expression
 from icekeel.define.features import Feature
 from icekeel.define.nodes import Call, EventField, Literal, Node, Op, RequestField, Windowed, walk
 from icekeel.features.aggregates import Function
+from icekeel.features.events import EventStore
 from icekeel.features.live import EventFeed, LiveFeatures, all_views
-from icekeel.features.offline import EventStore, historical_features
+from icekeel.features.offline import historical_features
 from icekeel.features.online import LmdbWindows, TextCodes, chunks, open_environment
 from icekeel.features.plan import make_plan
 
@@ -88,13 +89,16 @@ def by_oracle(world: World) -> Answers:
 
 
 def by_files(world: World, rng: Random) -> Answers:
-    """Through Parquet files as `History` keeps them, rows in any order, and DuckDB with the kernel."""
+    """Through Parquet files as `History` keeps them, rows in any order, and DuckDB with the kernel, maybe in parts."""
     with TemporaryDirectory() as folder:
         kept = History(Path(folder))
         with duckdb.connect(config={"threads": 1}) as connection:
             for name, rows in world.rows.items():
                 _keep(kept, connection, name, rows, rng)
-        store = EventStore(TABLES, {name: kept.files(name) for name in world.rows}, threads=1)
+        files = {name: kept.files(name) for name in world.rows}
+        known = rng.choice((FOREVER, max((one.at for one in world.questions), default=0)))
+        few = 1 + 30 * sum(map(len, world.rows.values()))  # bytes in a part, so that there are several
+        store = EventStore(TABLES, files, threads=1, known=known, part_bytes=rng.choice((1 << 30, few)))
         order = rng.sample(range(len(world.questions)), len(world.questions))
         asked = [world.questions[at] for at in order]
         inputs = frame_of(
@@ -145,18 +149,21 @@ def by_store(world: World, rng: Random) -> Answers:
     plan = make_plan(FIELDS, world.features)
     lookups = all_views([plan])
     views = [lookup.view for lookup in lookups]
-    newest = max((row[AVAILABLE] for rows in world.rows.values() for row in rows), default=-(2**62))
-    with TemporaryDirectory() as folder, _chunk_sizes(*rng.choice(((8, 4), (50, 20), (2048, 512)))):
+    newest = max((row[AVAILABLE] for rows in world.rows.values() for row in rows), default=-FOREVER)
+    with TemporaryDirectory() as folder, _chunk_sizes(*rng.choice(((8, 300), (30, 100), (512, 1536)))):
         environment = open_environment(Path(folder), map_size=1 << 28)
-        windows = LmdbWindows(environment, views)
-        feed = EventFeed(TABLES, lookups, TextCodes(environment))
+        codes, windows = TextCodes(environment), LmdbWindows(environment, views)
+        feed = EventFeed(TABLES, lookups, codes)
         for name, batch in _batches(world, rng):
             if not feed.reads(name):
                 continue
-            with environment.begin(write=True, buffers=True) as txn:
-                windows.apply(txn, name, feed.versions(txn, name, batch, 0))
-                if rng.random() < 0.1:
-                    windows.prune(txn, max(row[AVAILABLE] for row in batch))
+            for begun_in_vain in (True, False) if rng.random() < 0.1 else (False,):
+                with environment.begin(write=True) as txn:
+                    windows.apply(txn, name, feed.versions(txn, name, batch, 0))
+                    if begun_in_vain:
+                        txn.abort()
+                    elif rng.random() < 0.1:
+                        windows.prune(txn, max(row[AVAILABLE] for row in batch))
         live = LiveFeatures(environment, plan, views)
         answers = {
             at: live.read([asked.request[field.name] for field in FIELDS], asked.at).values
@@ -180,14 +187,14 @@ def _batches(world: World, rng: Random) -> Iterator[tuple[str, list[Row]]]:
 
 
 @contextmanager
-def _chunk_sizes(rows: int, summed: int) -> Iterator[None]:
+def _chunk_sizes(rows: int, tail_bytes: int) -> Iterator[None]:
     """Chunks of the store so small that a few rows fill several."""
-    before = chunks.ROWS, chunks.SUMMED
-    chunks.ROWS, chunks.SUMMED = rows, summed
+    before = chunks.ROWS, chunks.TAIL_BYTES
+    chunks.ROWS, chunks.TAIL_BYTES = rows, tail_bytes
     try:
         yield
     finally:
-        chunks.ROWS, chunks.SUMMED = before
+        chunks.ROWS, chunks.TAIL_BYTES = before
 
 
 def by_given(world: World, rng: Random) -> Answers:
