@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -23,7 +22,7 @@ import icekeel as ik
 from icekeel.core.frames import NO_TIME, Array, Frame
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import DAY, FOREVER, format_time, parse_time
-from icekeel.data.history import AVAILABLE, DELETED, SEQUENCE, History
+from icekeel.data.history import AVAILABLE, DELETED, SEQUENCE, History, Manifest, StoredFile
 from icekeel.data.relations import create_table
 from icekeel.define.expressions import expression
 from icekeel.define.features import Feature
@@ -34,6 +33,7 @@ from icekeel.features.live import EventFeed, LiveFeatures, all_views
 from icekeel.features.offline import historical_features
 from icekeel.features.online import LmdbWindows, TextCodes, chunks, open_environment
 from icekeel.features.plan import make_plan
+from icekeel.training.cache import FeatureCache
 
 from .definitions import Oracle, Value
 from .grammar import Definitions
@@ -42,7 +42,7 @@ from .worlds import FIELDS, TABLES, TURNS, Events, Places, Question, Row, Sort, 
 SORTS = {
     "exact": Sort(exact=True),
     "rounded": Sort(),
-    "edges": Sort(rows=0, questions=300, edges=True),
+    "edges": Sort(rows=0, questions=100, features=100, edges=True),
     "hot": Sort(rows=3000, questions=30, exact=True, hot=0.95),
 }
 
@@ -89,44 +89,63 @@ def by_oracle(world: World) -> Answers:
 
 
 def by_files(world: World, rng: Random) -> Answers:
-    """Through Parquet files as `History` keeps them, rows in any order, and DuckDB with the kernel, maybe in parts."""
+    """Through Parquet files as `History` keeps them, rows in any order, and DuckDB with the kernel, maybe in parts.
+
+    Maybe windows of some of the features, from some of the files, for some of the questions were kept before.
+    """
+    order = rng.sample(range(len(world.questions)), len(world.questions))
+    asked = [world.questions[at] for at in order]
+    requests = frame_of([one.request for one in asked], [Column(field.name, field.kind) for field in FIELDS])
+    times = np.array([one.at for one in asked], dtype=np.int64)
+    known = rng.choice((FOREVER, max((one.at for one in asked), default=0)))
+    part_bytes = rng.choice((1 << 30, 1 + 30 * sum(map(len, world.rows.values()))))
     with TemporaryDirectory() as folder:
-        kept = History(Path(folder))
-        with duckdb.connect(config={"threads": 1}) as connection:
-            for name, rows in world.rows.items():
-                _keep(kept, connection, name, rows, rng)
-        files = {name: kept.files(name) for name in world.rows}
-        known = rng.choice((FOREVER, max((one.at for one in world.questions), default=0)))
-        few = 1 + 30 * sum(map(len, world.rows.values()))  # bytes in a part, so that there are several
-        store = EventStore(TABLES, files, threads=1, known=known, part_bytes=rng.choice((1 << 30, few)))
-        order = rng.sample(range(len(world.questions)), len(world.questions))
-        asked = [world.questions[at] for at in order]
-        inputs = frame_of(
-            [one.request for one in asked], [Column(field.name, field.kind) for field in FIELDS]
-        )
-        plan = make_plan(FIELDS, world.features)
-        times = np.array([one.at for one in asked], dtype=np.int64)
-        found = historical_features(plan, inputs, times, store)
-        store.close()
+        kept = _keep(Path(folder), world, rng)
+
+        def features(chosen: Sequence[Feature], files: Manifest, some: Array) -> Frame:
+            paths = {name: kept.paths(files, name) for name in world.rows}
+            store = EventStore(TABLES, paths, threads=1, known=known, part_bytes=part_bytes)
+            plan = make_plan(FIELDS, chosen)
+            if rng.random() < 0.3:
+                found = historical_features(plan, requests.take(some), times[some], store)
+            else:
+                folder = kept.folder / "kept"
+                cache = FeatureCache(folder, plan, TABLES, files, requests.take(some), times[some])
+                found = cache.features(store)
+            store.close()
+            return found
+
+        whole, every = kept.manifest(), np.arange(len(asked))
+        if rng.random() < 0.5:
+            few = Manifest({name: files[:1] for name, files in whole.tables.items()})
+            features(rng.sample(world.features, len(world.features) // 2), few, every[::2])
+            features(rng.sample(world.features, len(world.features) // 2), few, every)
+        found = features(world.features, whole, every)
     listed = [[None if v != v else v for v in found[feature.name].tolist()] for feature in world.features]  # noqa: PLR0124
     return {at: list(line) for at, line in zip(order, zip(*listed, strict=True), strict=True)}
 
 
-def _keep(kept: History, connection: Any, name: str, rows: Sequence[Row], rng: Random) -> None:
-    """Put rows into some files; of each its place in the order of arrival is kept."""
-    columns = [Column(field.name, field.kind) for field in TABLES[name].fields.values()]
-    columns += [Column(AVAILABLE, Kind.TIME), Column(DELETED, Kind.FLAG), Column(SEQUENCE, Kind.TIME)]
-    numbered = [{**row, SEQUENCE: place} for place, row in enumerate(rows)]
-    rng.shuffle(numbered)
-    parts = rng.choice((1, 2, 5))
-    with kept.adding() as manifest:
-        added = []
-        for part in range(parts):
-            create_table(connection, "part", columns, frame_of(numbered[part::parts], columns))
-            draft = kept.folder / "draft"
-            connection.execute(f"COPY (SELECT * EXCLUDE (_row) FROM part) TO '{draft}' (FORMAT parquet)")
-            added.append(kept.adopt(name, draft, len(numbered[part::parts]), str(part)))
-        kept.replace(manifest, {name: added})
+def _keep(folder: Path, world: World, rng: Random) -> History:
+    """Rows in some files; of each its place in the order of arrival is kept."""
+    kept = History(folder)
+    with duckdb.connect(config={"threads": 1}) as connection, kept.adding() as manifest:
+        added: dict[str, list[StoredFile]] = {}
+        for name, rows in world.rows.items():
+            columns = [Column(field.name, field.kind) for field in TABLES[name].fields.values()]
+            columns += [Column(AVAILABLE, Kind.TIME), Column(DELETED, Kind.FLAG), Column(SEQUENCE, Kind.TIME)]
+            numbered = [{**row, SEQUENCE: place} for place, row in enumerate(rows)]
+            if rng.random() < 0.5:
+                rng.shuffle(numbered)
+            size = -(-len(rows) // rng.choice((1, 2, 5))) or 1
+            for begin in range(0, len(rows), size):
+                some = numbered[begin : begin + size]
+                create_table(connection, "part", columns, frame_of(some, columns))
+                draft = folder / "draft"
+                connection.execute(f"COPY (SELECT * EXCLUDE (_row) FROM part) TO '{draft}' (FORMAT parquet)")
+                known_from = min(row[AVAILABLE] for row in some)
+                added.setdefault(name, []).append(kept.adopt(name, draft, len(some), "", known_from))
+        kept.replace(manifest, added)
+    return kept
 
 
 def frame_of(rows: Sequence[Row], columns: Sequence[Column]) -> Frame:

@@ -54,7 +54,7 @@ FIELDS = tuple(Ask.icekeel_fields.values())
 HORIZONS = ("90s", "1h", "6h", "1d", "2d", "1w", "400d")
 TEXTS = (
     *("a", "A", "b", "", "it's", '"q"', "é", "e\u0301", "日本", "🙂", "a x b", "?", " a", "x\\n'; --"),
-    *("a-b", "-", "a--B-", "\ta\u00a0b\n", "ÀÉß", "%_", "a\\"),
+    *("a-b", "-", "a--B-", "a\0", "\ta\u00a0b\n", "ÀÉß", "%_", "a\\"),
 )
 NUMBERS = (
     *(0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.0, 7.25, 0.1, -0.3, 1e-3, 12345.678, 1e15, -1e16),
@@ -95,8 +95,8 @@ class Sort:
     """
 
     rows: int = 200
-    questions: int = 120
-    features: int = 40
+    questions: int = 80
+    features: int = 60
     edges: bool = False
     exact: bool = False
     hot: float = 0.3
