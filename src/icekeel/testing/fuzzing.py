@@ -109,8 +109,8 @@ def by_files(world: World, rng: Random) -> Answers:
             if rng.random() < 0.3:
                 found = historical_features(plan, requests.take(some), times[some], store)
             else:
-                folder = kept.folder / "kept"
-                cache = FeatureCache(folder, plan, TABLES, files, requests.take(some), times[some])
+                place = kept.folder / "kept"
+                cache = FeatureCache(place, plan, TABLES, files, requests.take(some), times[some])
                 found = cache.features(store)
             store.close()
             return found
@@ -282,11 +282,17 @@ def differences(world: World, got: Answers, wanted: Answers) -> Iterator[tuple[i
     oracle = Oracle(TABLES, world.rows)
     for at, line in got.items():
         for place, (feature, a, b) in enumerate(zip(world.features, line, wanted[at], strict=True)):
-            if a == b and type(a) is type(b):
-                continue
-            numbers = isinstance(a, float) and isinstance(b, float)
-            if not numbers or not abs(a - b) <= tolerance(oracle, feature.node, world.questions[at]):
-                yield at, place
+            if type(a) is not type(b) or a != b:
+                allowed = tolerance(oracle, feature.node, world.questions[at])
+                if not _within(a, b, allowed):
+                    yield at, place
+
+
+def _within(got: Value, wanted: Value, allowed: float) -> bool:
+    finite = type(got) is float and math.isfinite(got)
+    if type(wanted) is float and finite:
+        return bool(abs(got - wanted) <= allowed)
+    return allowed == math.inf and (got is None or finite)
 
 
 _ADDING = (Function.SUM, Function.MEAN, Function.STD, Function.LAST_MEAN)
@@ -296,12 +302,14 @@ def tolerance(oracle: Oracle, node: Node, asked: Question) -> float:
     """How far a window that stands alone may be off: a sum `1e-12 * sum(|x|)`, means and std accordingly.
 
     Nothing where the values have so few binary digits that every order of adding gives the same; a standard
-    deviation is never like that.
+    deviation is never like that. Anything finite, or null, where no number bounds the sums.
     """
     window = node.args[0] if isinstance(node, Call) and node.op is Op.FILL else node
     if not isinstance(window, Windowed) or window.function not in _ADDING:
         return 0.0
     sizes: list[float] = [abs(value) for value in oracle.values(window, asked.request, asked.at)]
+    if max(sizes, default=0.0) > 1e153:
+        return math.inf  # sums or squares may be beyond all numbers
     if window.function == Function.STD:
         return 1e-12 * max(sizes)
     if all(size * 16 == int(size * 16) < 2**40 for size in sizes):

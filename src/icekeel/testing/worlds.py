@@ -125,8 +125,9 @@ class Events:
             return self.rng.choice(NUMBERS)
         if self.sort.exact:
             return self.rng.randint(-80, 80) / 8
-        wide = self.rng.random() < 0.05
-        return self.rng.choice((1e9, -1e150, 1e-300, 1e12)) if wide else self.rng.randint(-50, 50) * 0.37
+        if self.rng.random() < 0.05:
+            return self.rng.choice((1e9, -1e150, 1e-300, 1e12, *NUMBERS))
+        return self.rng.randint(-50, 50) * 0.37
 
     def who(self) -> Value:
         """A key, most often the hot one."""
