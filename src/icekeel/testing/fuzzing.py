@@ -65,8 +65,8 @@ class World:
 def draw(seed: int, sort: Sort) -> World:
     """The world of a seed: three days about a moment at which the clocks of its zone turn."""
     rng = Random(seed)
-    zone = rng.choice(list(TURNS))
-    events = Events(rng, sort, parse_time(rng.choice(TURNS[zone])))
+    zone, turn = rng.choice([(zone, turn) for zone, turns in TURNS.items() for turn in turns])
+    events = Events(rng, sort, parse_time(turn))
     rows = {"Things": events.things(), "Places": events.places()} if sort.rows else {}
     definitions = Definitions(rng, zone, windows=bool(sort.rows), exact=sort.exact)
     features = tuple(definitions.feature(f"f{at}") for at in range(sort.features))

@@ -160,7 +160,7 @@ class Events:
             known = happened + self.rng.choice((0, 0, 1, MINUTE, 6 * HOUR, 2 * DAY, -HOUR, -DAY))
             if old is not None:
                 known = self.rng.choice((old["known_at"], self._edge(old["happened_at"]), self._edge(known)))
-            rows.append(self._thing(name, happened, min(known, self.turn + DAY + HOUR)))
+            rows.append(self._thing(name, happened, min(known, self.turn + 12 * HOUR)))
             rows[-1][DELETED] = float(old is not None and self.rng.random() < self.deletes)
         rows.sort(key=lambda row: row[AVAILABLE] + self.rng.choice((0, 0, 0, HOUR, 3 * DAY)))
         return rows
