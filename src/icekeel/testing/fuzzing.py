@@ -104,7 +104,8 @@ def by_files(world: World, rng: Random) -> Answers:
 
         def features(chosen: Sequence[Feature], files: Manifest, some: Array) -> Frame:
             paths = {name: kept.paths(files, name) for name in world.rows}
-            store = EventStore(TABLES, paths, threads=1, known=known, part_bytes=part_bytes)
+            store = EventStore(TABLES, paths, threads=1, part_bytes=part_bytes)
+            store.forget_after(known)
             plan = make_plan(FIELDS, chosen)
             if rng.random() < 0.3:
                 found = historical_features(plan, requests.take(some), times[some], store)
