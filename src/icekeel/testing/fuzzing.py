@@ -247,17 +247,20 @@ class Mismatch:
 
     engine: str
     world: World
+    feature: Feature
+    asked: Question
     got: Value
     wanted: Value
 
     def __str__(self) -> str:
-        (feature,), (asked,) = self.world.features, self.world.questions
         rows = [f"    {name} {row}" for name, rows in self.world.rows.items() for row in rows]
+        others = len(self.world.features) - 1, len(self.world.questions) - 1
         return "\n".join(
             [
                 f"{self.engine} says {self.got!r}, the oracle {self.wanted!r}",
-                f"  feature {written(feature.node)}",
-                f"  asked at {asked.at} ({format_time(asked.at)}) {asked.request}",
+                f"  feature {written(self.feature.node)}",
+                f"  asked at {self.asked.at} ({format_time(self.asked.at)}) {self.asked.request}",
+                f"  beside {others[0]} other features and {others[1]} other questions",
                 f"  rows, in the order they came: {len(rows)}",
                 *rows,
             ]
@@ -320,25 +323,27 @@ def tolerance(oracle: Oracle, node: Node, asked: Question) -> float:
 
 
 def smallest(world: World, engine: str, seed: int, at: int, place: int) -> Mismatch:
-    """The mismatch of one feature and question, with as few rows as still show it."""
+    """A mismatch with as few rows as still show it, alone or beside what else was asked where it needs that."""
+    feature, asked = world.features[place], world.questions[at]
 
-    def differs(rows: dict[str, list[Row]]) -> Mismatch | None:
-        tried = replace(world, rows=rows, features=(world.features[place],), questions=[world.questions[at]])
+    def shown(tried: World) -> Mismatch | None:
+        nth, mine = tried.questions.index(asked), tried.features.index(feature)
         got, wanted = ENGINES[engine](tried, Random(seed)), by_oracle(tried)
-        shows = next(differences(tried, got, wanted), None) is not None
-        return Mismatch(engine, tried, got[0][0], wanted[0][0]) if shows else None
+        if (nth, mine) not in differences(tried, got, wanted):
+            return None
+        return Mismatch(engine, tried, feature, asked, got[nth][mine], wanted[nth][mine])
 
-    rows, kept = world.rows, differs(world.rows)
-    if kept is None:  # shown by the world as a whole only
-        alone = replace(world, features=(world.features[place],), questions=[world.questions[at]])
-        return Mismatch(engine, alone, "different only among other features and questions", "")
-    for name in rows:
-        step = -(-len(rows[name]) // 2)
+    one = replace(world, questions=[asked])
+    kept = shown(replace(one, features=(feature,))) or shown(one) or shown(world)
+    if kept is None:
+        raise RuntimeError(f"{engine} answered otherwise when it was asked again")
+    for name in world.rows:
+        step = -(-len(world.rows[name]) // 2)
         while step:
-            for begin in reversed(range(0, len(rows[name]), step)):
-                fewer = {**rows, name: rows[name][:begin] + rows[name][begin + step :]}
-                if found := differs(fewer):
-                    rows, kept = fewer, found
+            for begin in reversed(range(0, len(kept.world.rows[name]), step)):
+                rows = kept.world.rows[name]
+                fewer = {**kept.world.rows, name: rows[:begin] + rows[begin + step :]}
+                kept = shown(replace(kept.world, rows=fewer)) or kept
             step = step // 2
     return kept
 
