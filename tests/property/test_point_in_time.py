@@ -26,9 +26,9 @@ seeds = pytest.mark.parametrize("seed", range(3))
 def test_every_engine_equals_the_oracle(seed: int, sort: str) -> None:
     compared, found = check(seed, sort)
     assert not found, str(found[0])
-    assert compared["files"] > 1000
-    assert compared["store"] > 500
-    assert compared["given"] > 100
+    assert compared["files"] >= 100
+    assert compared["store"] >= 50
+    assert compared["given"] >= 20
 
 
 def test_a_difference_is_found_and_shown_by_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:

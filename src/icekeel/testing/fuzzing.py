@@ -69,7 +69,8 @@ def draw(seed: int, sort: Sort) -> World:
     events = Events(rng, sort, parse_time(turn))
     rows = {"Things": events.things(), "Places": events.places()} if sort.rows else {}
     definitions = Definitions(rng, zone, windows=bool(sort.rows), exact=sort.exact)
-    features = tuple(definitions.feature(f"f{at}") for at in range(sort.features))
+    many = sort.features if rng.random() < 0.85 else 5  # few leave out what only others need
+    features = tuple(definitions.feature(f"f{at}") for at in range(many))
     return World(rows, features, events.questions(rows.get("Things", [])))
 
 
@@ -234,7 +235,7 @@ def by_given(world: World, rng: Random) -> Answers:
         value: Value = known.at(asked.at)[expression(node)](**{name: asked.request[name] for name in used})
         return value
 
-    chosen = rng.sample(range(len(world.questions)), min(4, len(world.questions)))
+    chosen = rng.sample(range(len(world.questions)), min(6, len(world.questions)))
     return {at: [ask(world.questions[at], f.node) for f in world.features] for at in chosen}
 
 

@@ -157,7 +157,8 @@ class Events:
             happened = (
                 self._moment() if old is None else self.rng.choice((self._moment(), old["happened_at"]))
             )
-            known = happened + self.rng.choice((0, 0, 1, MINUTE, 6 * HOUR, 2 * DAY, -HOUR, -DAY))
+            ahead = self.rng.randint(0, 2) - parse_duration(self.rng.choice(HORIZONS[:-1]))
+            known = happened + self.rng.choice((0, 0, 1, 2, MINUTE, 6 * HOUR, 2 * DAY, -HOUR, ahead))
             if old is not None:
                 known = self.rng.choice((old["known_at"], self._edge(old["happened_at"]), self._edge(known)))
             rows.append(self._thing(name, happened, min(known, self.turn + 12 * HOUR)))

@@ -441,10 +441,8 @@ def _relative(window: _Window, *, rank: bool) -> float:
     if param != param:  # noqa: PLR0124
         return math.nan
     equal = np.count_nonzero(x == param)
-    below = np.count_nonzero(x < param) if rank else 0
-    return float(
-        (below + equal / 2 if rank else equal) / len(x)
-    )  # no NumPy number, which JSON has no word for
+    found = (np.count_nonzero(x < param) + equal / 2) / len(x) if rank else equal / len(x)
+    return float(found)  # NumPy's own numbers cannot be written as JSON
 
 
 _EMPTY = {Function.COUNT: 0.0, Function.SUM: 0.0, Function.DISTINCT: 0.0}
