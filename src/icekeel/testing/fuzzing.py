@@ -338,13 +338,14 @@ def smallest(world: World, engine: str, seed: int, at: int, place: int) -> Misma
     kept = shown(replace(one, features=(feature,))) or shown(one) or shown(world)
     if kept is None:
         raise RuntimeError(f"{engine} answered otherwise when it was asked again")
+    tries = 300 if len(kept.world.features) == 1 else 30
     for name in world.rows:
         step = -(-len(world.rows[name]) // 2)
         while step:
             for begin in reversed(range(0, len(kept.world.rows[name]), step)):
-                rows = kept.world.rows[name]
+                rows, tries = kept.world.rows[name], tries - 1
                 fewer = {**kept.world.rows, name: rows[:begin] + rows[begin + step :]}
-                kept = shown(replace(kept.world, rows=fewer)) or kept
+                kept = (tries > 0 and shown(replace(kept.world, rows=fewer))) or kept
             step = step // 2
     return kept
 
