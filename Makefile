@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 SYSTEM ?= flights
 LOCK_FLAGS ?=
+FUZZ ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env check test demo demo-quotes up lock clean
+.PHONY: help env check test fuzz demo demo-quotes up lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +36,9 @@ check: env ## format, lint, types, import contracts, sizes
 
 test: env ## run the tests
 	$(BIN)/pytest -q -n 2 --dist loadfile
+
+fuzz: env ## a million random values through every engine and the oracle; FUZZ="--seed 7" for others
+	$(BIN)/python tools/fuzz.py $(FUZZ)
 
 demo: env ## a year of real flights through the whole system
 	$(BIN)/icekeel demo flights

@@ -18,7 +18,7 @@ class Function(StrEnum):
     """How the rows of a window become one number. `windows`, `online.scan` and `testing.oracle` each say how.
 
     All but COUNT and SINCE read a column and skip its nulls; with nothing to read they give null (NaN),
-    except COUNT, SUM and DISTINCT, which give 0.
+    except COUNT, SUM and DISTINCT, which give 0. What is beyond the range of float64 is null too.
     """
 
     COUNT = "count"

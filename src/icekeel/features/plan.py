@@ -20,7 +20,7 @@ from icekeel.define.nodes import AskedAt, Keyed, Node, RequestField, Windowed, w
 
 from .aggregates import Aggregate, Function, Span, View
 
-_NEVER_NULL = (Function.COUNT, Function.SUM, Function.DISTINCT)
+_NEVER_NULL = (Function.COUNT, Function.DISTINCT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def aggregate(versions: Versions, questions: Questions, aggregates: Sequence[Agg
 
     Counts, extremes, first, last, distinct, shares and ranks are exact. Sums only ever add, pair by pair: their error
     is of the order of `1e-16 * log2(n) * sum(|x|)`, that of a standard deviation `1e-16 * log2(n) * max(|x|)`.
-    A sum beyond the range of float64 is infinite.
+    What is beyond the range of float64 is null.
     """
     order = np.lexsort((questions.at, questions.key))
     kernel = _Kernel(versions, questions, order)
@@ -92,7 +92,8 @@ def aggregate(versions: Versions, questions: Questions, aggregates: Sequence[Agg
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for one in sorted(set(aggregates), key=lambda one: one.column):  # one sorted column is held at a time
             answers[one] = np.empty(len(order))
-            answers[one][order] = windows[one.span].answer(one)
+            values = windows[one.span].answer(one)
+            answers[one][order] = np.where(np.isfinite(values), values, np.nan)
     return [answers[one] for one in aggregates]
 
 

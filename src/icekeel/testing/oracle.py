@@ -5,8 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
 
 from icekeel.features.aggregates import Aggregate, Function
+
+RELATIVE = (Function.SHARE_OF, Function.RANK_OF)
+"""Functions of a value asked about among the values of a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +48,11 @@ def naive(
     if aggregate.function is Function.SINCE:
         return float(at - seen[-1].time) if seen else None
     values = [value for row in seen if (value := _value(row, aggregate.column)) is not None]
-    if aggregate.function in (Function.SHARE_OF, Function.RANK_OF):
-        return _relative(aggregate, values, params)
-    return _FUNCTIONS[aggregate.function](values, aggregate.k)
-
-
-def _relative(aggregate: Aggregate, values: list[float], params: Sequence[float | None]) -> float | None:
-    if not values:
-        return None
-    x = values[-1] if aggregate.of < 0 else params[aggregate.of]
-    if x is None or math.isnan(x):
-        return None
-    equal = sum(1 for value in values if value == x)
-    if aggregate.function is Function.SHARE_OF:
-        return equal / len(values)
-    return (sum(1 for value in values if value < x) + equal / 2) / len(values)
+    if aggregate.function in RELATIVE:
+        asked = _known(params[aggregate.of]) if aggregate.of >= 0 else None
+        return relative(aggregate.function, values, values[-1] if values and aggregate.of < 0 else asked)
+    result: float | None = SUMMARIES[aggregate.function](values, aggregate.k)
+    return result
 
 
 def _counts(row: Row, at: int, aggregate: Aggregate) -> bool:
@@ -71,28 +66,44 @@ def _when(row: Row) -> tuple[int, int | str]:
 
 
 def _value(row: Row, column: int) -> float | None:
-    value = row.values[column]
+    return _known(row.values[column])
+
+
+def _known(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def _mean(values: list[float]) -> float | None:
+def relative(function: Function, values: Sequence[Any], asked: Any) -> float | None:
+    """Share or rank of what is asked about among values of its kind; null without either."""
+    if asked is None or not values:
+        return None
+    equal: int = sum(value == asked for value in values)
+    if function is Function.SHARE_OF:
+        return equal / len(values)
+    less: int = sum(value < asked for value in values)
+    return (less + equal / 2) / len(values)
+
+
+def _std(values: Sequence[float], _k: int) -> float | None:
+    if len(values) < 2:
+        return None
+    exact = [Fraction(value) for value in values]
+    mean = sum(exact) / len(exact)
+    return math.sqrt(sum((value - mean) ** 2 for value in exact) / (len(exact) - 1))
+
+
+def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def _std(values: list[float], _k: int) -> float | None:
-    if len(values) < 2:
-        return None
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-
-
-def _acceleration(values: list[float], k: int) -> float | None:
+def _acceleration(values: Sequence[float], k: int) -> float | None:
     if len(values) <= 2 * k:
         return None
     return (values[-1] - values[-1 - k]) - (values[-1 - k] - values[-1 - 2 * k])
 
 
-_FUNCTIONS: dict[Function, Callable[[list[float], int], float | None]] = {
+# Values are texts for some of these, hence Any.
+SUMMARIES: dict[Function, Callable[[Sequence[Any], int], Any]] = {
     Function.SUM: lambda values, _: math.fsum(values),
     Function.MEAN: lambda values, _: _mean(values),
     Function.MIN: lambda values, _: min(values, default=None),
@@ -105,3 +116,4 @@ _FUNCTIONS: dict[Function, Callable[[list[float], int], float | None]] = {
     Function.LAST_CHANGE: lambda values, k: values[-1] - values[-1 - k] if len(values) > k else None,
     Function.LAST_ACCELERATION: _acceleration,
 }
+"""What each function makes of the values of a window, in the order of (time, id), nulls left out; and of `k`."""

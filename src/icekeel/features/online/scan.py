@@ -132,6 +132,7 @@ class Scanner:
         if key.flags & LARGE:
             with np.errstate(over="ignore", invalid="ignore"):
                 self._fill(answers, key, params)
+            answers = [one if math.isfinite(one) else math.nan for one in answers]
         else:
             self._fill(answers, key, params)
         return answers
@@ -440,7 +441,8 @@ def _relative(window: _Window, *, rank: bool) -> float:
     if param != param:  # noqa: PLR0124
         return math.nan
     equal = np.count_nonzero(x == param)
-    return (np.count_nonzero(x < param) + equal / 2) / len(x) if rank else equal / len(x)
+    found = (np.count_nonzero(x < param) + equal / 2) / len(x) if rank else equal / len(x)
+    return float(found)  # NumPy's own numbers cannot be written as JSON
 
 
 _EMPTY = {Function.COUNT: 0.0, Function.SUM: 0.0, Function.DISTINCT: 0.0}
