@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 SYSTEM ?= flights
+ONLY ?=
 LOCK_FLAGS ?=
 FUZZ ?=
 
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env check test fuzz demo demo-quotes up lock clean
+.PHONY: help env check test fuzz bench-features demo demo-quotes up lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +41,9 @@ test: env ## run the tests
 fuzz: env ## a million random values through every engine and the oracle; FUZZ="--seed 7" for others
 	$(BIN)/python tools/fuzz.py $(FUZZ)
 
+bench-features: env ## measure the feature store beside its peers, half an hour; ONLY=key,key for some figures
+	$(BIN)/python -m bench.features --only "$(ONLY)"
+
 demo: env ## a year of real flights through the whole system
 	$(BIN)/icekeel demo flights
 
@@ -58,4 +62,4 @@ lock: env ## renew constraints.txt; LOCK_FLAGS=--upgrade for newer versions
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info
-	find src tests tools -name __pycache__ -prune -exec rm -rf {} +
+	find src tests tools bench -name __pycache__ -prune -exec rm -rf {} +
