@@ -268,10 +268,6 @@ class Scan:
         decoded[known] = texts[places]
         return decoded
 
-    def is_text(self, column: int) -> bool:
-        """Whether the values of a column are codes of texts."""
-        return column in self._texts
-
     def parts(self) -> Iterator[tuple[Ints, Versions]]:
         """Positions of the requests of each part, and the versions of the events of their keys."""
         rows = f"({self._rows()})"

@@ -6,11 +6,12 @@ Windows over the same events by the same key become one `View`; equal windows ar
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from icekeel.compile.closure import Row, compile_row
-from icekeel.core.errors import Fault, RequestError, nearest
+from icekeel.core.errors import Fault, RequestError, first_faults, nearest, shorten
 from icekeel.core.frames import Column
 from icekeel.core.ids import digest
 from icekeel.core.kinds import Kind
@@ -20,6 +21,8 @@ from icekeel.define.nodes import AskedAt, Keyed, Node, RequestField, Windowed, w
 
 from .aggregates import Aggregate, Function, Span, View
 
+LONGEST_NAME = 100
+"""Characters of an unknown name that are held against the known ones."""
 _NEVER_NULL = (Function.COUNT, Function.DISTINCT)
 
 
@@ -117,11 +120,10 @@ def make_plan(fields: Sequence[Field], features: Sequence[Feature]) -> Plan:
         groups.setdefault((window.keyed.table, window.keyed.keys), []).append(window)
     lookups: list[Lookup] = []
     slots: dict[Windowed, int] = {}
-    for (_, keys), members in groups.items():
+    for members in groups.values():
         lookups.append(_lookup(members[0].keyed, members))
         for window in members:
             slots[window] = len(slots)
-        del keys
     texts = tuple(slot for window, slot in slots.items() if window.kind is Kind.CAT)
     return Plan(tuple(fields), tuple(features), tuple(lookups), slots, texts)
 
@@ -160,20 +162,16 @@ def select_features(plan: Plan, names: Sequence[str]) -> Plan:
         RequestError: a feature that there is not, or one asked for twice.
     """
     known = {feature.name: feature for feature in plan.features}
-    faults = [
-        Fault(
-            "unknown_feature", f'no feature "{name}"', "features", "", ", ".join(known), nearest(name, known)
+    if not names:
+        raise RequestError(Fault("no_features", "expected names of features", "features"))
+    unknown = [name for name in names if name not in known]
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if unknown or twice:
+        faults = chain(
+            (_no_feature(name, known) for name in unknown),
+            (Fault("twice", f"{shorten(name)} is asked for twice", "features") for name in twice),
         )
-        for name in names
-        if name not in known
-    ]
-    faults += [
-        Fault("twice", f'"{name}" is asked for twice', "features")
-        for name, times in Counter(names).items()
-        if times > 1
-    ]
-    if faults or not names:
-        raise RequestError(*faults or [Fault("no_features", "expected names of features", "features")])
+        raise RequestError(*first_faults(faults, len(unknown) + len(twice)))
     features = tuple(known[name] for name in names)
     nodes = [below for feature in features for below in walk(feature.node)]
     read = {node.name for node in nodes if isinstance(node, RequestField)}
@@ -185,6 +183,11 @@ def select_features(plan: Plan, names: Sequence[str]) -> Plan:
     texts = tuple(slots[slot] for slot in plan.text_slots if slot in slots)
     places = {window: slots[slot] for window, slot in plan.slots.items() if slot in slots}
     return Plan(fields, features, lookups, places, texts)
+
+
+def _no_feature(name: str, known: Collection[str]) -> Fault:
+    hint = nearest(name[:LONGEST_NAME], known)
+    return Fault("unknown_feature", f"no feature {shorten(name)}", "features", "", ", ".join(known), hint)
 
 
 def _needed(plan: Plan, wanted: Container[int]) -> tuple[tuple[Lookup, ...], dict[int, int]]:

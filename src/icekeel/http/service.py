@@ -22,7 +22,6 @@ from .counters import Counters
 
 AGAIN = 25
 """A version that could not be loaded is tried again at every so many refreshes."""
-"""A keeper that has committed nothing for so long is behind."""
 Opened = TypeVar("Opened")
 log = logging.getLogger(__name__)
 

@@ -94,3 +94,10 @@ def test_names_that_cannot_be_are_told_all_at_once(names: list[str], codes: list
         select_features(PLAN, names)
     assert [fault.code for fault in caught.value.faults] == codes
     assert names != ["solt", "x"] or caught.value.faults[0].hint == 'did you mean "sold"?'
+
+
+def test_names_that_are_not_known_are_counted_beyond_the_first_ones() -> None:
+    with pytest.raises(RequestError) as raised:
+        select_features(PLAN, [f"none{at}" for at in range(100_000)])
+    assert len(raised.value.faults) == 51
+    assert raised.value.faults[-1].what == "and 99,950 more"

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from icekeel.core.errors import Fault, StateError
 
+REBUILD = "icekeel rebuild makes it anew from the journal; a keeper that starts does so too"
+
 
 class Extent:
     """The length of an environment's file.
@@ -44,7 +46,8 @@ class Extent:
             return
         if length < noted:
             what = "the online state is damaged: its file has become shorter"
-            hint = "icekeel rebuild makes it anew from the journal; a keeper that starts does so too"
             raise StateError(
-                Fault("state_damaged", what, str(self._file), f"{length:,} bytes", f"{noted:,} or more", hint)
+                Fault(
+                    "state_damaged", what, str(self._file), f"{length:,} bytes", f"{noted:,} or more", REBUILD
+                )
             )

@@ -14,7 +14,7 @@ import lmdb
 from icekeel.core.errors import Fault, StateError
 
 from ..aggregates import View
-from .extent import Extent
+from .extent import REBUILD, Extent
 from .store import MADE_FOR, OnlineStore, damaged
 from .versions import digest
 
@@ -22,7 +22,6 @@ Transaction: TypeAlias = "lmdb.Transaction[Any]"
 
 _CODE = struct.Struct(">Q")
 _DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
-_REBUILD = "stop the keeper, delete the folder and start it again: it is rebuilt from the journal"
 
 
 def open_environment(path: Path, *, readonly: bool = False, map_size: int = 1 << 36) -> lmdb.Environment:
@@ -102,7 +101,7 @@ class LmdbWindows(OnlineStore[Transaction]):
                 self.put_many(txn, [(MADE_FOR, self.made_for)])
             elif stored != self.made_for:
                 what = "the online state was made for other views or in another format"
-                raise StateError(Fault("state_views", what, environment.path(), hint=_REBUILD))
+                raise StateError(Fault("state_views", what, environment.path(), hint=REBUILD))
 
     def get(self, txn: Transaction, name: bytes) -> bytes | None:
         """A record; None where there is none."""

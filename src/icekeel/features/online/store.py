@@ -24,6 +24,7 @@ from icekeel.core.time import DAY
 
 from ..aggregates import View
 from .chunks import FORMAT, VALUES, Editor, Ending, Layout, append, describe, ids_of, is_due, lengthen
+from .extent import REBUILD
 from .scan import Scanner
 from .versions import Applied, Batch, Changes, EventVersion, admit, changes, is_forgotten, key_name
 
@@ -247,5 +248,4 @@ class OnlineStore(ABC, Generic[Txn]):
 
 def damaged(what: str, where: str) -> StateError:
     """The error for stored state that cannot be read."""
-    hint = "stop the keeper, delete the folder and start it again: it is rebuilt from the journal"
-    return StateError(Fault("state_damaged", "the online state is damaged", where, what, hint=hint))
+    return StateError(Fault("state_damaged", "the online state is damaged", where, what, hint=REBUILD))
