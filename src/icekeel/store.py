@@ -186,7 +186,7 @@ class FeatureStore:
             RequestError: an unknown table, no ids, or more than 10,000.
             JournalError: as `push_events`.
         """
-        return self._push(table, [], list(ids))
+        return self._push(table, [], ids if isinstance(ids, str) else list(ids))  # not each letter of one id
 
     def close(self) -> None:
         """Sync the journal and close everything."""

@@ -228,6 +228,7 @@ WRONG: list[tuple[Callable[[ik.FeatureStore], object], type[IcekeelError], list[
     (lambda s: s.push_events("Scan", [{}]), RequestError, [("unknown_table", "")]),
     (lambda s: s.push_events("Scans", []), RequestError, [("no_rows", "rows")]),
     (lambda s: s.delete_events("Scans", ["s"] * 10_001), RequestError, [("too_many_rows", "rows")]),
+    (lambda s: s.delete_events("Scans", "abc"), RequestError, [("no_rows", "delete")]),
 ]
 
 
