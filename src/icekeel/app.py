@@ -43,6 +43,8 @@ from icekeel.training.dataset import feature_cache, past_questions
 from .settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
+DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)
+"""What LMDB says of a file whose pages are not what they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +301,13 @@ class App:
         keeper = self.keeper(registry, journal)
         ready()
         while True:
-            keeper.run(stop, anew=partial(self._anew, _inode(self.places.online / "data.mdb")))
+            try:
+                keeper.run(stop, anew=partial(self._anew, _inode(self.places.online / "data.mdb")))
+            except (StateError, *DAMAGE) as error:
+                if isinstance(error, StateError) and error.code != "state_damaged":
+                    raise
+                log.error("online_state_damaged", extra={"why": str(error)})
+                self.ask_anew()
             if stop.is_set():
                 return
             keeper = self.keeper(registry, journal)
@@ -326,6 +334,8 @@ class App:
         """
         folder = self.places.online
         draft, old = folder.with_suffix(".draft"), folder.with_suffix(".old")
+        if old.exists() and not folder.exists():  # a crash came between the two renames below
+            old.rename(folder)
         for left in (draft, old):
             shutil.rmtree(left, ignore_errors=True)
         with open_environment(draft) as online:

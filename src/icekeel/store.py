@@ -177,7 +177,10 @@ class FeatureStore:
             RequestError: an unknown table, no rows, or more than 10,000: `icekeel ingest` takes files of any size.
             JournalError: the journal cannot be written; nothing is kept.
         """
-        return self._push(table, [decoded(row) for row in rows], [])
+        listed = (
+            [decoded(row) for row in rows] if isinstance(rows, list | tuple) else rows
+        )  # a data frame is refused
+        return self._push(table, listed, [])
 
     def delete_events(self, table: str, ids: Sequence[str]) -> Accepted:
         """Journal that events of these ids do not hold any more; from now on they count nowhere.

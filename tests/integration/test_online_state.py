@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,12 +19,14 @@ import pytest
 
 from icekeel import app as apps
 from icekeel.app import App
-from icekeel.core.errors import StateError
+from icekeel.core.errors import Fault, StateError
 from icekeel.core.time import DAY, HOUR, MINUTE, SECOND
+from icekeel.features.live import State, StateCell
 from icekeel.features.online.lmdb import open_environment
 from icekeel.http.service import Service
-from icekeel.journal import Predicted, scan
+from icekeel.journal import Positions, Predicted, scan
 from icekeel.operations import keeper as keepers
+from icekeel.operations.reach import Reach
 from icekeel.settings import Settings
 from icekeel.testing.small import PROJECT, REQUEST, TRAINED_TO, train_small, write_small_project
 
@@ -239,15 +242,16 @@ def expected(shipping: Path, tmp_path: Path) -> list[Any]:
         return windows(app, keeper._online)
 
 
+@pytest.mark.parametrize("connects", ["once", "anew"])
 def test_a_full_state_is_enlarged_and_readers_follow(
-    shipping: Path, tmp_path: Path, expected: list[Any], small_map: None
+    shipping: Path, tmp_path: Path, expected: list[Any], small_map: None, connects: str
 ) -> None:
     app = open_app(Path(shutil.copytree(shipping, tmp_path / "narrow")))
     with kept(app) as keeper:
         size = keeper._online.info()["map_size"]
         drain_all(keeper)
         office = Office(app, keeper._online)
-        with reading(app.folder) as ask:
+        with reading(app.folder, connects) as ask:
             for day in range(2):
                 start = TRAINED_TO + day * DAY
                 office.push(start, start + DAY)
@@ -260,10 +264,10 @@ def test_a_full_state_is_enlarged_and_readers_follow(
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[Callable[[int], str]]:
+def reading(folder: Path, connects: str) -> Iterator[Callable[[int], str]]:
     """Another process with a small map: asks for a day's answers, and says how many, and what they lacked."""
     root = Path(__file__).parents[2]
-    called = [sys.executable, "-m", "tests.integration.test_online_state", str(folder)]
+    called = [sys.executable, "-m", "tests.integration.test_online_state", str(folder), connects]
     child = subprocess.Popen(called, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdin is not None and child.stdout is not None
     stdin, stdout = child.stdin, child.stdout
@@ -279,11 +283,13 @@ def reading(folder: Path) -> Iterator[Callable[[int], str]]:
         assert child.wait(PATIENCE_S) == 0
 
 
-def read_on(folder: Path) -> None:
+def read_on(folder: Path, connects: str) -> None:
     app = open_app(folder)
     with open_environment(app.places.online, readonly=True, map_size=400_000) as online:
         office = Office(app, online, "read")
         for line in sys.stdin:
+            if connects == "anew":
+                office.answerers["late"].windows.connect(online)
             asked = office.ask(int(line), int(line) + DAY)
             answers = list(scan(app.places.journal, kinds=Predicted))[-asked:]
             print(asked, sorted({one for answer in answers for one in answer.degraded}), flush=True)
@@ -414,5 +420,41 @@ def test_a_running_keeper_makes_a_state_anew_that_is_taken_away(folder: Path) ->
     assert data_file(folder).exists()
 
 
+def test_a_rebuilding_that_ended_between_its_two_renamings_loses_nothing(folder: Path) -> None:
+    place = App(folder).places.online
+    with open_environment(place) as online:
+        reach, cell = Reach(online), StateCell(online)
+        with online.begin(write=True) as txn:
+            serial = cell.read(txn).serial + 1
+            state = State(serial=serial, positions=Positions({"serve": 11}).encode())
+            reach.note(txn, state, ())
+            cell.write(txn, state)
+    place.rename(place.with_suffix(".old"))
+    keep_once(folder)
+    with open_environment(place, readonly=True) as online:
+        assert Reach(online).at([serial])[serial].offsets == {"serve": 11}
+
+
+def test_a_keeper_that_meets_damage_makes_its_state_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, stop = App(folder, clock=lambda: NOW), threading.Event()
+    opened: list[int] = []
+
+    def meet_damage(keeper: keepers.Keeper, stop: threading.Event, *, anew: Callable[[], bool]) -> None:
+        opened.append(data_file(folder).stat().st_ino)
+        keeper.close()
+        if len(opened) == 1:
+            raise StateError(Fault("state_damaged", "a page is not what it was"))
+        stop.set()
+
+    monkeypatch.setattr(keepers.Keeper, "run", meet_damage)
+    registry = app.registry()
+    with app.journal("keep") as journal:
+        app.keep(registry, journal, stop, ready=lambda: None)
+    registry.close()
+    assert len(set(opened)) == 2
+
+
 if __name__ == "__main__":
-    read_on(Path(sys.argv[1]))
+    read_on(Path(sys.argv[1]), sys.argv[2])

@@ -229,6 +229,7 @@ WRONG: list[tuple[Callable[[ik.FeatureStore], object], type[IcekeelError], list[
     (lambda s: s.push_events("Scans", []), RequestError, [("no_rows", "rows")]),
     (lambda s: s.delete_events("Scans", ["s"] * 10_001), RequestError, [("too_many_rows", "rows")]),
     (lambda s: s.delete_events("Scans", "abc"), RequestError, [("no_rows", "delete")]),
+    (lambda s: s.push_events("Scans", pd.DataFrame({"a": [1]})), RequestError, [("no_rows", "rows")]),
 ]
 
 

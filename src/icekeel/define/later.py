@@ -41,11 +41,19 @@ class Later(Columns):
             faults.append(
                 Fault("wrong_kind", "an outcome is a Num or Flag", self._keyed.table, f"a {value.kind}")
             )
+        if absent is UNSAID:
+            what = "absent= says what it means that nothing came"
+            hint = "absent=ik.UNKNOWN leaves such questions out, absent=0 counts them as 0"
+            faults.append(Fault("missing_absent", what, self._keyed.table, hint=hint))
         if faults:
             return invalid(kind, *faults)
         # With a value for "nothing came", early outcomes alone would be a sample of those that came.
         early = function in ("last", "first") and absent is None
         return expression(Outcome(function, self._keyed, self._within, value, kind, early, absent))
+
+
+UNSAID: Any = object()
+"""For an `absent=` that was left out, which is a fault to be reported with all others."""
 
 
 class LaterValues(Unfinished):
@@ -62,25 +70,25 @@ class LaterValues(Unfinished):
         def __getattr__(self, name: str) -> Wrong:
             return no_aggregate(self, name, f"{self._later._keyed.table}.{name}")
 
-    def latest(self, *, absent: float | None) -> Any:
+    def latest(self, *, absent: float | None = UNSAID) -> Any:
         """Value of the latest event; known as soon as there is one, with `absent=` when the time is over."""
         return self._later._outcome("last", self._value, absent)
 
-    def first(self, *, absent: float | None) -> Any:
+    def first(self, *, absent: float | None = UNSAID) -> Any:
         """Value of the first event; known as soon as there is one, with `absent=` when the time is over."""
         return self._later._outcome("first", self._value, absent)
 
-    def sum(self, *, absent: float | None) -> Num:
+    def sum(self, *, absent: float | None = UNSAID) -> Num:
         """Sum; known when the time is over."""
         result: Num = self._later._outcome("sum", self._value, absent)
         return result
 
-    def mean(self, *, absent: float | None) -> Num:
+    def mean(self, *, absent: float | None = UNSAID) -> Num:
         """Mean; known when the time is over."""
         result: Num = self._later._outcome("mean", self._value, absent)
         return result
 
-    def max(self, *, absent: float | None) -> Num:
+    def max(self, *, absent: float | None = UNSAID) -> Num:
         """Largest value; known when the time is over."""
         result: Num = self._later._outcome("max", self._value, absent)
         return result

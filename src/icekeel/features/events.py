@@ -32,7 +32,7 @@ from .windows import Versions
 
 PART_BYTES = 640 << 20
 """Most that the rows of one part take as arrays; the kernel takes about four times that."""
-MEMORY = "1GB"
+MEMORY = "750MB"
 """What DuckDB may hold before it spills."""
 SPILL = "icekeel-spill"
 ASKED_AT = "_asked_at"

@@ -71,8 +71,15 @@ class Windows:
         Raises:
             StateError: it holds other windows, or none; what was read from before goes on.
         """
-        live = None if environment is None else LiveFeatures(environment, self._plan, self._views)
+        live = None if environment is None else self._follow(environment)
         self._environment, self._live, self.trouble = environment, live, why
+
+    def _follow(self, environment: lmdb.Environment) -> LiveFeatures:
+        try:
+            return LiveFeatures(environment, self._plan, self._views)
+        except lmdb.MapResizedError:  # the keeper has enlarged it
+            environment.set_mapsize(0)
+            return LiveFeatures(environment, self._plan, self._views)
 
     def state(self) -> State:
         """How far the keeper is; a fresh state where that cannot be read."""

@@ -40,3 +40,6 @@ def test_what_is_not_there_is_named(shop: Path, call: Call) -> None:
     assert said.status == 1
     assert 'did you mean "distance_km"?' in said.err
     assert 'no model "minute"' in call("features", "minute", "--project", shop).err
+    assert (
+        "no such folder @ --out" in call("features", "--project", shop, "--out", shop / "no" / "x.html").err
+    )

@@ -498,3 +498,19 @@ def test_an_intermediate_that_cannot_hold_is_reported_once_where_it_is_made(tmp_
         line_of(tmp_path, "added = ") + "added",
         line_of(tmp_path, "    three = ") + "Wrong.three: Quote.colour",
     ]
+
+
+@pytest.mark.parametrize("function", ["latest", "first", "sum", "mean", "max"])
+def test_an_outcome_must_say_what_it_means_that_nothing_came(function: str) -> None:
+    class Question(ik.Request):
+        question_id: ik.Id
+
+    class Results(ik.Events, time="decided_at", id="question_id"):
+        question_id: ik.Id
+        price: ik.Num
+
+    later = Results.where(question_id=Question.question_id).within("30d")
+    node = getattr(later.price, function)().node
+    assert [(fault.code, fault.hint) for fault in node.faults] == [
+        ("missing_absent", "absent=ik.UNKNOWN leaves such questions out, absent=0 counts them as 0")
+    ]

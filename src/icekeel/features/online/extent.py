@@ -32,7 +32,9 @@ class Extent:
             length = self._file.stat().st_size
             if length > self._length:
                 self._length = length
-                self._noted.write_text(str(length))
+                draft = self._noted.with_suffix(".new")
+                draft.write_text(str(length))
+                draft.replace(self._noted)
 
     def check(self) -> None:
         """Refuse a file that has become shorter.
