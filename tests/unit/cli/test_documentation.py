@@ -11,6 +11,7 @@ import icekeel
 from icekeel.define import load_project
 from icekeel.define.windows import Values, Window
 from icekeel.settings import Settings
+from icekeel.store import FeatureStore
 
 ROOT = Path(__file__).parents[3]
 LANGUAGE = (ROOT / "docs" / "language.md").read_text()
@@ -27,9 +28,12 @@ def test_every_aggregate_is_named() -> None:
 
 
 def test_the_project_file_in_the_readme_holds_and_its_test_passes(tmp_path: Path) -> None:
-    (block,) = re.findall(
+    block, reading = re.findall(
         r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
     )
+    compile(reading, "README.md", "exec")
+    assert set(re.findall(r"store\.(\w+)\(", reading)) == {"get_online_features", "get_historical_features"}
+    assert set(re.findall(r"store\.(\w+)\(", reading)) <= set(vars(FeatureStore))
     (tmp_path / "project.py").write_text(block)
     assert list(load_project(tmp_path).models) == ["minutes"]
     names: dict[str, Any] = {"__name__": "readme"}
