@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -77,14 +76,13 @@ def _faults_with_names(path: Path, stopped: Sequence[Fault]) -> Sequence[Fault]:
 
 def _execute(path: Path, names: Mapping[str, object] | None = None) -> ModuleType:
     name = f"icekeel_project_{abs(hash(path.resolve()))}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ProjectError(Fault("no_project", "the project file cannot be read", str(path)))
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module
     vars(module).update(names or {})
     try:
-        spec.loader.exec_module(module)
+        # Not by an import, which takes a cached file for the same where size and second are.
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))
     except Exception as error:  # a process boundary: the user's own code runs here
         where = path.name
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]

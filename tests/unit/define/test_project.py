@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import textwrap
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import pytest
 
 import icekeel as ik
 from icekeel.core.errors import Fault, ProjectError
+from icekeel.core.time import HOUR
 from icekeel.define import load_project
+from icekeel.define.nodes import Windowed, walk
 from icekeel.examples import flights
 
 GOOD = """
@@ -514,3 +518,23 @@ def test_an_outcome_must_say_what_it_means_that_nothing_came(function: str) -> N
     assert [(fault.code, fault.hint) for fault in node.faults] == [
         ("missing_absent", "absent=ik.UNKNOWN leaves such questions out, absent=0 counts them as 0")
     ]
+
+
+def test_a_file_that_was_changed_in_the_same_second_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    source = (Path(flights.__file__).parent / "project.py").read_text()
+    for hours in (1, 2, 1):
+        changed = source.replace('last("1h")', f'last("{hours}h")')
+        (tmp_path / "project.py").write_text(changed)
+        os.utime(tmp_path / "project.py", (1e9, 1e9))
+        model = load_project(tmp_path).models["late"]
+        windows = [
+            below
+            for one in model.features.icekeel_features
+            for below in walk(one.node)
+            if isinstance(below, Windowed)
+        ]
+        assert any(window.high == hours * HOUR for window in windows)
+        assert not any(window.high == (3 - hours) * HOUR for window in windows)
