@@ -49,6 +49,10 @@ class Function(StrEnum):
     """`(less + equal / 2) / n` of the question's parameter among the `n` values; null as for SHARE_OF."""
 
 
+EMPTY = {Function.COUNT: 0.0, Function.SUM: 0.0, Function.DISTINCT: 0.0}
+"""What functions give over no rows; all others give null."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Ages that belong to a window, both ends included, in microseconds."""

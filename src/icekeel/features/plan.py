@@ -19,7 +19,7 @@ from icekeel.define.features import Feature
 from icekeel.define.fields import Field
 from icekeel.define.nodes import AskedAt, Keyed, Node, RequestField, Windowed, walk
 
-from .aggregates import Aggregate, Function, Span, View
+from .aggregates import EMPTY, Aggregate, Function, Span, View
 
 LONGEST_NAME = 100
 """Characters of an unknown name that are held against the known ones."""
@@ -93,7 +93,7 @@ class Plan:
     def unseen(self) -> list[float]:
         """The slots of a request whose keys were never seen: 0 for counts and sums, else null."""
         functions = (one.function for lookup in self.lookups for one in lookup.view.aggregates)
-        return [0.0 if function in _NEVER_NULL else float("nan") for function in functions]
+        return [EMPTY.get(function, float("nan")) for function in functions]
 
     def compile_params(self, lookup: Lookup) -> Row:
         """`row(r, t)`: the parameters of one lookup for one request, in the order of `lookup.params`."""

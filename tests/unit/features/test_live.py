@@ -12,6 +12,7 @@ import pytest
 import icekeel as ik
 from icekeel.core.errors import StateError
 from icekeel.core.time import DAY, HOUR
+from icekeel.define import Feature
 from icekeel.features.live import (
     EventFeed,
     LiveFeatures,
@@ -152,3 +153,20 @@ def test_a_number_is_the_same_whole_or_not_and_zero_however_it_is_signed() -> No
 @pytest.mark.parametrize("parts", [[None], [None, "a"], ["a", None]])
 def test_null_meets_nothing(parts: list[str | None]) -> None:
     assert outcome_key(parts) == ""
+
+
+def test_what_cannot_be_read_is_as_never_seen() -> None:
+    class Ask(ik.Request):
+        who: ik.Id
+
+    class Things(ik.Events, time="at", id="thing"):
+        thing: ik.Id
+        who: ik.Id
+        amount: ik.Num
+
+    his = Things.where(who=Ask.who).last("1d")
+    windows = [his.count(), his.amount.sum(), his.amount.distinct(), his.amount.mean(), his.amount.last()]
+    features = [Feature(f"f{at}", one.node) for at, one in enumerate(windows)]
+    plan = make_plan(tuple(Ask.icekeel_fields.values()), features)
+    assert plan.compile()(["a"], 0, plan.unseen()) == [0.0, 0.0, 0.0, None, None]
+    assert [ik.given().at("2025-01-01")[one](who="a") for one in windows] == [0.0, 0.0, 0.0, None, None]

@@ -19,7 +19,7 @@ import numpy as np
 from icekeel.core.frames import Array, Bools, Floats, Ints
 from icekeel.core.time import FOREVER
 
-from ..aggregates import Aggregate, Function, View
+from ..aggregates import EMPTY, Aggregate, Function, View
 from .chunks import (
     END,
     INFO,
@@ -116,7 +116,7 @@ class Scanner:
             simple = pair[1] < 0 and _OTHER not in kinds
             pair_at = layout.pairs.index(pair)
             self._groups.append(_Group(*pair, pair_at, tuple(partials), simple, tuple(tasks)))
-        self.empty = [_EMPTY.get(a.function, math.nan) for a in view.aggregates]
+        self.empty = [EMPTY.get(a.function, math.nan) for a in view.aggregates]
 
     def answer(self, head: Buffer, fetch: Fetch, at: int, params: Sequence[float]) -> list[float]:
         """One number per aggregate of the view, NaN for null.
@@ -445,7 +445,6 @@ def _relative(window: _Window, *, rank: bool) -> float:
     return float(found)  # NumPy's own numbers cannot be written as JSON
 
 
-_EMPTY = {Function.COUNT: 0.0, Function.SUM: 0.0, Function.DISTINCT: 0.0}
 _COMPUTE: dict[Function, Callable[[_Window], float]] = {
     Function.STD: _std,
     Function.FIRST: _first,
