@@ -72,6 +72,9 @@ class Predicted(Entry, frozen=True, tag="predicted"):
         cpu_us: Processor time of the request in microseconds.
         served_at: The machine's time when it was answered, microseconds UTC; `at` may be a rehearsal's.
         definitions: Digest of the definitions of `features`.
+        codes: The guard's findings as callers may see them, beside `reasons` for operators.
+        source: What gave the answer: `model`, or the fall-back that stood in for it.
+        trace: Trace id of the caller's W3C trace context, or its request id; empty where it sent none.
     """
 
     id: str
@@ -95,6 +98,9 @@ class Predicted(Entry, frozen=True, tag="predicted"):
     cpu_us: int
     served_at: int
     definitions: str = ""
+    codes: list[str] = []
+    source: str = "model"
+    trace: str = ""
 
 
 class Decided(Entry, frozen=True, tag="decided"):
@@ -119,12 +125,48 @@ class Alerted(Entry, frozen=True, tag="alerted"):
     evidence: dict[str, Any]
 
 
+class Reviewed(Entry, frozen=True, tag="reviewed"):
+    """What a person decided about a request that the guard had flagged.
+
+    Attributes:
+        prediction: Id of the answer.
+        decision: `accepted`: such requests are ordinary, until `until`; `rejected`: they are not.
+        answer: What the person answers in the model's place; None where the model's answer stands, or none is given.
+        columns: Request field -> value of what is taught.
+        until: When what is taught expires, microseconds UTC.
+    """
+
+    id: str
+    prediction: str
+    model: str
+    decision: str
+    answer: float | None
+    columns: dict[str, Value]
+    until: int
+    by: str
+    reason: str
+
+
+class Forgotten(Entry, frozen=True, tag="forgotten"):
+    """An entity whose key was destroyed, by the pseudonym that now stands for nobody.
+
+    Attributes:
+        pseudonym: What stands in all records for its private value.
+        by, reason: Who asked for it, and why.
+    """
+
+    id: str
+    pseudonym: str
+    by: str
+    reason: str
+
+
 class Ticked(Entry, frozen=True, tag="ticked"):
     """The clock of a rehearsal moved to `at`."""
 
 
-Record = Pushed | Ingested | Quarantined | Predicted | Decided | Alerted | Ticked
-KINDS = (Pushed, Ingested, Quarantined, Predicted, Decided, Alerted, Ticked)
+Record = Pushed | Ingested | Quarantined | Predicted | Decided | Alerted | Reviewed | Forgotten | Ticked
+KINDS = (Pushed, Ingested, Quarantined, Predicted, Decided, Alerted, Reviewed, Forgotten, Ticked)
 
 encode = msgspec.msgpack.Encoder().encode
 """The bytes of a record."""

@@ -14,7 +14,7 @@ from icekeel.core.errors import Fault, RequestError, StateError
 from icekeel.core.ids import new_id
 from icekeel.core.time import Clock
 from icekeel.data import RecordParser
-from icekeel.define import Floor, Model, Refuse, RoundTo
+from icekeel.define import Floor, Model, RoundTo
 from icekeel.define.nodes import Node, RequestField
 from icekeel.features.live import State, outcome_key
 from icekeel.features.plan import Plan
@@ -22,6 +22,7 @@ from icekeel.guard import Verdict
 from icekeel.journal import Predicted, Writer
 from icekeel.registry import CHAMPION
 
+from .conduct import MODEL, Conduct, Conducted
 from .routing import Router
 from .versions import LoadedVersion
 from .windows import Windows
@@ -43,6 +44,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
         degraded: What the features lacked: `no_events` (none seen yet), `keeper_behind` (they miss what came in
             the last minute or more, since the keeper does not run or does not keep up; `stale=` says how long),
             `windows_unreadable` (every window counted as never seen).
+        source: What gave the answer: `model`, or the fall-back that stood in for it.
     """
 
     prediction: float
@@ -55,6 +57,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
     codes: list[str] = []
     features_age_s: float | None = None
     degraded: list[str] = []
+    source: str = MODEL
 
 
 class Answerer:
@@ -98,7 +101,7 @@ class Answerer:
         self._guarded: dict[str, list[int]] = {}
         self._after = [_postprocessor(step, fields) for step in model.after]
         self._threshold = model.action.threshold if model.action is not None else math.inf
-        self._refuses = model.guard is not None and isinstance(model.guard.otherwise, Refuse)
+        self._conduct = Conduct(model, fields)
 
     def state(self) -> State:
         """How far the keeper is."""
@@ -163,19 +166,27 @@ class Answerer:
         verdicts = self._check(version, request)
         raw = version.engine.predict_one([read.values[place] for place in version.places])
         prediction = self._finish(raw, request)
+        interval = version.interval.around(prediction) if version.interval else None
+        conducted = (
+            self._conduct.of(
+                verdicts, request, read.values, version=version, answer=prediction, interval=interval
+            )
+            if verdicts
+            else Conducted(prediction, interval, MODEL, refused=False)
+        )
         answer = Answer(
-            prediction=prediction,
+            prediction=conducted.answer,
             prediction_id=new_id(at),
             version=version.name,
             arm=arm,
-            interval=version.interval.around(prediction) if version.interval else None,
+            interval=conducted.interval,
             action=self._action(raw),
             verdict=verdicts[0].kind if verdicts else "pass",
             codes=[verdict.code for verdict in verdicts],
             features_age_s=age_s(read.state, at),
             degraded=read.degraded,
+            source=conducted.source,
         )
-        refused = self._refuses and bool(verdicts)
         low, high = answer.interval or (None, None)
         entry = Predicted(
             at=at,
@@ -193,15 +204,17 @@ class Answerer:
             low=low,
             high=high,
             action=answer.action or "",
-            verdict="refused" if refused else answer.verdict,
+            verdict="refused" if conducted.refused else answer.verdict,
             reasons=[verdict.reason for verdict in verdicts],
             position=read.state.serial,
             degraded=answer.degraded,
             cpu_us=(time.thread_time_ns() - started) // 1000,
             served_at=time.time_ns() // 1000,
             definitions=self._definitions,
+            codes=answer.codes,
+            source=answer.source,
         )
-        return _Draft(answer, entry, _refusal(answer.prediction_id, verdicts) if refused else None)
+        return _Draft(answer, entry, _refusal(answer.prediction_id, verdicts) if conducted.refused else None)
 
     def _assign(self, unit: str) -> tuple[str, float, LoadedVersion]:
         """Arm of a unit, its share of all units, and the version that answers there.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from icekeel.journal import (
     Alerted,
     Decided,
+    Forgotten,
     Ingested,
     Predicted,
     Pushed,
     Quarantined,
     QuarantinedRow,
     Record,
+    Reviewed,
     Ticked,
 )
 
@@ -49,5 +51,18 @@ ONE_OF_EACH: tuple[Record, ...] = (
     Alerted(
         at=5, id="a", model="price", cause="drift", severity="high", title="Clv moved", evidence={"sd": 2.5}
     ),
+    Reviewed(
+        at=7,
+        id="r",
+        prediction="p1",
+        model="price",
+        decision="accepted",
+        answer=20.0,
+        columns={"ink": "metallic", "rush": True},
+        until=9,
+        by="ann",
+        reason="priced by hand",
+    ),
+    Forgotten(at=8, id="f", pseudonym="ps_1", by="ann", reason="asked for"),
     Ticked(at=6),
 )

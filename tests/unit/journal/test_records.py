@@ -42,9 +42,11 @@ def test_the_stored_form_is_pinned() -> None:
         "ingested": "at table file sha256 rows",
         "quarantined": "at table rows",
         "predicted": "at id model version arm share unit key request features prediction answer low high "
-        "action verdict reasons position degraded cpu_us served_at definitions",
+        "action verdict reasons position degraded cpu_us served_at definitions codes source trace",
         "decided": "at id model kind version reason evidence",
         "alerted": "at id model cause severity title evidence",
+        "reviewed": "at id prediction model decision answer columns until by reason",
+        "forgotten": "at id pseudonym by reason",
         "ticked": "at",
     }
     assert encode(Ticked(at=6)) == b"\x92\xa6ticked\x06"
