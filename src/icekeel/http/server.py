@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -65,6 +66,7 @@ class Route:
         scope: That a token needs; empty where none is needed.
         handler: Gives the reply to the decoded body.
         slow: Whether that takes seconds: it then runs in a thread, at most `MOST_SLOW` at a time.
+        whole: Whether the handler is given the whole `Call`, not its body alone.
     """
 
     kind: str
@@ -72,6 +74,22 @@ class Route:
     scope: str
     handler: Handler
     slow: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request as those routes are given it that ask for more than its body.
+
+    Attributes:
+        last: The last part of a path that is declared with `*` there; else empty.
+        query: The parameters behind the path.
+        body: Decoded JSON; None of a `GET`.
+    """
+
+    last: str
+    query: Mapping[str, str]
+    body: Any
 
 
 class Server:
@@ -129,7 +147,7 @@ class Server:
         elif scope["type"] == "http":
             began = perf_counter()
             headers = dict(scope["headers"])
-            route = self.routes.get(scope["path"])
+            route = self.routes.get(scope["path"]) or self.routes.get(_wide(scope["path"]))
             reply = await self._reply(route, scope, headers, receive)
             seconds = perf_counter() - began
             self.service.counters.count(route.kind if route else "unknown", reply.status, seconds)
@@ -155,6 +173,8 @@ class Server:
                     raise OverloadError(Fault("overload", "too many requests at once", hint="try again"))
                 largest = self._settings.largest_body
                 body = await read_json(headers, receive, largest=largest, slowest_s=self._slowest_body_s)
+            if route.whole:
+                body = Call(*_asked(scope), body)
             return await self._slowly(route, body) if route.slow else route.handler(body)
         except IcekeelError as error:
             return problem(error)
@@ -303,6 +323,32 @@ class Server:
 
 _NAMED = {"/v1/predict/": "model", "/v1/features/": "model", "/v1/events/": "table"}
 """What the last part of a path names."""
+
+
+def _wide(path: str) -> str:
+    """The path under which a route for every last part is declared."""
+    return path[: path.rfind("/") + 1] + "*"
+
+
+def _asked(scope: Scope) -> tuple[str, dict[str, str]]:
+    """The last part of the path, and the parameters behind it.
+
+    Raises:
+        RequestError: `bad_query`, a parameter comes twice or cannot be read.
+    """
+    try:
+        text = scope.get("query_string", b"").decode("ascii")
+        pairs = parse_qsl(
+            text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=50
+        )
+    except ValueError as error:
+        raise RequestError(
+            Fault("bad_query", "the parameters cannot be read", got=shorten(str(error)))
+        ) from error
+    query = dict(pairs)
+    if len(query) < len(pairs):
+        raise RequestError(Fault("bad_query", "a parameter comes twice", got=shorten(text)))
+    return scope["path"].rpartition("/")[2], query
 
 
 def _of(handler: Callable[[str, Any], Reply], name: str) -> Handler:
