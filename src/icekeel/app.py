@@ -17,6 +17,7 @@ from icekeel.core.errors import Fault, ProjectError, StateError, nearest
 from icekeel.core.ids import digest
 from icekeel.core.time import Clock, format_time, wall_clock
 from icekeel.data import History, Ingested, find_sources, ingest
+from icekeel.data.answers import Answers
 from icekeel.define import Model, Project, load_project
 from icekeel.define.windows import EVER
 from icekeel.features.live import all_views
@@ -202,6 +203,10 @@ class App:
             return Auditor(self.workspace, None).audit(name, limit)
         with online:
             return Auditor(self.workspace, online).audit(name, limit)
+
+    def answers(self) -> Answers:
+        """What finds answers that were given, wherever they are."""
+        return Answers(self.history(), self.places.journal)
 
     def registry(self) -> Registry:
         """Versions, aliases, decisions, alerts."""

@@ -23,7 +23,7 @@ from icekeel.core.errors import Fault, RequestError, SourceError, StateError, fi
 from icekeel.core.frames import Frame
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import format_time, parse_time
-from icekeel.data.compaction import FEATURE
+from icekeel.data.answers import FEATURE
 from icekeel.data.relations import create_table
 from icekeel.data.spines import ASKED_AT, Spine, add_columns, as_table, decoded, plain, read_rows, read_spine
 from icekeel.define.fields import Field

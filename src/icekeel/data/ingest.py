@@ -117,7 +117,7 @@ def ingest(
             if any(file.source == content for file in manifest.tables.get(table.name, ())):
                 results.append(Ingested(table.name, source, None, 0, 0, {}))
                 continue
-            sequence = sum(len(files) for files in manifest.tables.values()) << 32
+            sequence = manifest.sequence
             limits = _time_faults(table, now, ahead=ahead)
             loaded, added = _take(history, table, source, content, sequence, limits)
             announce(loaded)
@@ -150,7 +150,7 @@ def _take(
         good = _copy(connection, f"SELECT {columns} FROM checked WHERE len(_faults) = 0", draft)
         known = connection.execute(f"SELECT min({AVAILABLE}) FROM checked WHERE len(_faults) = 0").fetchone()
         known_from = FOREVER if known is None or known[0] is None else int(known[0])
-        added = {table.name: [history.adopt(table.name, draft, good, content, known_from)]}
+        added = {table.name: [history.adopt(table.name, draft, good, content, known_from=known_from)]}
         bad = _copy(
             connection, "SELECT _raw AS row, _faults AS faults FROM checked WHERE len(_faults) > 0", draft
         )

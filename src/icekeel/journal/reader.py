@@ -112,15 +112,23 @@ class Tail:
 
 
 @overload
-def scan(folder: Path, *, since: Positions | None = None) -> Iterator[Record]: ...
+def scan(folder: Path, *, since: Positions | None = None, segment: str = "") -> Iterator[Record]: ...
 @overload
 def scan(
-    folder: Path, *, kinds: type[Kind] | tuple[type[Kind], ...], since: Positions | None = None
+    folder: Path,
+    *,
+    kinds: type[Kind] | tuple[type[Kind], ...],
+    since: Positions | None = None,
+    segment: str = "",
 ) -> Iterator[Kind]: ...
 def scan(
-    folder: Path, *, kinds: type[Entry] | tuple[type[Entry], ...] = KINDS, since: Positions | None = None
+    folder: Path,
+    *,
+    kinds: type[Entry] | tuple[type[Entry], ...] = KINDS,
+    since: Positions | None = None,
+    segment: str = "",
 ) -> Iterator[Entry]:
-    """Every record of these kinds behind `since`, in order of segment name, then of writing.
+    """Every record of these kinds behind `since`, of one segment or of all in order of name, then of writing.
 
     Other kinds are passed over without being decoded. A segment is read up to the first frame that is
     torn or damaged.
@@ -130,7 +138,7 @@ def scan(
     """
     tags = tags_of(kinds if isinstance(kinds, tuple) else (kinds,))
     offsets = since.offsets if since else {}
-    for name in segment_sizes(folder):
+    for name in [segment] if segment else segment_sizes(folder):
         for stretch in _stretches(folder / name, offsets.get(name, 0), _STRETCH_BYTES):
             yield from (record for _, record in _decoded(stretch, name, tags))
 

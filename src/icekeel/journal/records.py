@@ -185,6 +185,11 @@ def tag_of(payload: bytes) -> bytes:
     return payload[start : start + (payload[start - 1] & 0x1F)] if len(payload) >= start else b""
 
 
+def kind_name(kind: type[Entry]) -> str:
+    """The name of a kind of record."""
+    return str(kind.__struct_config__.tag)
+
+
 def tags_of(kinds: tuple[type[Entry], ...]) -> frozenset[bytes]:
     """The tags of these kinds of record."""
-    return frozenset(str(kind.__struct_config__.tag).encode() for kind in kinds)
+    return frozenset(kind_name(kind).encode() for kind in kinds)

@@ -25,7 +25,7 @@ from icekeel.core.frames import Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FOREVER, format_time
 from icekeel.data import Manifest
-from icekeel.data.compaction import ANSWERS, FEATURE
+from icekeel.data.answers import ANSWERS, FEATURE
 from icekeel.data.relations import fetch, parquet
 from icekeel.define.nodes import Windowed, walk
 from icekeel.features.aggregates import Function

@@ -15,7 +15,7 @@ from icekeel.core.frames import Frame
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY
 from icekeel.data import snapshot_digest
-from icekeel.data.compaction import ANSWERS
+from icekeel.data.answers import ANSWERS
 from icekeel.define import Model
 from icekeel.define.features import Feature
 from icekeel.features.offline import historical_features

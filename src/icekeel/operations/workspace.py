@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icekeel.data import History, Manifest
-from icekeel.data.compaction import answer_columns, compact
+from icekeel.data.answers import answer_columns
+from icekeel.data.compaction import compact
 from icekeel.define import Project
 from icekeel.features.live import all_views
 from icekeel.features.plan import Lookup, Plan
@@ -37,10 +38,6 @@ class Workspace:
         return all_views(list(self.plans.values()))
 
     def compact(self) -> Manifest:
-        """Move what is new in the journal into history; gives the manifest afterwards.
-
-        Raises:
-            StateError: as `data.compaction.compact`.
-        """
+        """Move what is new in the journal into history; gives the manifest afterwards."""
         answers = {name: answer_columns(plan.inputs, plan.columns) for name, plan in self.plans.items()}
         return compact(self.history, self.journal, self.project.tables, answers)

@@ -15,7 +15,7 @@ from icekeel.core.frames import Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import DAY
 from icekeel.data import History, Manifest, find_sources
-from icekeel.data.compaction import ANSWERS, FEATURE
+from icekeel.data.answers import ANSWERS, FEATURE
 from icekeel.data.ingest import read_source
 from icekeel.data.relations import fetch, parquet
 from icekeel.define import EventTable, Model
