@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import threading
@@ -32,6 +33,7 @@ from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
 from icekeel.operations.projections import LAYOUT
 from icekeel.operations.reach import carry
+from icekeel.operations.retention import Kept, Retention
 from icekeel.operations.retraining import Job, Retraining
 from icekeel.operations.study import Study
 from icekeel.operations.workshop import Workshop
@@ -41,7 +43,7 @@ from icekeel.serving import Access, Answerer, Intake, OnlineReader, Router, Wind
 from icekeel.training.cache import FeatureCache
 from icekeel.training.dataset import feature_cache, past_questions
 
-from .settings import Settings, load_settings
+from .settings import Settings, lasting, load_settings
 
 log = logging.getLogger(__name__)
 DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)
@@ -376,12 +378,21 @@ class App:
             wait=self.settings.rehearsal,
         )
         loop = Loop(self.workspace, registry=registry, journal=journal, retraining=retraining)
+        retention = Retention(
+            self.workspace,
+            registry,
+            journal,
+            kept=Kept(lasting(self.settings.keep_journal), lasting(self.settings.keep_answers)),
+            command=[] if self.settings.rehearsal else compact_command(self.folder),
+            environment={**os.environ, **environment},
+        )
         try:
             return Keeper(
                 self.workspace,
                 online=online,
                 registry=registry,
                 loop=loop,
+                retention=retention,
                 clock=self.clock,
                 rehearsal=self.settings.rehearsal,
             )
@@ -403,6 +414,11 @@ def train_command(folder: Path, job: Job) -> list[str]:
     command = [sys.executable, "-m", "icekeel", "train", job.model, "--project", str(folder)]
     command += ["--now", format_time(job.at), "--reason", job.reason, "--json"]
     return command + (["--rung", job.rung] if job.rung else [])
+
+
+def compact_command(folder: Path) -> list[str]:
+    """The command line that moves the journal into history."""
+    return [sys.executable, "-m", "icekeel", "compact", "--project", str(folder), "--json"]
 
 
 def _plan(model: Model) -> Plan:

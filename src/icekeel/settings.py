@@ -9,10 +9,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from icekeel.core.errors import Fault, SettingsError, nearest
+from icekeel.core.errors import Fault, IcekeelError, SettingsError, nearest
+from icekeel.core.time import FOREVER, parse_duration
 
 SETTINGS_FILE = "icekeel.toml"
 _PREFIX = "ICEKEEL_"
+FOR_EVER = "forever"
+_DURATIONS = ("keep_journal", "keep_answers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Settings:
         auth: Whether HTTP requests need a token.
         largest_body: Bytes of a request's body that are read at the most.
         rehearsal: Whether callers may set the clock: only for replaying history.
+        keep_journal: How long a segment of the journal is kept after its last record, once it is in history.
+        keep_answers: How long answers are kept in history; `forever`, since trainings learn from them.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +43,8 @@ class Settings:
     auth: bool = True
     largest_body: int = 1_000_000
     rehearsal: bool = False
+    keep_journal: str = "30d"
+    keep_answers: str = FOR_EVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +81,19 @@ def read_settings(
                 )
                 continue
             value = _converted(raw, known[name])
-            if value is None:
+            if name in _DURATIONS and not _is_duration(value):
+                faults.append(
+                    Fault(
+                        "bad_setting", f'"{name}" is no duration', source, repr(raw), f'"30d", "{FOR_EVER}"'
+                    )
+                )
+            elif value is None:
                 allowed = f"a value of type {known[name].__name__}"
                 faults.append(
                     Fault("bad_setting", f'"{name}" has the wrong type', source, repr(raw), allowed)
                 )
-                continue
-            found.setdefault(name, Setting(name, value, source))
+            else:
+                found.setdefault(name, Setting(name, value, source))
     if faults:
         raise SettingsError(*faults)
     return [
@@ -110,6 +123,18 @@ def _from_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(Fault("bad_toml", str(error), str(path))) from error
+
+
+def _is_duration(value: object) -> bool:
+    try:
+        return isinstance(value, str) and lasting(value) > 0
+    except IcekeelError:
+        return False
+
+
+def lasting(text: str) -> int:
+    """Microseconds of a duration, or `FOREVER`."""
+    return FOREVER if text == FOR_EVER else parse_duration(text)
 
 
 def _converted(raw: object, kind: type) -> object:

@@ -20,7 +20,7 @@ from .features import features, try_
 from .output import fail
 from .projects import check, config, init, plan, token
 from .running import demo, keep, serve, up
-from .upkeep import audit, rebuild
+from .upkeep import audit, compact, rebuild
 from .versions import alerts, decisions, models, promote, rollback, train
 
 cli = typer.Typer(
@@ -32,7 +32,7 @@ cli = typer.Typer(
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(init, check, plan, ingest, quarantine, dataset, train, features, try_, models, up),
-    *(promote, rollback, decisions, alerts, audit, rebuild, token, config, serve, keep, demo),
+    *(promote, rollback, decisions, alerts, audit, compact, rebuild, token, config, serve, keep, demo),
 )
 for command in COMMANDS:
     cli.command(command.__name__.rstrip("_"))(command)  # `try` is a word of Python

@@ -171,6 +171,15 @@ class History:
         write_whole(self.folder / "manifest.json", text)
         return after
 
+    def sweep(self, manifest: Manifest) -> None:
+        """Delete the files of tables that no manifest lists: dropped ones, and what a crash left; inside `adding`."""
+        listed = {(name, file.name) for name, files in manifest.tables.items() for file in files}
+        for path in self.folder.rglob("*.parquet"):
+            table = path.parent.relative_to(self.folder).as_posix()
+            stored = table in manifest.tables or table.startswith(("answers/", "undefined/"))
+            if stored and (table, path.name) not in listed:
+                path.unlink()
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Replace a file: whoever reads it, also after a power cut, finds the old or the new content."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar, overload
@@ -101,6 +101,11 @@ class Tail:
                 break
         self.positions, self.places, self.stopped = Positions(offsets), places, stopped
         return records
+
+    def forget(self, names: Collection[str]) -> None:
+        """Hold no position in segments that are gone for good."""
+        kept = {name: offset for name, offset in self.positions.offsets.items() if name not in names}
+        self.positions = Positions(kept)
 
     def behind(self) -> int:
         """Bytes not yet read, without those that the last `read` found to be no whole frame."""
@@ -237,6 +242,16 @@ def _decoded(stretch: _Stretch, name: str, tags: frozenset[bytes]) -> Iterator[t
             except msgspec.DecodeError as error:
                 raise JournalError(_damaged("bad_record", f"{name}@{offset}", str(error))) from error
         offset += FRAME.size + len(payload)
+
+
+def ends_at(path: Path, offset: int) -> bool:
+    """Whether a segment holds no record at or behind an offset: all that may follow is a torn tail."""
+    if path.stat().st_size <= offset:
+        return True
+    with path.open("rb") as file:
+        file.seek(offset)
+        rest = file.read()
+    return not split(rest).used and not holds_a_frame(rest)
 
 
 def _followed(path: Path, offset: int) -> bool:

@@ -7,18 +7,15 @@ read, so that a crash neither loses nor doubles.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
-import duckdb
 import lmdb
 import msgspec
 
-from icekeel.compile import Row, compile_event, quote
+from icekeel.compile import Row, compile_event
 from icekeel.core.time import DAY
-from icekeel.data import AVAILABLE, DELETED, SEQUENCE
-from icekeel.data.relations import parquet
-from icekeel.define import EventTable, Model, Project
+from icekeel.data import AVAILABLE, DELETED
+from icekeel.define import Model, Project
 from icekeel.engines import Engine
 from icekeel.features.live import EventFeed, outcome_key
 from icekeel.features.online.lmdb import LmdbWindows
@@ -209,7 +206,8 @@ class AnswerProjection:
         for place, waiting in _under(txn, self._waiting, self._mine, _waiting):
             over = waiting.asked_at + self._outcome.within
             if over <= now:
-                self._settle(txn, place, waiting, now, over)
+                # By the midnight at which it was due, also where that is made up for later or done anew.
+                self._settle(txn, place, waiting, min(now, -(-over // DAY) * DAY), over)
 
     def forget(self, txn: lmdb.Transaction, now: int) -> None:
         """Drop outcomes that no answer still to come can meet."""
@@ -282,29 +280,6 @@ _AGGREGATES: Mapping[str, Callable[[list[float]], float]] = {
     "max": max,
     "count": lambda values: float(len(values)),
 }
-
-
-def stored_rows(
-    file: Path, table: EventTable, *, since: int, batch: int = 20_000
-) -> Iterator[list[dict[str, Value]]]:
-    """The rows of a stored file in batches, as pushed rows look.
-
-    Args:
-        since: Rows that happened and became known before are left out; one that became known later may be the new
-            version of an event that still counts, moved out of every window, or its deletion, which has no time.
-    """
-    names = [*table.fields, AVAILABLE, DELETED]
-    listed = ", ".join(quote(name) for name in names)
-    connection = duckdb.connect(config={"threads": 1})
-    try:
-        result = connection.execute(
-            f"SELECT {listed} FROM {parquet([file])} WHERE {quote(table.time)} >= {since} OR {AVAILABLE} >= {since} "
-            f"ORDER BY {SEQUENCE}"
-        )
-        while rows := result.fetchmany(batch):
-            yield [dict(zip(names, row, strict=True)) for row in rows]
-    finally:
-        connection.close()
 
 
 def _under(

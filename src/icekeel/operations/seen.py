@@ -23,6 +23,7 @@ from icekeel.data.relations import SQL_TYPES, parquet
 from icekeel.define import EventTable
 from icekeel.features.offline import EventStore, historical_features
 from icekeel.features.plan import Lookup, Plan
+from icekeel.journal.segments import segment_sizes
 
 from .workspace import Workspace
 
@@ -127,8 +128,13 @@ class SeenEvents:
     def _place(self, connection: duckdb.DuckDBPyConnection, name: str, moments: Sequence[Moment]) -> None:
         """Tables of when each stretch of the journal and each bulk file was first seen."""
         reached: dict[tuple[str, int], int] = {}
+        removed = self._removed()
         for moment in moments:
-            for segment, offset in moment.offsets.items():
+            # A segment is removed when all of it is projected, and its position is forgotten: a moment that does not
+            # name it, though it names younger ones, had seen all of it.
+            newest = max(moment.offsets, default="")
+            spent = [(name, end) for name, end in removed.items() if name < newest]
+            for segment, offset in (*spent, *moment.offsets.items()):
                 reached.setdefault((segment, offset), moment.asked_at)
         connection.execute("CREATE TEMP TABLE reached (segment VARCHAR, reach BIGINT, seen BIGINT)")
         if reached:
@@ -141,6 +147,11 @@ class SeenEvents:
             connection.execute("INSERT INTO files VALUES (?, ?)", [str(folder / file.name), seen])
         if not moments[0].serial:
             connection.execute(f"UPDATE every SET {SEGMENT} = NULL")
+
+    def _removed(self) -> dict[str, int]:
+        """Segments that were moved into history and are gone, each with its end."""
+        there = segment_sizes(self._workspace.journal)
+        return {name: end for name, end in self._manifest.journal.items() if name not in there}
 
     def _seen(self, file: str, moments: Sequence[Moment]) -> int:
         serial = self._bulk.get(file)
