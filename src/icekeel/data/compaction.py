@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import msgspec
 
 from icekeel.compile import literal
@@ -22,7 +21,7 @@ from icekeel.define import EventTable
 from icekeel.journal import Positions, Predicted, Pushed, Quarantined, Record, Tail
 
 from .history import AVAILABLE, DELETED, OFFSET, SEGMENT, SEQUENCE, History, Manifest, StoredFile
-from .relations import array_of, create_table
+from .relations import array_of, connect, create_table
 
 ANSWERS = "answers"
 FEATURE = "feature."
@@ -141,7 +140,7 @@ class _Pending:
 
     def write(self, history: History, sequence: int) -> dict[str, list[StoredFile]]:
         added: dict[str, list[StoredFile]] = {}
-        connection = duckdb.connect(config={"threads": 1})
+        connection = connect(folder=history.folder)
         try:
             for name, rows in self._rows.items():
                 columns = self._columns[name]

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import duckdb
 import lmdb
 import msgspec
 
 from icekeel.compile import Row, compile_event, quote
 from icekeel.core.time import DAY
 from icekeel.data import AVAILABLE, DELETED, SEQUENCE
-from icekeel.data.relations import parquet
+from icekeel.data.relations import connect, parquet
 from icekeel.define import EventTable, Model, Project
 from icekeel.engines import Engine
 from icekeel.features.live import EventFeed, outcome_key
@@ -295,7 +294,7 @@ def stored_rows(
     """
     names = [*table.fields, AVAILABLE, DELETED]
     listed = ", ".join(quote(name) for name in names)
-    connection = duckdb.connect(config={"threads": 1})
+    connection = connect(reads=[file])
     try:
         result = connection.execute(
             f"SELECT {listed} FROM {parquet([file])} WHERE {quote(table.time)} >= {since} OR {AVAILABLE} >= {since} "

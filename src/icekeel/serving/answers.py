@@ -13,7 +13,7 @@ from icekeel.compile import compile_row
 from icekeel.core.errors import Fault, RequestError, StateError
 from icekeel.core.ids import new_id
 from icekeel.core.time import Clock
-from icekeel.data import RecordParser
+from icekeel.data import Hide, RecordParser
 from icekeel.define import Floor, Model, RoundTo
 from icekeel.define.nodes import Node, RequestField
 from icekeel.features.live import State, outcome_key
@@ -70,6 +70,7 @@ class Answerer:
         router: Which version answers.
         journal: Every answer is in it before the caller has it.
         clock: The time of the question.
+        hide: Gives the pseudonyms of private fields.
 
     Attributes:
         windows: What it was given; to be connected to an online state.
@@ -84,13 +85,14 @@ class Answerer:
         *,
         journal: Writer,
         clock: Clock,
+        hide: Hide | None = None,
     ) -> None:
         self.model = model
         self.router = router
         self.windows = windows
         self._journal = journal
         self._clock = clock
-        self._parser = RecordParser(plan.fields)
+        self._parser = RecordParser(plan.fields, hide)
         self._names = tuple(feature.name for feature in plan.features)
         self._definitions = plan.digest
         fields = [field.name for field in plan.fields]
