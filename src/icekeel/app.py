@@ -9,15 +9,15 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import lmdb
 
-from icekeel.core.errors import Fault, ProjectError, StateError, nearest
+from icekeel.core.errors import Fault, ProjectError, RequestError, StateError, nearest
 from icekeel.core.ids import digest
 from icekeel.core.time import Clock, format_time, wall_clock
-from icekeel.data import History, Ingested, find_sources, ingest
+from icekeel.data import History, Ingested, Receipt, Vault, find_sources, ingest
 from icekeel.data.answers import Answers
 from icekeel.define import Model, Project, load_project
 from icekeel.define.windows import EVER
@@ -29,6 +29,7 @@ from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Writer
 from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
+from icekeel.operations.forgetting import Forgetting, check_marks, private_fields
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
 from icekeel.operations.projections import LAYOUT
@@ -61,6 +62,10 @@ class Places:
 
     state: Path
     views: str = ""
+
+    def make(self) -> None:
+        """Make the folder, for its owner alone, where there is none."""
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @property
     def journal(self) -> Path:
@@ -179,6 +184,7 @@ class App:
                         announce=announce,
                         now=self.clock(),
                         ahead=table.name in self.ahead,
+                        vault=self.vault,
                     )
         return results
 
@@ -190,7 +196,7 @@ class App:
         """
         model, plan, now = self.model(name), self.plans[name], self.clock()
         manifest = self.workspace.compact().known(now)
-        questions = past_questions(model, plan, self.folder, self.history(), now=now)
+        questions = past_questions(model, plan, self.folder, self.history(), now=now, vault=self.vault)
         return feature_cache(name, plan, questions, self.project.tables, self.history(), manifest)
 
     def audit(self, model: str, limit: int = SAMPLE) -> AuditResult:
@@ -210,13 +216,37 @@ class App:
         """What finds answers that were given, wherever they are."""
         return Answers(self.history(), self.places.journal)
 
+    @cached_property
+    def vault(self) -> Vault | None:
+        """Who is behind pseudonyms; None where no field of the project is private.
+
+        Raises:
+            StateError: it is missing or damaged, or what is stored of a field does not fit its present privacy.
+        """
+        if not any(private_fields(self.project)):
+            return None
+        vault = Vault(self.places.state, self.settings.vault_key)
+        check_marks(self.workspace, vault)
+        return vault
+
+    def forget(self, entity: str, value: str, *, by: str, reason: str) -> Receipt | None:
+        """Forget who a value names, and say what is left; None where nothing is known of it. See `Forgetting`."""
+        if self.vault is None:
+            hint = "mark what names people: customer: ik.Id = ik.private()"
+            raise RequestError(Fault("unknown_entity", "no field of this project is private", hint=hint))
+        with self.journal("forget") as journal:
+            return Forgetting(self.workspace, self.vault, journal, self.clock).forget(
+                entity, value, by=by, reason=reason
+            )
+
     def registry(self) -> Registry:
         """Versions, aliases, decisions, alerts."""
-        self.places.state.mkdir(parents=True, exist_ok=True)
+        self.places.make()
         return Registry(self.places.registry, clock=self.clock)
 
     def journal(self, process: str) -> Writer:
         """This process's writer."""
+        self.places.make()
         return Writer(self.places.journal, process, clock=self.clock)
 
     def access(self) -> Access:
@@ -241,13 +271,17 @@ class App:
             router = Router(name, registry, self.places.bundles, plan.definitions)
             router.refresh()
             windows = self._windows(model, plan, online=online)
-            found[name] = Answerer(model, plan, windows, router, journal=journal, clock=self.clock)
+            hide = self.vault.hide if self.vault else None
+            found[name] = Answerer(model, plan, windows, router, journal=journal, clock=self.clock, hide=hide)
         return found
 
     def readers(self, online: lmdb.Environment | None) -> dict[str, OnlineReader]:
         """What reads the features of single requests, by model; without an online state as `stale=` says."""
+        seek = self.vault.seek if self.vault else None
         return {
-            name: OnlineReader(self.plans[name], partial(self._windows, model, online=online), self.clock)
+            name: OnlineReader(
+                self.plans[name], partial(self._windows, model, online=online), self.clock, seek
+            )
             for name, model in self.project.models.items()
         }
 
@@ -265,11 +299,12 @@ class App:
             self.clock,
             ahead=self.ahead,
             rehearsal=self.settings.rehearsal,
+            hide=self.vault.hide if self.vault else None,
         )
 
     def workshop(self, registry: Registry) -> Workshop:
         """What trains and admits versions."""
-        return Workshop(self.workspace, registry, threads=self.settings.threads)
+        return Workshop(self.workspace, registry, threads=self.settings.threads, vault=self.vault)
 
     def study(self, registry: Registry) -> Study:
         """What measures the worth of features."""
@@ -321,7 +356,7 @@ class App:
 
     def ask_anew(self) -> None:
         """Have the keeper make all projections anew, now or when it next starts."""
-        self.places.state.mkdir(parents=True, exist_ok=True)
+        self.places.make()
         self.places.rebuild.touch()
 
     def _anew(self, opened: int) -> bool:

@@ -116,7 +116,7 @@ class FeatureStore:
         plan = self._plan(model, features)
         table = as_table(table)
         fields = self._fields(model, plan, outcome=outcome)
-        spine = read_spine(table, fields, asked_at)
+        spine = read_spine(table, fields, asked_at, self.app.vault)
         at = self._time(now)
         if now is not None and (late := int((spine.asked_at > at).sum())):
             what = f"{late:,} rows were asked later than {format_time(at)}: nobody knew then"
@@ -129,7 +129,8 @@ class FeatureStore:
     ) -> list[dict[str, Any]]:
         """The features of decoded JSON objects, each a request with its `asked_at`."""
         plan = self._plan(model, features)
-        columns, found = self._historical(model, plan, read_rows(rows, plan.fields, "asked_at"), None)
+        spine = read_rows(rows, plan.fields, "asked_at", self.app.vault)
+        columns, found = self._historical(model, plan, spine, None)
         lists = {column.name.removeprefix(FEATURE): plain(found[column.name]) for column in columns}
         return [{name: values[at] for name, values in lists.items()} for at in range(len(rows))]
 

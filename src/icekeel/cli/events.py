@@ -91,15 +91,15 @@ def _named(app: App, names: list[str]) -> list[str]:
 
 def _set_aside(app: App, table: str) -> Iterator[tuple[Any, list[str]]]:
     """Rows in quarantine and their faults: those from files and, behind them, those pushed since."""
-    import duckdb
-
+    from icekeel.data.relations import connect, parquet
     from icekeel.journal import Positions, Quarantined, scan
 
     history = app.history()
     manifest = history.manifest()
     for file in history.paths(manifest, f"quarantine/{table}"):
-        relation = duckdb.from_parquet(str(file)).select("row", "faults")
-        for row, faults in relation.fetchall():
+        with connect(reads=[file]) as connection:
+            found = connection.execute(f"SELECT row, faults FROM {parquet([file])}").fetchall()
+        for row, faults in found:
             yield _decoded(row), faults if isinstance(faults, list) else faults.split("; ")
     for record in scan(app.places.journal, kinds=Quarantined, since=Positions(manifest.journal)):
         if record.table == table:

@@ -17,6 +17,7 @@ from icekeel.core.errors import IcekeelError
 from .datasets import dataset
 from .events import ingest, quarantine
 from .features import features, try_
+from .forgetting import forget
 from .output import fail
 from .projects import check, config, init, plan, token
 from .running import demo, keep, serve, up
@@ -32,7 +33,21 @@ cli = typer.Typer(
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(init, check, plan, ingest, quarantine, dataset, train, features, try_, models, up),
-    *(promote, rollback, decisions, alerts, audit, compact, rebuild, token, config, serve, keep, demo),
+    *(
+        promote,
+        rollback,
+        decisions,
+        alerts,
+        audit,
+        compact,
+        rebuild,
+        forget,
+        token,
+        config,
+        serve,
+        keep,
+        demo,
+    ),
 )
 for command in COMMANDS:
     cli.command(command.__name__.rstrip("_"))(command)  # `try` is a word of Python

@@ -95,9 +95,9 @@ def config(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
 
     found = read_settings(project)
     if as_json:
-        print_json({one.name: {"value": one.value, "source": one.source} for one in found})
+        print_json({one.name: {"value": one.shown, "source": one.source} for one in found})
     else:
-        rows = [{"setting": one.name, "value": _written(one.value), "from": one.source} for one in found]
+        rows = [{"setting": one.name, "value": _written(one.shown), "from": one.source} for one in found]
         print_rows(rows, as_json=False)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import duckdb
 import msgspec
 
 from icekeel.compile import literal
@@ -27,7 +26,7 @@ from icekeel.journal.records import decode, encode, kind_name
 
 from .answers import ANSWERS, answer_row, columns_for
 from .history import AVAILABLE, DELETED, OFFSET, SEGMENT, SEQUENCE, History, Manifest, StoredFile
-from .relations import array_of, create_table, parquet
+from .relations import array_of, connect, create_table, parquet
 
 STRIDE = 32 << 20
 """Bytes of the journal that are moved in one step, which bounds the memory that takes."""
@@ -101,7 +100,7 @@ def all_records(
 
 
 def _stored(file: Path, condition: str) -> Iterator[tuple[Any, tuple[str, int]]]:
-    with duckdb.connect(config={"threads": 1}) as connection:
+    with connect(reads=[file]) as connection:
         rows = connection.execute(
             f"SELECT record, {SEGMENT}, {OFFSET} FROM {parquet([file])} WHERE {condition}"
         ).fetchall()
@@ -174,7 +173,7 @@ class _Pending:
 
     def write(self, history: History, sequence: int) -> dict[str, list[StoredFile]]:
         added: dict[str, list[StoredFile]] = {}
-        connection = duckdb.connect(config={"threads": 1})
+        connection = connect(folder=history.folder)
         try:
             for name, rows in self._rows.items():
                 columns = self._columns[name]

@@ -50,6 +50,8 @@ class Model:
         influences: Whether the answer changes what happens afterwards, as a price or a recommendation does
             and a forecast does not. Versions of such a model are compared by a split test, never in shadow.
         guard, stale, rollout, retrain, watch: See their classes.
+        unlogged: What is answered while the journal cannot be written: `ik.refuse()` answers with HTTP 503,
+            `ik.mark()` answers and says `unlogged`; nobody can walk back from such an answer.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Model:
         rollout: Rollout | None = None,
         retrain: Retrain | None = None,
         watch: Watch | None = None,
+        unlogged: Refuse | Mark | None = None,
     ) -> None:
         self.name = name
         self.request = request
@@ -88,6 +91,7 @@ class Model:
         self.rollout = rollout
         self.retrain = retrain
         self.watch = watch or Watch()
+        self.unlogged = Refuse() if unlogged is None else unlogged
 
     @property
     def task(self) -> Literal["number", "probability"]:
@@ -138,6 +142,7 @@ class Model:
             ("rollout", self.rollout, (Rollout, NoneType), "ik.Rollout(...)"),
             ("retrain", self.retrain, (Retrain, NoneType), "ik.Retrain(...)"),
             ("watch", self.watch, (Watch,), "ik.Watch(...)"),
+            ("unlogged", self.unlogged, (Refuse, Mark), "ik.mark(), ik.refuse()"),
             *(("after", step, (Floor, RoundTo), "ik.floor(...), ik.round_to(...)") for step in self.after),
         ]
         if isinstance(self.choose, Simplest):

@@ -9,8 +9,10 @@ import msgspec
 
 from icekeel.core.kinds import Kind
 from icekeel.data.contracts import LONGEST_TEXT
+from icekeel.data.vault import Receipt
 from icekeel.define import EventTable, Model, Project
 from icekeel.define.fields import Field
+from icekeel.operations.forgetting import private_fields
 from icekeel.serving import SCOPES, Answer, OnlineFeatures
 from icekeel.serving.intake import LARGEST_PUSH
 
@@ -49,11 +51,12 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
     paths["/v1/clock"] = {
         "post": _operation("Move the clock; in a rehearsal only.", "admin" if auth else "", clock, {})
     }
+    paths["/v1/forget"] = {"post": _forget(project, auth)}
     for path, (summary, kind) in _PAGES.items():
         closed = path == "/v1/status" or not (local or path in ("/healthz", "/readyz"))
         scope = "read" if auth and closed else ""
         paths[path] = {"get": _operation(summary, scope, None, {}, kind)}
-    kinds = [Answer, OnlineFeatures]
+    kinds = [Answer, OnlineFeatures, Receipt]
     _, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
@@ -104,6 +107,18 @@ def _predict(model: Model, auth: bool) -> Json:
         {"oneOf": [one, batch], "examples": one["examples"]},
         {"oneOf": [answer, answers]},
     )
+
+
+def _forget(project: Project, auth: bool) -> Json:
+    entities = sorted({field.entity for _, field in private_fields(project)})
+    text = {"type": "string", "minLength": 1}
+    body = _object(
+        {"entity": {**text, **({"enum": entities} if entities else {})}, "value": text, "reason": text},
+        ["entity", "value", "reason"],
+    )
+    receipt = {"oneOf": [{"$ref": "#/components/schemas/Receipt"}, {"type": "null"}]}
+    done = _object({"forgotten": {"type": "boolean"}, "receipt": receipt}, ["forgotten", "receipt"])
+    return _operation("Forget whom a private value names.", "admin" if auth else "", body, done)
 
 
 def _online(model: Model, auth: bool) -> Json:

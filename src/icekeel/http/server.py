@@ -4,6 +4,7 @@ POST /v1/predict/{model}     one request, or {"rows": [...]}        scope predic
 POST /v1/features/{model}/online       {"rows": [...], "features": [...]}, as of now          scope read
 POST /v1/features/{model}/historical   the same, each row with its asked_at: as of then   scope read
 POST /v1/events/{table}      {"rows": [...], "delete": [id, ...]}   scope ingest
+POST /v1/forget              {"entity": "customer", "value": ..., "reason": ...}   scope admin
 POST /v1/clock               {"now": ...}, in a rehearsal only      scope admin
 GET  /v1/status              versions, keeper, problems             scope read
 GET  /v1/openapi.json, /metrics and / (the status page)             scope read unless on loopback
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -47,6 +49,8 @@ from .service import Service
 POLL_S = 0.2
 MOST_WAITING = 100
 """Requests that have come and are not answered; beyond, they are shed until the queue is shorter."""
+CALLER: ContextVar[str] = ContextVar("caller", default="")
+"""Name of the token of the request that is being answered."""
 MOST_SLOW = 2
 """Slow requests at work at a time; beyond, they are shed."""
 _encode = msgspec.json.Encoder().encode
@@ -122,6 +126,7 @@ class Server:
         look = "" if self._visitors.local else "read"
         routes = {
             "/v1/clock": Route("clock", "POST", "admin", self._tick),
+            "/v1/forget": Route("forget", "POST", "admin", self._forget, slow=True),
             "/v1/status": Route("status", "GET", "read", self._status),
             "/v1/openapi.json": Route("openapi", "GET", look, self._openapi),
             "/metrics": Route("metrics", "GET", look, self._metrics),
@@ -166,7 +171,9 @@ class Server:
                 return _wrong_method(method, route)
             if route.scope and self._settings.auth:
                 given = headers.get(b"authorization")
-                self.service.access.check(None if given is None else given.decode("latin-1"), route.scope)
+                CALLER.set(
+                    self.service.access.check(None if given is None else given.decode("latin-1"), route.scope)
+                )
             body = None
             if route.method == "POST":
                 if self.waiting() > MOST_WAITING:
@@ -290,6 +297,19 @@ class Server:
             raise RequestError(Fault("no_time", 'expected {"now": time}', got=shorten(body)))
         self.service.journal.append(Ticked(at=self._time(body, "now")))
         return Reply(200, b"{}")
+
+    def _forget(self, body: Any) -> Reply:
+        names = ("entity", "value", "reason")
+        if (
+            not isinstance(body, dict)
+            or set(body) != set(names)
+            or not all(isinstance(one, str) for one in body.values())
+        ):
+            raise RequestError(Fault("bad_forget", f"expected {', '.join(names)}, each a text"))
+        receipt = self.service.app.forget(
+            body["entity"], body["value"], by=f"token {CALLER.get()}", reason=body["reason"]
+        )
+        return Reply(200, _encode({"forgotten": receipt is not None, "receipt": receipt}))
 
     def _time(self, body: Mapping[str, Any], name: str) -> int:
         """A time that the caller sets, which is for rehearsals only."""

@@ -13,6 +13,7 @@ import lmdb
 from icekeel.app import App
 from icekeel.core.errors import Fault, IcekeelError, StateError
 from icekeel.core.time import SECOND
+from icekeel.define import Refuse
 from icekeel.features.live import State
 from icekeel.features.online.extent import Extent
 from icekeel.serving import KEEPER_BEHIND, Answerer, OnlineReader
@@ -180,9 +181,10 @@ class Service:
 
         Raises:
             StateError: a model has no champion, or no request of it is answered with its windows as they are.
-            JournalError: nothing can be journaled, so nothing is answered.
+            JournalError: nothing can be journaled, so a model that refuses then is not answered for.
         """
-        self.journal.check()
+        if any(isinstance(answerer.model.unlogged, Refuse) for answerer in self._answerers.values()):
+            self.journal.check()
         faults: list[Fault] = []
         for answerer in self._answerers.values():
             try:

@@ -148,14 +148,17 @@ class Reviewed(Entry, frozen=True, tag="reviewed"):
 
 
 class Forgotten(Entry, frozen=True, tag="forgotten"):
-    """An entity whose key was destroyed, by the pseudonym that now stands for nobody.
+    """An entity that was forgotten, by the pseudonym that now stands for nobody.
 
     Attributes:
+        id: Of the receipt.
+        entity: What kind of entity it was: `customer`.
         pseudonym: What stands in all records for its private value.
         by, reason: Who asked for it, and why.
     """
 
     id: str
+    entity: str
     pseudonym: str
     by: str
     reason: str

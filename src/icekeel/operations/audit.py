@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import lmdb
 import numpy as np
 
@@ -26,7 +25,7 @@ from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FOREVER, format_time
 from icekeel.data import Manifest
 from icekeel.data.answers import ANSWERS, FEATURE
-from icekeel.data.relations import fetch, parquet
+from icekeel.data.relations import connect, fetch, parquet
 from icekeel.define.nodes import Windowed, walk
 from icekeel.features.aggregates import Function
 from icekeel.features.online import GRACE
@@ -229,7 +228,7 @@ def _sample(plan: Plan, files: Sequence[Path], span: tuple[int, int], limit: int
     own = [Column("_id", Kind.ID), Column("_asked_at", Kind.TIME), Column("_position", Kind.TIME)]
     logged = [Column(FEATURE + column.name, column.kind) for column in plan.columns]
     columns = [*plan.inputs, *own, *logged]
-    connection = duckdb.connect(config={"threads": 1})
+    connection = connect(reads=files)
     try:
         source = parquet(files, union=True)
         held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}

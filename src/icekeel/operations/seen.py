@@ -19,7 +19,7 @@ from icekeel.core.frames import Frame, Ints
 from icekeel.core.time import FOREVER
 from icekeel.data import AVAILABLE, DELETED, SEQUENCE, Manifest
 from icekeel.data.history import OFFSET, SEGMENT
-from icekeel.data.relations import SQL_TYPES, parquet
+from icekeel.data.relations import SQL_TYPES, connect, parquet
 from icekeel.define import EventTable
 from icekeel.features.offline import EventStore, historical_features
 from icekeel.features.plan import Lookup, Plan
@@ -95,7 +95,8 @@ class SeenEvents:
         for name, (back, ahead) in reaches.items():
             self._written += 1
             target = self._folder / f"{self._written}.parquet"
-            connection = duckdb.connect(config={"threads": 1})
+            files = self._workspace.history.paths(self._manifest, name)
+            connection = connect(reads=files, folder=self._folder)
             try:
                 self._load(connection, self._workspace.project.tables[name], first - back, last + ahead)
                 self._place(connection, name, moments)

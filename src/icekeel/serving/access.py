@@ -42,7 +42,7 @@ class Access:
         self.refresh()
         kept = [known for known in self._tokens if known.name != name]
         kept.append(_Token(name, hashlib.sha256(token.encode()).hexdigest(), list(scopes)))
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = self._path.with_suffix(".new")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -51,8 +51,8 @@ class Access:
         self.refresh()
         return token
 
-    def check(self, header: str | None, scope: str) -> None:
-        """Let a request pass, given its `Authorization` header.
+    def check(self, header: str | None, scope: str) -> str:
+        """Let a request pass, given its `Authorization` header; gives the name of its token.
 
         Raises:
             AuthError: `no_token` or `wrong_token` (401), `wrong_scope` (403).
@@ -70,6 +70,7 @@ class Access:
         if scope not in found.scopes and "admin" not in found.scopes:
             fault = Fault("wrong_scope", f"this token may not {scope}", "", ", ".join(found.scopes), scope)
             raise AuthError(fault)
+        return found.name
 
     def refresh(self) -> None:
         """Take over what another process wrote.

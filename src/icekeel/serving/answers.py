@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -10,11 +11,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from icekeel.compile import compile_row
-from icekeel.core.errors import Fault, RequestError, StateError
+from icekeel.core.errors import Fault, JournalError, RequestError, StateError
 from icekeel.core.ids import new_id
 from icekeel.core.time import Clock
-from icekeel.data import RecordParser
-from icekeel.define import Floor, Model, RoundTo
+from icekeel.data import Hide, RecordParser
+from icekeel.define import Floor, Model, Refuse, RoundTo
 from icekeel.define.nodes import Node, RequestField
 from icekeel.features.live import State, outcome_key
 from icekeel.features.plan import Plan
@@ -28,6 +29,8 @@ from .versions import LoadedVersion
 from .windows import Windows
 
 Value = float | int | str | None
+UNLOGGED = "unlogged"
+log = logging.getLogger(__name__)
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -43,7 +46,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
             Where the windows could not be read, since the newest that they could see when they last were.
         degraded: What the features lacked: `no_events` (none seen yet), `keeper_behind` (they miss what came in
             the last minute or more, since the keeper does not run or does not keep up; `stale=` says how long),
-            `windows_unreadable` (every window counted as never seen).
+            `windows_unreadable` (every window counted as never seen). And `unlogged`: it is not in the journal.
         source: What gave the answer: `model`, or the fall-back that stood in for it.
     """
 
@@ -70,6 +73,7 @@ class Answerer:
         router: Which version answers.
         journal: Every answer is in it before the caller has it.
         clock: The time of the question.
+        hide: Gives the pseudonyms of private fields.
 
     Attributes:
         windows: What it was given; to be connected to an online state.
@@ -84,13 +88,14 @@ class Answerer:
         *,
         journal: Writer,
         clock: Clock,
+        hide: Hide | None = None,
     ) -> None:
         self.model = model
         self.router = router
         self.windows = windows
         self._journal = journal
         self._clock = clock
-        self._parser = RecordParser(plan.fields)
+        self._parser = RecordParser(plan.fields, hide)
         self._names = tuple(feature.name for feature in plan.features)
         self._definitions = plan.digest
         fields = [field.name for field in plan.fields]
@@ -102,6 +107,7 @@ class Answerer:
         self._after = [_postprocessor(step, fields) for step in model.after]
         self._threshold = model.action.threshold if model.action is not None else math.inf
         self._conduct = Conduct(model, fields)
+        self._unlogged = False
 
     def state(self) -> State:
         """How far the keeper is."""
@@ -126,13 +132,13 @@ class Answerer:
         Raises:
             RequestError: the request is faulty (nothing is journaled), or the guard refuses it (it is).
             StateError: no version serves this model, or its windows are such that the project says to refuse.
-            JournalError: the answer cannot be journaled, so it is not given.
+            JournalError: the answer cannot be journaled, so it is not given, unless `unlogged=` says so.
         """
         draft = self._draft(record, asked_at)
-        self._journal.append(draft.entry)
+        kept = self._keep([draft.entry])
         if draft.refusal is not None:
             raise draft.refusal
-        return draft.answer
+        return draft.answer if kept else _unlogged(draft.answer)
 
     def answer_many(
         self, records: Sequence[Any], *, asked_at: int | None = None
@@ -148,10 +154,27 @@ class Answerer:
                 drafts.append(self._draft(record, asked_at))
             except RequestError as error:
                 drafts.append(error)
-        self._journal.append_many([draft.entry for draft in drafts if isinstance(draft, _Draft)])
+        kept = self._keep([draft.entry for draft in drafts if isinstance(draft, _Draft)])
         return [
-            draft if isinstance(draft, RequestError) else draft.refusal or draft.answer for draft in drafts
+            draft
+            if isinstance(draft, RequestError)
+            else draft.refusal or (draft.answer if kept else _unlogged(draft.answer))
+            for draft in drafts
         ]
+
+    def _keep(self, entries: Sequence[Predicted]) -> bool:
+        """Whether all of these are in the journal; where they cannot be, `unlogged=` says whether that matters."""
+        try:
+            self._journal.append_many(entries)
+        except JournalError as error:
+            if isinstance(self.model.unlogged, Refuse):
+                raise
+            if not self._unlogged:
+                log.error("answers_unlogged", extra={"model": self.model.name, "why": str(error)})
+            self._unlogged = True
+            return False
+        self._unlogged = False
+        return True
 
     def _draft(self, record: Any, asked_at: int | None) -> _Draft:
         """The answer and its entry in the journal, which is not yet written."""
@@ -274,6 +297,10 @@ class _Draft(NamedTuple):
     answer: Answer
     entry: Predicted
     refusal: RequestError | None
+
+
+def _unlogged(answer: Answer) -> Answer:
+    return msgspec.structs.replace(answer, degraded=[*answer.degraded, UNLOGGED])
 
 
 def _refusal(identifier: str, verdicts: Sequence[Verdict]) -> RequestError:

@@ -14,7 +14,7 @@ import msgspec
 
 from icekeel.core.errors import Fault, RequestError, nearest, shorten
 from icekeel.core.time import Clock
-from icekeel.data import AVAILABLE, DELETED, EventContract
+from icekeel.data import AVAILABLE, DELETED, EventContract, Hide
 from icekeel.define import EventTable
 from icekeel.journal import Pushed, Quarantined, QuarantinedRow, Record, Writer
 
@@ -48,6 +48,7 @@ class Intake:
         clock: Stamps what is pushed.
         ahead: Tables that may hold plans: events of a time to come.
         rehearsal: True where history is replayed: rows then say themselves when they became available.
+        hide: Gives the pseudonyms of private fields.
     """
 
     def __init__(
@@ -58,9 +59,10 @@ class Intake:
         *,
         ahead: Collection[str] = (),
         rehearsal: bool = False,
+        hide: Hide | None = None,
     ) -> None:
         self._contracts = {
-            name: EventContract(table, stamped=not rehearsal, ahead=name in ahead)
+            name: EventContract(table, stamped=not rehearsal, ahead=name in ahead, hide=hide)
             for name, table in tables.items()
         }
         self._journal = journal
@@ -87,8 +89,12 @@ class Intake:
         good, faults = self._sort(contract, contract.parse, "rows", rows, now)
         gone, wrong_ids = self._sort(contract, contract.parse_deletion, "delete", delete, now)
         gone = [row | {DELETED: 1.0} for row in gone]
-        bad = [_set_aside(rows[at], found) for at, found in faults.items()]
-        bad += [_set_aside({"delete": delete[at]}, found) for at, found in wrong_ids.items()]
+        bad = [_set_aside(contract.set_aside(rows[at]), found) for at, found in faults.items()]
+        key = contract.table.id
+        bad += [
+            _set_aside({"delete": contract.set_aside({key: delete[at]})[key]}, found)
+            for at, found in wrong_ids.items()
+        ]
         records: list[Record] = [Pushed(at=now, table=table, rows=good + gone)] if good or gone else []
         records += [Quarantined(at=now, table=table, rows=bad)] if bad else []
         self._journal.append_many(records)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -14,10 +14,11 @@ from icekeel.core.errors import Fault, SourceError, TrainingError, nearest
 from icekeel.core.frames import Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import DAY
-from icekeel.data import History, Manifest, find_sources
+from icekeel.data import History, Manifest, Vault, find_sources
 from icekeel.data.answers import ANSWERS, FEATURE
 from icekeel.data.ingest import read_source
-from icekeel.data.relations import fetch, parquet
+from icekeel.data.relations import connect, fetch, parquet
+from icekeel.data.spines import hide_columns
 from icekeel.define import EventTable, Model
 from icekeel.features.events import EventStore, same_rows
 from icekeel.features.outcomes import Outcomes, Status, historical_outcomes
@@ -75,14 +76,21 @@ class Learnable:
         }
 
 
-def past_questions(model: Model, plan: Plan, folder: Path, history: History, *, now: int) -> Questions:
+def past_questions(
+    model: Model, plan: Plan, folder: Path, history: History, *, now: int, vault: Vault | None = None
+) -> Questions:
     """The questions of the model's declared history and those it has answered since, up to `now`.
+
+    Args:
+        vault: Gives the pseudonyms of private fields in the declared history; answers hold them already.
 
     Raises:
         SourceError: the declared history cannot be read, or its columns are not the request's.
     """
     fields = [Column(field.name, field.kind) for field in plan.fields]
     declared = _declared(model, fields, folder, now)
+    hide = None if vault is None else vault.hide_many
+    declared = replace(declared, requests=hide_columns(declared.requests, plan.fields, hide))
     answered = _answered(model, plan, fields, history, now)
     if answered is not None:
         declared = _without_served(declared, answered, [field.name for _, field in model.outcome.keyed.keys])
@@ -124,7 +132,7 @@ def _without_served(declared: Questions, answered: Questions, keys: list[str]) -
 
 def _declared(model: Model, fields: list[Column], folder: Path, now: int) -> Questions:
     sources = find_sources(folder, model.history.source)
-    connection = duckdb.connect(config={"threads": 2})
+    connection = connect(threads=2, reads=sources)
     try:
         relations = [f"(SELECT * FROM {read_source(connection, source)})" for source in sources]
         relation = " UNION ALL BY NAME ".join(f"SELECT * FROM {one}" for one in relations)
@@ -179,7 +187,7 @@ def _answered(model: Model, plan: Plan, fields: list[Column], history: History, 
     own = [Column("_asked_at", Kind.TIME), Column("_definitions", Kind.ID)]
     columns = [*fields, *own, *logged]
     source = parquet(files, union=True)
-    connection = duckdb.connect(config={"threads": 2})
+    connection = connect(threads=2, reads=files)
     try:
         held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
         listed = ", ".join(quote(c.name) if c.name in held else f"NULL AS {quote(c.name)}" for c in columns)

@@ -430,6 +430,20 @@ def test_nothing_is_answered_unlogged(client: Client) -> None:
     assert client.call("GET", "/healthz").status == 200
 
 
+def test_a_server_that_answers_unlogged_is_ready(start: Start) -> None:
+    def answer_unlogged(folder: Path) -> None:
+        project = folder / "project.py"
+        project.write_text(
+            project.read_text().replace("    retrain=", "    unlogged=ik.mark(),\n    retrain=")
+        )
+
+    client = start(answer_unlogged)
+    client.server.service.journal.close()
+    assert client.predict(dict(REQUEST)).json["degraded"][-1] == "unlogged"
+    assert client.call("POST", "/v1/events/Scans", {"rows": [SCAN]}).status == 503
+    assert client.call("GET", "/readyz").status == 200
+
+
 def test_a_damaged_version_is_refused_and_told(start: Start) -> None:
     client = start()
     folder = client.folder

@@ -63,6 +63,6 @@ ONE_OF_EACH: tuple[Record, ...] = (
         by="ann",
         reason="priced by hand",
     ),
-    Forgotten(at=8, id="f", pseudonym="ps_1", by="ann", reason="asked for"),
+    Forgotten(at=8, id="f", entity="customer", pseudonym="ps_1", by="ann", reason="asked for"),
     Ticked(at=6),
 )
