@@ -14,6 +14,7 @@ import typer
 
 from icekeel.core.errors import IcekeelError
 
+from .answers import answers, trace
 from .datasets import dataset
 from .events import ingest, quarantine
 from .features import features, try_
@@ -32,7 +33,22 @@ cli = typer.Typer(
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(init, check, plan, ingest, quarantine, dataset, train, features, try_, models, up),
-    *(promote, rollback, decisions, alerts, audit, compact, rebuild, token, config, serve, keep, demo),
+    *(
+        promote,
+        rollback,
+        decisions,
+        alerts,
+        answers,
+        trace,
+        audit,
+        compact,
+        rebuild,
+        token,
+        config,
+        serve,
+        keep,
+        demo,
+    ),
 )
 for command in COMMANDS:
     cli.command(command.__name__.rstrip("_"))(command)  # `try` is a word of Python

@@ -16,10 +16,10 @@ import duckdb
 import msgspec
 
 from icekeel.compile import literal
-from icekeel.core.errors import Fault, RequestError, shorten
+from icekeel.core.errors import Fault, IcekeelError, RequestError, first_faults, nearest, shorten
 from icekeel.core.ids import id_range, time_of
 from icekeel.core.kinds import Column, Kind
-from icekeel.core.time import FOREVER
+from icekeel.core.time import FOREVER, parse_time
 from icekeel.journal import Positions, Predicted, scan
 from icekeel.journal.segments import segment_sizes
 
@@ -93,6 +93,11 @@ def answer_of(model: str, row: Mapping[str, Any]) -> Predicted:
     request = {name: value for name, value in row.items() if name[0] != "_" and not name.startswith(FEATURE)}
     features = {name.removeprefix(FEATURE): value for name, value in row.items() if name.startswith(FEATURE)}
     return Predicted(model=model, request=request, features=features, **own)
+
+
+def as_dict(record: Predicted) -> dict[str, Any]:
+    """An answer by the names of its fields, for JSON; times are microseconds UTC."""
+    return {name: getattr(record, name) for name in record.__struct_fields__}
 
 
 def columns_for(rows: Sequence[dict[str, Any]], declared: Sequence[Column]) -> list[Column]:
@@ -178,6 +183,41 @@ class Wanted:
                 "_verdict <> 'pass'" if self.verdict == "flagged" else f"_verdict = {literal(self.verdict)}"
             )
         return " AND ".join(parts)
+
+
+def wanted(texts: Mapping[str, str]) -> Wanted:
+    """Which answers parameters in texts ask for: times as ISO 8601 or microseconds.
+
+    Raises:
+        RequestError: every parameter that there is not or that cannot be read.
+    """
+    names, faults = list(Wanted.__dataclass_fields__), []
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        if name not in names:
+            hint = nearest(name, names)
+            faults.append(
+                Fault("unknown_field", "no such parameter", shorten(name), "", ", ".join(names), hint)
+            )
+            continue
+        try:
+            values[name] = _READ.get(name, str)(text)
+        except (IcekeelError, ValueError):
+            faults.append(Fault("wrong_type", "cannot be read", name, shorten(text), _ALLOWED[name]))
+    if not 0 < (limit := values.get("limit", 1)) <= MOST:
+        faults.append(Fault("out_of_range", "out of range", "limit", shorten(limit), _ALLOWED["limit"]))
+    if faults:
+        raise RequestError(*first_faults(faults, len(faults)))
+    return Wanted(**values)
+
+
+def _time(text: str) -> int:
+    return parse_time(int(text) if text.isdigit() else text)
+
+
+_READ: Mapping[str, Callable[[str], Any]] = {"since": _time, "until": _time, "limit": int}
+_MOMENT = "ISO 8601, or microseconds since 1970 UTC"
+_ALLOWED = {"since": _MOMENT, "until": _MOMENT, "limit": f"1 to {MOST:,}"}
 
 
 class Answers:

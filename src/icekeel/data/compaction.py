@@ -81,6 +81,23 @@ def compact(
     return manifest
 
 
+def unmoved(
+    place: History, journal: Path, manifest: Manifest, tables: Mapping[str, EventTable]
+) -> tuple[dict[str, list[StoredFile]], dict[str, int]]:
+    """Events that are in the journal alone as files in another place, under their whole paths, and how far it goes."""
+    tail, pending = Tail(journal, Positions(dict(manifest.journal))), _Pending(tables, {})
+    while records := tail.read():
+        for record, at in zip(records, tail.places, strict=True):
+            if isinstance(record, Pushed) and record.table in tables:
+                pending.add(record, at)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        table: [msgspec.structs.replace(file, name=str(place.folder / table / file.name)) for file in listed]
+        for table, listed in pending.write(place, manifest.sequence).items()
+    }
+    return files, dict(tail.positions.offsets)
+
+
 def recorded(
     history: History, manifest: Manifest, kinds: type[KindT] | tuple[type[KindT], ...]
 ) -> Iterator[KindT]:
