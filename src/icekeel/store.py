@@ -22,15 +22,15 @@ from icekeel.compile import quote
 from icekeel.core.errors import Fault, RequestError, SourceError, StateError, first_faults
 from icekeel.core.frames import Frame
 from icekeel.core.kinds import Column, Kind
-from icekeel.core.time import format_time, parse_time
-from icekeel.data.answers import FEATURE
+from icekeel.core.time import FOREVER, format_time, parse_time
+from icekeel.data.answers import FEATURE, Wanted
 from icekeel.data.relations import create_table
 from icekeel.data.spines import ASKED_AT, Spine, add_columns, as_table, decoded, plain, read_rows, read_spine
 from icekeel.define.fields import Field
 from icekeel.features.offline import historical_features
 from icekeel.features.outcomes import Outcomes, Status, historical_outcomes
 from icekeel.features.plan import Plan, select_features
-from icekeel.journal import Writer
+from icekeel.journal import Predicted, Writer
 from icekeel.serving import Accepted, OnlineFeatures, OnlineReader
 from icekeel.training.dataset import event_store
 
@@ -167,6 +167,29 @@ class FeatureStore:
         frame = frame.with_columns({FEATURE + one.name: data.features[one.name] for one in plan.columns})
         frame = frame.with_columns(_outcome_columns(data.outcomes).columns)
         return _relation(inputs, (*_feature_columns(plan), *OUTCOME), frame)
+
+    def get_answers(
+        self,
+        model: str | None = None,
+        *,
+        key: str | None = None,
+        unit: str | None = None,
+        since: Any = None,
+        until: Any = None,
+        verdict: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[Predicted]:
+        """Answers that were given, the newest first, wherever they are; see `data.answers.Wanted`.
+
+        Args:
+            since, until: Times, or None for the first and the last.
+        """
+        first, last = (None if at is None else parse_time(at) for at in (since, until))
+        wanted = Wanted(
+            model, key, unit, first or 0, FOREVER if last is None else last, verdict, before, limit
+        )
+        return self.app.find_answers(wanted)
 
     def push_events(self, table: str, rows: Sequence[Mapping[str, Any]]) -> Accepted:
         """Journal rows of an event table, as over HTTP; a row of a known id corrects that event.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from icekeel.operations.trace import Trace
-from icekeel.operations.trace_words import Part, shown, told
+from icekeel.operations.trace_words import Part, told
 
 from .lineage import Item, lineage
 from .pages import moment
@@ -17,7 +19,7 @@ def trace_page(trace: Trace) -> str:
     record = trace.answer
     answer, *rest = told(trace)
     sections = [
-        Section("Answer", "\n\n".join(answer.lines), [*_notes(trace), _tiles(trace), *_table(answer)]),
+        Section("Answer", "\n\n".join(answer.lines[1:]), [*_notes(trace), _tiles(trace), *_table(answer)]),
         *(Section(part.heading, "\n\n".join(part.lines), _table(part)) for part in rest),
     ]
     if any(one.windows for one in trace.features):
@@ -37,10 +39,12 @@ def _notes(trace: Trace) -> list[Block]:
 
 def _tiles(trace: Trace) -> Tiles:
     record, outcome = trace.answer, trace.outcome
-    around = f"{shown(record.low)} to {shown(record.high)}" if record.low is not None else "no interval"
+    around = f"{_short(record.low)} to {_short(record.high)}" if record.low is not None else "no interval"
     refused = record.verdict == "refused"
     tiles = [
-        Tile("Answer", "refused" if refused else shown(record.answer), around, "bad" if refused else "plain"),
+        Tile(
+            "Answer", "refused" if refused else _short(record.answer), around, "bad" if refused else "plain"
+        ),
         Tile("Version", record.version, f"{record.arm}, {record.share:.0%} of units"),
         Tile(
             "Guard",
@@ -51,8 +55,8 @@ def _tiles(trace: Trace) -> Tiles:
         Tile("Asked", moment(record.at), f"{record.cpu_us:,} us of CPU"),
     ]
     if outcome is not None:
-        value = shown(outcome.target) if outcome.target is not None else outcome.status
-        tiles.append(Tile("Outcome", value, f"{len(outcome.versions)} versions", _OUTCOME[outcome.status]))
+        value = _short(outcome.target) if outcome.target is not None else outcome.status
+        tiles.append(Tile("Outcome", value, f"told {len(outcome.versions)} times", _OUTCOME[outcome.status]))
     differs = [one for one in trace.features if one.audited == "differs"]
     compared = any(one.audited for one in trace.features)
     tone: Tone = "bad" if differs else "good" if compared else "plain"
@@ -87,7 +91,7 @@ def _picture(trace: Trace) -> Block:
             [window.window for window in one.windows],
             bool(one.request),
             (),
-            1 / len(trace.features),
+            0.05,
         )
         for one in trace.features
         if one.definition is not None
@@ -95,4 +99,10 @@ def _picture(trace: Trace) -> Block:
     windows = {window.window: window for one in trace.features for window in one.windows}
     events = sum(window.events for window in windows.values())
     title = f"{len(items)} features from {len(windows)} windows, which held {events:,} events"
-    return lineage(title, "request", trace.answer.version, items)
+    return replace(lineage(title, "request", trace.answer.version, items), note="")
+
+
+def _short(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.5g}" if abs(value) < 10_000 else f"{value:,.0f}"

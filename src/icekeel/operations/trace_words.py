@@ -36,7 +36,7 @@ def _answer(trace: Trace) -> Part:
     around = f", between {shown(record.low)} and {shown(record.high)}" if record.low is not None else ""
     said = "refused" if record.verdict == "refused" else f"{shown(record.answer)}{around}"
     lines = [
-        f"{record.model} answered {said} on {format_time(record.at)}",
+        f"{record.model} answered {said} on {_when(format_time(record.at))}",
         f"given by {record.source}; the model itself said {shown(record.prediction)}"
         + (f"; action: {record.action}" if record.action else ""),
         f"arm {record.arm}, which {record.share:.0%} of units get; unit {record.unit or 'none'}, key {record.key or 'none'}",
@@ -53,12 +53,12 @@ def _version(version: VersionTrace) -> list[Part]:
         else "its bundle cannot be read"
     )
     lines = [
-        f"{version.feature_set}, {fitted}; registered {version.registered_at}: {version.reason}",
-        f"learnt from questions of {version.trained_from} to {version.trained_to}",
+        f"{version.feature_set}, {fitted}; registered {_when(version.registered_at)}: {version.reason}",
+        f"learnt from questions of {_when(version.trained_from)} to {_when(version.trained_to)}",
         f"snapshot {version.snapshot[:16]}, bundle {version.bundle[:16]}",
     ]
     if (step := version.serving) is not None:
-        lines.append(f"{step.alias} since {step.at}, by {step.by}: {step.reason}")
+        lines.append(f"{step.alias} since {_when(step.at)}, by {step.by}: {step.reason}")
         lines += [f"although gates had failed: {step.override}"] if step.override else []
     gates = [{"gate": one.name, "passed": one.passed, "why": one.why} for one in version.gates]
     steps = [
@@ -121,9 +121,9 @@ def _guard(trace: Trace) -> Part:
 def _outcome(outcome: OutcomeTrace) -> Part:
     key = ", ".join(f"{name}={shown(value)}" for name, value in outcome.key.items())
     line = {
-        "known": f"{shown(outcome.target)}, known since {outcome.known_at}",
-        "absent": f"none came; its time was over on {outcome.known_at}",
-        "pending": f"not known yet; settled on {outcome.known_at} at the latest",
+        "known": f"{shown(outcome.target)}, known since {_when(outcome.known_at)}",
+        "absent": f"none came; its time was over on {_when(outcome.known_at)}",
+        "pending": f"not known yet; settled on {_when(outcome.known_at)} at the latest",
     }[outcome.status]
     rows = [
         {
@@ -153,3 +153,8 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.10g}"
     return str(value)
+
+
+def _when(text: str) -> str:
+    """A time to the second."""
+    return f"{text[:19]}Z"
