@@ -10,6 +10,7 @@ The numbers are those of serving and of training: the same plan, read from the s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -261,9 +262,11 @@ class FeatureStore:
         self, model: str, plan: Plan, spine: Spine, now: int | None
     ) -> tuple[Sequence[Column], Frame]:
         """Columns of features and, where `now` is given, of outcomes."""
-        definition = self.app.model(model)
-        events = event_store(self.app.project.tables, self.app.history(), self.app.workspace.compact())
-        try:
+        definition, workspace = self.app.model(model), self.app.workspace
+        with (
+            workspace.view() as manifest,
+            closing(event_store(workspace.project.tables, workspace.history, manifest)) as events,
+        ):
             computed = historical_features(plan, spine.requests, spine.asked_at, events)
             found = Frame({FEATURE + name: computed[name] for name in computed})
             if now is None:
@@ -271,8 +274,6 @@ class FeatureStore:
             outcomes = historical_outcomes(
                 definition.target, definition.outcome, spine.requests, spine.asked_at, events, now=now
             )
-        finally:
-            events.close()
         return (*_feature_columns(plan), *OUTCOME), found.with_columns(_outcome_columns(outcomes).columns)
 
     def _push(self, table: str, rows: Sequence[Any], delete: Sequence[Any]) -> Accepted:

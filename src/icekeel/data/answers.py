@@ -101,7 +101,7 @@ def as_dict(record: Predicted) -> dict[str, Any]:
 
 
 def columns_for(rows: Sequence[dict[str, Any]], declared: Sequence[Column]) -> list[Column]:
-    """Columns that hold all that these answers have: they may have been given under other definitions."""
+    """Columns that hold all that these rows have: they may have been written under other definitions."""
     kinds = {column.name: column.kind for column in declared}
     seen: dict[str, set[type]] = {}
     for row in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,12 +85,9 @@ def trace_outcome(
             for _, field in outcome.keyed.keys
         }
     )
-    store = EventStore(workspace.project.tables, {table.name: [target]}, threads=1)
-    try:
-        asked_at = array_of([{"at": record.at}], Column("at", Kind.TIME))
+    asked_at = array_of([{"at": record.at}], Column("at", Kind.TIME))
+    with closing(EventStore(workspace.project.tables, {table.name: [target]}, threads=1)) as store:
         found = historical_outcomes(model.target, outcome, requests, asked_at, store, now=now)
-    finally:
-        store.close()
     value = float(found.target[0])
     return OutcomeTrace(
         status=Status(int(found.status[0])).name.lower(),
