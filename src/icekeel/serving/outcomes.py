@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from icekeel.core.errors import Fault, RequestError, nearest, shorten
+from icekeel.core.kinds import Kind
 from icekeel.data.answers import Answers
 from icekeel.define import EventTable, Model, Project
 from icekeel.journal import Value
@@ -176,7 +177,11 @@ class Outcomes:
             if own.get(column, value) != value:
                 what = "another key than that of the answer"
                 return Fault("other_key", what, f"{where}.{column}", shorten(own[column]))
-        return _Placed(table, {table.id: row[ID], **own, **filled}, filled)
+        sent = {
+            name: value == 1.0 if table.fields[name].kind is Kind.FLAG else value
+            for name, value in filled.items()
+        }
+        return _Placed(table, {table.id: row[ID], **own, **sent}, filled)
 
 
 def _places(parts: Mapping[str, _Part], which: int) -> set[int]:
