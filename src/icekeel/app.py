@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
@@ -18,8 +19,8 @@ from icekeel.core.errors import Fault, ProjectError, RequestError, StateError, n
 from icekeel.core.ids import digest
 from icekeel.core.time import Clock, format_time, wall_clock
 from icekeel.data import History, Ingested, Receipt, Vault, find_sources, ingest
-from icekeel.data.answers import Answers
-from icekeel.define import Model, Project, load_project
+from icekeel.data.answers import Answers, Wanted
+from icekeel.define import EventTable, Model, Project, load_project
 from icekeel.define.windows import EVER
 from icekeel.features.live import all_views
 from icekeel.features.online.chunks import FORMAT
@@ -27,7 +28,7 @@ from icekeel.features.online.extent import Extent
 from icekeel.features.online.lmdb import open_environment
 from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
-from icekeel.journal import Writer
+from icekeel.journal import Predicted, Writer
 from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
 from icekeel.operations.forgetting import Forgetting, check_marks, private_fields
 from icekeel.operations.keeper import Keeper
@@ -37,6 +38,7 @@ from icekeel.operations.reach import carry
 from icekeel.operations.retention import Kept, Retention
 from icekeel.operations.retraining import Job, Retraining
 from icekeel.operations.study import Study
+from icekeel.operations.trace import Standing, Trace, trace
 from icekeel.operations.workshop import Workshop
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import Registry
@@ -239,6 +241,28 @@ class App:
                 entity, value, by=by, reason=reason
             )
 
+    def find_answers(self, wanted: Wanted) -> list[Predicted]:
+        """Answers, the newest first."""
+        return self.answers().find(wanted)
+
+    def trace(self, identifier: str) -> Trace:
+        """All that stands behind an answer; see `operations.trace`.
+
+        Raises:
+            RequestError: `unknown_prediction`.
+        """
+        record = self.answers().one(identifier)
+        try:
+            with self.online(readonly=True) as online:
+                standing = Standing.of(online, record.position)
+        except StateError:
+            standing = Standing()
+        registry = self.registry()
+        try:
+            return trace(self.workspace, registry, record, standing, now=self.clock())
+        finally:
+            registry.close()
+
     def registry(self) -> Registry:
         """Versions, aliases, decisions, alerts."""
         self.places.make()
@@ -291,8 +315,10 @@ class App:
         windows.connect(online, "" if online is not None else "it is being opened")
         return windows
 
-    def intake(self, journal: Writer) -> Intake:
-        """What takes pushed events."""
+    def intake(
+        self, journal: Writer, repeated: Callable[[EventTable, Mapping[str, Any]], bool] | None = None
+    ) -> Intake:
+        """What takes pushed events, but those of which `repeated` says that they are known already."""
         return Intake(
             self.project.tables,
             journal,
@@ -300,6 +326,7 @@ class App:
             ahead=self.ahead,
             rehearsal=self.settings.rehearsal,
             hide=self.vault.hide if self.vault else None,
+            repeated=repeated,
         )
 
     def workshop(self, registry: Registry) -> Workshop:

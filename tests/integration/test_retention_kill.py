@@ -30,8 +30,8 @@ from icekeel.operations.retention import Kept, Retention
 from icekeel.testing.small import write_small_project
 from tests.unit.journal.examples import PREDICTED
 
-KILLS = int(os.environ.get("ICEKEEL_KILLS", "12"))
-"""`ICEKEEL_KILLS=200 pytest tests/integration/test_retention_kill.py` is the long run."""
+KILLS = int(os.environ.get("JOURNAL_KILLS", "12"))
+"""`JOURNAL_KILLS=200 pytest tests/integration/test_retention_kill.py` is the long run."""
 FEATURES = {"backlog": 1.5, "depot": "north"}
 
 

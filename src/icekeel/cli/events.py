@@ -17,6 +17,8 @@ from .output import print_json, print_rows, say
 if TYPE_CHECKING:
     from icekeel.app import App
 
+UNPLACED = "outcomes"
+"""Outcomes of which it cannot be said which table they are of."""
 Tables = Annotated[list[str] | None, typer.Argument(help="Event tables; all of them by default.")]
 
 
@@ -47,6 +49,7 @@ def quarantine(
     """Show which rows were set aside, how many for which reason, and some of them."""
     app = open_app(project)
     found = [_described(table, _set_aside(app, table), examples) for table in _named(app, tables or [])]
+    found = [one for one in found if one["rows"] or one["table"] in app.project.tables]
     if as_json:
         print_json(found)
         return
@@ -78,7 +81,7 @@ def _described(table: str, rows: Iterator[tuple[Any, list[str]]], examples: int)
 
 
 def _named(app: App, names: list[str]) -> list[str]:
-    known = app.project.tables
+    known = [*app.project.tables, UNPLACED]
     faults = [
         Fault("unknown_table", f'no event table "{name}"', "", "", ", ".join(known), nearest(name, known))
         for name in names
@@ -86,7 +89,7 @@ def _named(app: App, names: list[str]) -> list[str]:
     ]
     if faults:
         raise ProjectError(*faults)
-    return names or list(known)
+    return names or known
 
 
 def _set_aside(app: App, table: str) -> Iterator[tuple[Any, list[str]]]:

@@ -14,6 +14,7 @@ import typer
 
 from icekeel.core.errors import IcekeelError
 
+from .answers import answers, trace
 from .datasets import dataset
 from .events import ingest, quarantine
 from .features import features, try_
@@ -38,6 +39,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
         rollback,
         decisions,
         alerts,
+        answers,
+        trace,
         audit,
         compact,
         rebuild,

@@ -6,7 +6,6 @@ tells which files can hold it.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,11 @@ import duckdb
 import msgspec
 
 from icekeel.compile import literal
-from icekeel.core.errors import Fault, RequestError, shorten
+from icekeel.core.errors import Fault, IcekeelError, RequestError, first_faults, nearest, shorten
 from icekeel.core.ids import id_range, time_of
 from icekeel.core.kinds import Column, Kind
-from icekeel.core.time import FOREVER
+from icekeel.core.time import FOREVER, parse_time
 from icekeel.journal import Positions, Predicted, scan
-from icekeel.journal.segments import segment_sizes
 
 from .history import History, Manifest
 from .relations import parquet
@@ -30,6 +28,8 @@ Found = TypeVar("Found")
 ANSWERS = "answers"
 FEATURE = "feature."
 """What the columns of logged features begin with, in a table of answers."""
+FEW = 8
+"""Ids that are looked for as text in the journal; of more, every answer is decoded."""
 MOST = 1_000
 """Answers on one page."""
 
@@ -95,8 +95,13 @@ def answer_of(model: str, row: Mapping[str, Any]) -> Predicted:
     return Predicted(model=model, request=request, features=features, **own)
 
 
+def as_dict(record: Predicted) -> dict[str, Any]:
+    """An answer by the names of its fields, for JSON; times are microseconds UTC."""
+    return {name: getattr(record, name) for name in record.__struct_fields__}
+
+
 def columns_for(rows: Sequence[dict[str, Any]], declared: Sequence[Column]) -> list[Column]:
-    """Columns that hold all that these answers have: they may have been given under other definitions."""
+    """Columns that hold all that these rows have: they may have been written under other definitions."""
     kinds = {column.name: column.kind for column in declared}
     seen: dict[str, set[type]] = {}
     for row in rows:
@@ -180,6 +185,41 @@ class Wanted:
         return " AND ".join(parts)
 
 
+def wanted(texts: Mapping[str, str]) -> Wanted:
+    """Which answers parameters in texts ask for: times as ISO 8601 or microseconds.
+
+    Raises:
+        RequestError: every parameter that there is not or that cannot be read.
+    """
+    names, faults = list(Wanted.__dataclass_fields__), []
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        if name not in names:
+            hint = nearest(name, names)
+            faults.append(
+                Fault("unknown_field", "no such parameter", shorten(name), "", ", ".join(names), hint)
+            )
+            continue
+        try:
+            values[name] = _READ.get(name, str)(text)
+        except (IcekeelError, ValueError):
+            faults.append(Fault("wrong_type", "cannot be read", name, shorten(text), _ALLOWED[name]))
+    if not 0 < (limit := values.get("limit", 1)) <= MOST:
+        faults.append(Fault("out_of_range", "out of range", "limit", shorten(limit), _ALLOWED["limit"]))
+    if faults:
+        raise RequestError(*first_faults(faults, len(faults)))
+    return Wanted(**values)
+
+
+def _time(text: str) -> int:
+    return parse_time(int(text) if text.isdigit() else text)
+
+
+_READ: Mapping[str, Callable[[str], Any]] = {"since": _time, "until": _time, "limit": int}
+_MOMENT = "ISO 8601, or microseconds since 1970 UTC"
+_ALLOWED = {"since": _MOMENT, "until": _MOMENT, "limit": f"1 to {MOST:,}"}
+
+
 class Answers:
     """Finds answers that were given, by any process, up to the moment.
 
@@ -236,29 +276,26 @@ class Answers:
     def _many(self, manifest: Manifest, wanted: Mapping[str, int]) -> dict[str, Predicted]:
         found = {
             record.id: record
-            for record in self._new(manifest, [one.encode() for one in wanted])
+            for record in scan(
+                self._journal,
+                kinds=Predicted,
+                since=Positions(manifest.journal),
+                holding=[one.encode() for one in wanted] if len(wanted) <= FEW else (),
+            )
             if record.id in wanted
         }
-        for model, table in _tables(manifest, None):
-            for file in manifest.tables[table]:
-                ids = [
-                    one
-                    for one, time in wanted.items()
-                    if one not in found and file.known_from <= time <= file.known_until
-                ]
-                if ids:
-                    condition = f"_id IN ({', '.join(map(literal, ids))})"
-                    path = self._history.folder / table / file.name
-                    found |= {record.id: record for record in _read(model, path, condition)}
+        with duckdb.connect(config={"threads": 1}) as connection:
+            for model, table in _tables(manifest, None):
+                for file in manifest.tables[table]:
+                    ids = [
+                        one
+                        for one, time in wanted.items()
+                        if one not in found and file.known_from <= time <= file.known_until
+                    ]
+                    if ids:
+                        path = self._history.folder / table / file.name
+                        found |= {record.id: record for record in _read(connection, model, path, ids)}
         return found
-
-    def _new(self, manifest: Manifest, marks: Sequence[bytes]) -> Iterator[Predicted]:
-        """Answers that are in the journal alone, where one of the marks is in their segment."""
-        since = Positions(manifest.journal)
-        for name, size in segment_sizes(self._journal).items():
-            offset = since.offsets.get(name, 0)
-            if size > offset and _holds(self._journal / name, offset, marks):
-                yield from scan(self._journal, kinds=Predicted, since=since, segment=name)
 
     def _find(self, manifest: Manifest, wanted: Wanted) -> list[Predicted]:
         new = scan(self._journal, kinds=Predicted, since=Positions(manifest.journal))
@@ -278,14 +315,12 @@ class Answers:
                 rows = connection.execute(
                     f"SELECT filename, _id FROM ({_OLDER} UNION ALL BY NAME FROM {source}) WHERE {wanted.condition} ORDER BY _id DESC LIMIT {wanted.limit}"
                 ).fetchall()
-        newest = sorted([*found, *(one for _, one in rows)], reverse=True)[: wanted.limit]
-        by_file: dict[str, list[str]] = {}
-        for path, one in rows:
-            if one in newest:
+            newest = sorted([*found, *(one for _, one in rows)], reverse=True)[: wanted.limit]
+            by_file: dict[str, list[str]] = {}
+            for path, one in rows:
                 by_file.setdefault(path, []).append(one)
-        for name, ids in by_file.items():
-            condition = f"_id IN ({', '.join(map(literal, ids))})"
-            found |= {record.id: record for record in _read(*paths[name], condition)}
+            for name, ids in by_file.items():
+                found |= {record.id: record for record in _read(connection, *paths[name], ids)}
         return [found[one] for one in newest]
 
 
@@ -305,17 +340,10 @@ def answers_in(model: str, file: Path, batch: int = 2_000) -> Iterator[list[Pred
             yield [answer_of(model, dict(zip(names, row, strict=True))) for row in rows]
 
 
-def _read(model: str, file: Path, condition: str) -> list[Predicted]:
-    with duckdb.connect(config={"threads": 1}) as connection:
-        result = connection.execute(f"SELECT * FROM {parquet([file])} WHERE {condition}")
-        names = [column[0] for column in result.description or ()]
-        return [answer_of(model, dict(zip(names, row, strict=True))) for row in result.fetchall()]
-
-
-def _holds(segment: Path, offset: int, marks: Sequence[bytes]) -> bool:
-    """Whether a segment has one of some texts behind an offset: what is not there need not be decoded."""
-    try:
-        with segment.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return any(content.find(mark, offset) >= 0 for mark in marks)
-    except FileNotFoundError:  # moved to history meanwhile
-        return False
+def _read(
+    connection: duckdb.DuckDBPyConnection, model: str, file: Path, ids: Sequence[str]
+) -> list[Predicted]:
+    listed = ", ".join(map(literal, ids))
+    result = connection.execute(f"SELECT * FROM {parquet([file])} WHERE _id IN ({listed})")
+    names = [column[0] for column in result.description or ()]
+    return [answer_of(model, dict(zip(names, row, strict=True))) for row in result.fetchall()]

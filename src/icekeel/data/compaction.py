@@ -3,7 +3,7 @@
 How far the journal was read stands in the same manifest as the files made from it, so a crash at any moment
 either keeps both or neither. Pushed rows become versions in the table of their events, answers rows of
 `answers/MODEL`, every other record is kept as it is in `records`: nothing that the journal said is lost with its
-segments. What belongs to a table or model that the project no longer defines waits in `undefined/` until it does.
+segments. Rows of a table that the project no longer defines wait in `undefined/` until it does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from icekeel.define import EventTable
 from icekeel.journal import Entry, Positions, Predicted, Pushed, Quarantined, Record, Tail, scan
 from icekeel.journal.records import decode, encode, kind_name
 
-from .answers import ANSWERS, answer_row, columns_for
+from .answers import ANSWER_COLUMNS, ANSWERS, answer_row, columns_for
 from .history import AVAILABLE, DELETED, OFFSET, SEGMENT, SEQUENCE, History, Manifest, StoredFile
 from .relations import array_of, connect, create_table, parquet
 
@@ -80,6 +80,23 @@ def compact(
     return manifest
 
 
+def unmoved(
+    place: History, journal: Path, manifest: Manifest, tables: Mapping[str, EventTable]
+) -> tuple[dict[str, list[StoredFile]], dict[str, int]]:
+    """Events that are in the journal alone as files in another place, under their whole paths, and how far it goes."""
+    tail, pending = Tail(journal, Positions(dict(manifest.journal))), _Pending(tables, {})
+    while records := tail.read():
+        for record, at in zip(records, tail.places, strict=True):
+            if isinstance(record, Pushed) and record.table in tables:
+                pending.add(record, at)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        table: [msgspec.structs.replace(file, name=str(place.folder / table / file.name)) for file in listed]
+        for table, listed in pending.write(place, manifest.sequence).items()
+    }
+    return files, dict(tail.positions.offsets)
+
+
 def recorded(
     history: History, manifest: Manifest, kinds: type[KindT] | tuple[type[KindT], ...]
 ) -> Iterator[KindT]:
@@ -121,7 +138,7 @@ class _Pending:
 
     def find(self, history: History, manifest: Manifest) -> list[str]:
         """Take what waited for a definition that there is now; gives the tables where it waited."""
-        there = {_undefined(name): name for name in self._columns}
+        there = {UNDEFINED + name for name in self._columns}
         found = [name for name in manifest.tables if name in there]
         for name in found:
             for file in history.paths(manifest, name):
@@ -147,25 +164,18 @@ class _Pending:
             ]
             self._add(f"quarantine/{record.table}", _QUARANTINED, rows)
             return
-        name = (
-            record.table
-            if isinstance(record, Pushed)
-            else f"{ANSWERS}/{record.model}"
-            if isinstance(record, Predicted)
-            else ""
-        )
-        columns = self._columns.get(name)
-        if columns is None:
-            if name and _undefined(name) not in self._rows:
-                log.warning("not_in_project", extra={"table": name, "moved_to": _undefined(name)})
+        if isinstance(record, Predicted):
+            self._add(f"{ANSWERS}/{record.model}", ANSWER_COLUMNS, [answer_row(record)])
+        elif isinstance(record, Pushed) and record.table in self._columns:
+            stamps = {AVAILABLE: record.at, DELETED: 0.0}
+            self._add(record.table, (), [stamps | row | _stamp(place) for row in record.rows])
+        else:
+            name = UNDEFINED + record.table if isinstance(record, Pushed) else RECORDS
+            if name != RECORDS and name not in self._rows:
+                log.warning("not_in_project", extra={"moved_to": name})
             kept = {"at": record.at, "kind": kind_name(type(record))}
             kept |= {"record": base64.b85encode(encode(record)).decode()}
-            self._add(_undefined(name) if name else RECORDS, _RECORDED, [kept | _stamp(place)])
-        elif isinstance(record, Pushed):
-            stamps = {AVAILABLE: record.at, DELETED: 0.0}
-            self._add(name, columns, [stamps | row | _stamp(place) for row in record.rows])
-        elif isinstance(record, Predicted):
-            self._add(name, columns, [answer_row(record)])
+            self._add(name, _RECORDED, [kept | _stamp(place)])
 
     def _add(self, name: str, columns: Sequence[Column], rows: list[dict[str, Any]]) -> None:
         self._columns.setdefault(name, columns)
@@ -176,19 +186,15 @@ class _Pending:
         connection = connect(folder=history.folder)
         try:
             for name, rows in self._rows.items():
-                columns = self._columns[name]
-                if any(column.name == SEQUENCE for column in columns):
+                answers, declared = name.startswith(f"{ANSWERS}/"), self._columns[name]
+                if any(column.name == SEQUENCE for column in declared):
                     for at, row in enumerate(rows):
                         row[SEQUENCE] = sequence + at
-                answers = name.startswith(f"{ANSWERS}/")
-                if answers:
-                    columns = columns_for(rows, columns)
+                columns = columns_for(rows, declared)
                 frame = Frame({column.name: array_of(rows, column) for column in columns})
                 create_table(connection, "_new", columns, frame)
                 draft = history.folder / f"{name.replace('/', '-')}.draft"
-                order = (
-                    "_id" if answers else "_row"
-                )  # so that the statistics of a row group tell which ids it holds
+                order = "_id" if answers else "_row"  # so that statistics tell which ids a row group holds
                 connection.execute(
                     f"COPY (SELECT * EXCLUDE (_row) FROM _new ORDER BY {order}) TO {literal(str(draft))} "
                     "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)"
@@ -200,10 +206,6 @@ class _Pending:
         finally:
             connection.close()
         return added
-
-
-def _undefined(name: str) -> str:
-    return UNDEFINED + name.replace("/", "-")
 
 
 def _stamp(place: tuple[str, int]) -> dict[str, Any]:

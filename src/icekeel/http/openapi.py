@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 
 from icekeel.core.kinds import Kind
+from icekeel.data.answers import MOST, Wanted
 from icekeel.data.contracts import LONGEST_TEXT
 from icekeel.data.vault import Receipt
 from icekeel.define import EventTable, Model, Project
 from icekeel.define.fields import Field
+from icekeel.journal import Predicted
 from icekeel.operations.forgetting import private_fields
 from icekeel.serving import SCOPES, Answer, OnlineFeatures
 from icekeel.serving.intake import LARGEST_PUSH
@@ -47,6 +49,8 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
         paths[f"/v1/features/{model.name}/historical"] = {"post": _historical(model, auth)}
     for table in project.tables.values():
         paths[f"/v1/events/{table.name}"] = {"post": _push(table, auth)}
+    paths["/v1/outcomes"] = {"post": _outcomes(project, auth)}
+    paths |= _looked_up("read" if auth else "", "read" if auth and not local else "")
     clock = _object({"now": _SCHEMAS[Kind.TIME]}, ["now"])
     paths["/v1/clock"] = {
         "post": _operation("Move the clock; in a rehearsal only.", "admin" if auth else "", clock, {})
@@ -63,7 +67,7 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
         "info": {"title": f"Icekeel: {project.folder.name}", "version": "1"},
         "paths": paths,
         "components": {
-            "schemas": {**components, "Problem": _PROBLEM},
+            "schemas": {**components, "Predicted": _predicted(), "Problem": _PROBLEM},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": ", ".join(SCOPES)}
             },
@@ -159,14 +163,73 @@ def _push(table: EventTable, auth: bool) -> Json:
         },
         [],
     )
-    number = {"type": "integer"}
-    bad = _object({"row": number, "delete": number, "faults": _FAULTS}, ["faults"])
-    aside = {"type": "array", "items": bad}
-    kept = _object(
-        {"kept": number, "deleted": number, "quarantined": aside}, ["kept", "deleted", "quarantined"]
-    )
+    kept = _taken()
     summary = f"Take rows of {table.name} and delete by id; what breaks its contract is set aside."
     return _operation(summary, "ingest" if auth else "", {**sent, "minProperties": 1}, kept)
+
+
+def _predicted() -> Json:
+    """An answer by the names of its fields: in the journal it is an array."""
+    schema = msgspec.json.schema(Predicted)["$defs"]["Predicted"]
+    _, *types = schema["prefixItems"]
+    names = list(Predicted.__struct_fields__)
+    return _object(dict(zip(names, types, strict=True)), names)
+
+
+def _taken() -> Json:
+    """What became of rows that were pushed."""
+    number = {"type": "integer"}
+    bad = _object({"row": number, "delete": number, "faults": _FAULTS}, ["faults"])
+    counts = {"kept": number, "deleted": number, "repeated": number}
+    return _object({**counts, "quarantined": {"type": "array", "items": bad}}, [*counts, "quarantined"])
+
+
+def _outcomes(project: Project, auth: bool) -> Json:
+    """Rows of any outcome's table, with an answer's id in place of the key, or beside it."""
+    tables = {model.outcome.keyed.table for model in project.models.values()}
+    fields = {
+        field.name: _field(field) for name in sorted(tables) for field in project.tables[name].fields.values()
+    }
+    identifier = {"prediction_id": {"type": "string"}}
+    row = {**_object({**identifier, **fields}, []), "minProperties": 1}
+    rows = {"type": "array", "items": row, "maxItems": LARGEST_PUSH}
+    sent = _object({"rows": rows, "delete": rows, "model": {"enum": list(project.models)}}, [])
+    summary = "Take what came of answers; told again it changes nothing, told otherwise it is a correction."
+    return _operation(summary, "outcome|ingest" if auth else "", {**sent, "minProperties": 1}, _taken())
+
+
+def _looked_up(scope: str, look: str) -> Json:
+    """What is asked for by an answer's id, and the list of answers."""
+    answer = {"$ref": "#/components/schemas/Predicted"}
+    kinds = {"since": _SCHEMAS[Kind.TIME], "until": _SCHEMAS[Kind.TIME], "limit": _LIMIT}
+    query = [
+        {"name": name, "in": "query", "schema": kinds.get(name, {"type": "string"})}
+        for name in Wanted.__dataclass_fields__
+    ]
+    page = _object(
+        {"answers": {"type": "array", "items": answer}, "before": {"type": ["string", "null"]}}, ["answers"]
+    )
+    page["properties"]["before"]["description"] = "The last id of this page: `before` of the next one."
+    found = _operation("Answers, the newest first.", scope, None, page)
+    paths: Json = {"/v1/answers": {"get": {**found, "parameters": query}}}
+    identifier = {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    for path, summary, needed, given, kind in (
+        ("/v1/answers", "One answer, whole.", scope, answer, "application/json"),
+        (
+            "/v1/trace",
+            "What stands behind an answer, and what came of it.",
+            scope,
+            {"type": "object"},
+            "application/json",
+        ),
+        ("/trace", "The same as a page.", look, {}, "text/html"),
+    ):
+        operation = _operation(summary, needed, None, given, kind)
+        paths[f"{path}/{{prediction_id}}"] = {"get": {**operation, "parameters": [identifier]}}
+    return paths
+
+
+_LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST}
 
 
 def _operation(
@@ -183,7 +246,7 @@ def _operation(
     if body is not None:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     if scope:
-        operation["security"] = [{"token": [scope]}]
+        operation["security"] = [{"token": [one]} for one in scope.split("|")]
     return operation
 
 

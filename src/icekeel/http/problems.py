@@ -17,6 +17,7 @@ _STATUS = {
     "wrong_origin": 403,
     "unknown_model": 404,
     "unknown_table": 404,
+    "unknown_prediction": 404,
     "unknown_path": 404,
     "wrong_method": 405,
     "too_slow": 408,

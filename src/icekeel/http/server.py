@@ -5,6 +5,10 @@ POST /v1/features/{model}/online       {"rows": [...], "features": [...]}, as of
 POST /v1/features/{model}/historical   the same, each row with its asked_at: as of then   scope read
 POST /v1/events/{table}      {"rows": [...], "delete": [id, ...]}   scope ingest
 POST /v1/forget              {"entity": "customer", "value": ..., "reason": ...}   scope admin
+POST /v1/outcomes            the same, of answers by prediction_id       scope outcome or ingest
+GET  /v1/answers             the newest, by ?model, key, unit, since, until, verdict, before, limit    scope read
+GET  /v1/answers/{id}        one answer, whole                   scope read
+GET  /v1/trace/{id}, and the page /trace/{id}    what stands behind it, and what came of it   scope read
 POST /v1/clock               {"now": ...}, in a rehearsal only      scope admin
 GET  /v1/status              versions, keeper, problems             scope read
 GET  /v1/openapi.json, /metrics and / (the status page)             scope read unless on loopback
@@ -19,13 +23,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from icekeel.app import App
-from icekeel.console import status_page
+from icekeel.console import status_page, trace_page
 from icekeel.core.errors import (
     Fault,
     IcekeelError,
@@ -37,8 +41,10 @@ from icekeel.core.errors import (
 )
 from icekeel.core.ids import new_id
 from icekeel.core.time import parse_time
+from icekeel.data.answers import as_dict, wanted
 from icekeel.journal import Ticked
-from icekeel.serving import Answer
+from icekeel.operations.trace import Trace, trace
+from icekeel.serving import Accepted, Answer
 
 from .counters import CONTENT_TYPE
 from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_json, request_id
@@ -56,7 +62,8 @@ MOST_SLOW = 2
 _encode = msgspec.json.Encoder().encode
 Scope = Mapping[str, Any]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-Handler = Callable[[Any], Reply]
+Handler = Callable[[Any], Reply | Awaitable[Reply]]
+Done = TypeVar("Done")
 log = logging.getLogger(__name__)
 
 
@@ -125,6 +132,11 @@ class Server:
         """Every path there is, so that finding one is a lookup."""
         look = "" if self._visitors.local else "read"
         routes = {
+            "/v1/outcomes": Route("outcomes", "POST", "outcome|ingest", self._outcomes),
+            "/v1/answers": Route("answers", "GET", "read", self._answers, slow=True, whole=True),
+            "/v1/answers/*": Route("answers", "GET", "read", self._answer, slow=True, whole=True),
+            "/v1/trace/*": Route("trace", "GET", "read", self._trace, whole=True),
+            "/trace/*": Route("page", "GET", look, self._trace_page, whole=True),
             "/v1/clock": Route("clock", "POST", "admin", self._tick),
             "/v1/forget": Route("forget", "POST", "admin", self._forget, slow=True),
             "/v1/status": Route("status", "GET", "read", self._status),
@@ -182,7 +194,8 @@ class Server:
                 body = await read_json(headers, receive, largest=largest, slowest_s=self._slowest_body_s)
             if route.whole:
                 body = Call(*_asked(scope), body)
-            return await self._slowly(route, body) if route.slow else route.handler(body)
+            reply = await self._slowly(route.handler, body) if route.slow else route.handler(body)
+            return reply if isinstance(reply, Reply) else await reply
         except IcekeelError as error:
             return problem(error)
         except Exception:  # a process boundary: the caller gets a 500, the log the trace
@@ -190,13 +203,13 @@ class Server:
             log.exception("request_failed", extra={"path": scope["path"], "id": identifier})
             return internal(identifier)
 
-    async def _slowly(self, route: Route, body: Any) -> Reply:
-        """Answer in a thread, while the others go on being answered here."""
+    async def _slowly(self, work: Callable[[Any], Done], given: Any) -> Done:
+        """Work in a thread, while the others go on being answered here."""
         if self._slow >= MOST_SLOW:
             raise OverloadError(Fault("overload", "too many slow requests at once", hint="try again"))
         self._slow += 1
         try:
-            return await asyncio.to_thread(route.handler, body)
+            return await asyncio.to_thread(work, given)
         finally:
             self._slow -= 1
 
@@ -283,14 +296,55 @@ class Server:
             what = 'expected {"rows": [...]}, {"delete": [id, ...]} or both'
             raise RequestError(Fault("no_rows", what, got=shorten(body)))
         accepted = self.service.intake.push(table, body.get("rows", ()), body.get("delete", ()))
+        return self._taken(table, accepted)
+
+    async def _outcomes(self, body: Any) -> Reply:
+        """Of answers given a moment ago, or long ago, the keeper has nothing at hand: they are looked for elsewhere."""
+        outcomes, answers = self.service.outcomes, self.service.answers
+        told = outcomes.read(body)
+        asked = self.service.asked(told.ids)
+        if others := [one for one in told.ids if one not in asked]:
+            asked |= await self._slowly(lambda ids: outcomes.found(answers, ids), others)
+        return self._taken("outcomes", outcomes.take(told, asked))
+
+    def _taken(self, table: str, accepted: Accepted) -> Reply:
         aside = [("row", *one) for one in accepted.faults.items()]
         aside += [("delete", *one) for one in accepted.wrong_ids.items()]
         self.service.counters.pushed(table, accepted.kept + accepted.deleted, len(aside))
         bad = [
             {kind: place, "faults": [fault.as_dict() for fault in faults]} for kind, place, faults in aside
         ]
-        answer = {"kept": accepted.kept, "deleted": accepted.deleted, "quarantined": bad}
+        answer: dict[str, Any] = {
+            "kept": accepted.kept,
+            "deleted": accepted.deleted,
+            "repeated": accepted.repeated,
+        }
+        answer |= {"quarantined": bad}
         return Reply(200, _encode(answer))
+
+    def _answers(self, call: Call) -> Reply:
+        found = self.service.answers.find(wanted(call.query))
+        more = found[-1].id if found else None
+        return Reply(200, _encode({"answers": [as_dict(one) for one in found], "before": more}))
+
+    def _answer(self, call: Call) -> Reply:
+        return Reply(200, _encode(as_dict(self.service.answers.one(call.last))))
+
+    async def _trace(self, call: Call) -> Reply:
+        return Reply(200, _encode((await self._traced(call)).as_dict()))
+
+    async def _trace_page(self, call: Call) -> Reply:
+        page = trace_page(await self._traced(call))
+        return Reply(200, page.encode(), (), b"text/html; charset=utf-8")
+
+    async def _traced(self, call: Call) -> Trace:
+        """The online state is read in the thread that may close it, all else in another."""
+        service, app = self.service, self.service.app
+        record = await self._slowly(service.answers.one, call.last)
+        standing = service.standing(record.position)
+        return await self._slowly(
+            lambda one: trace(app.workspace, service.registry, one, standing, now=app.clock()), record
+        )
 
     def _tick(self, body: Any) -> Reply:
         if not isinstance(body, dict) or set(body) != {"now"}:

@@ -22,7 +22,7 @@ from .records import (
     Ticked,
     Value,
 )
-from .writer import Writer, remove
+from .writer import Writer, is_free, remove
 
 __all__ = [
     "Alerted",
@@ -42,6 +42,7 @@ __all__ = [
     "Value",
     "Writer",
     "ends_at",
+    "is_free",
     "remove",
     "scan",
     "verify",

@@ -117,25 +117,26 @@ class Tail:
 
 
 @overload
-def scan(folder: Path, *, since: Positions | None = None, segment: str = "") -> Iterator[Record]: ...
+def scan(folder: Path, *, since: Positions | None = None) -> Iterator[Record]: ...
 @overload
 def scan(
     folder: Path,
     *,
     kinds: type[Kind] | tuple[type[Kind], ...],
     since: Positions | None = None,
-    segment: str = "",
+    holding: Collection[bytes] = (),
 ) -> Iterator[Kind]: ...
 def scan(
     folder: Path,
     *,
     kinds: type[Entry] | tuple[type[Entry], ...] = KINDS,
     since: Positions | None = None,
-    segment: str = "",
+    holding: Collection[bytes] = (),
 ) -> Iterator[Entry]:
-    """Every record of these kinds behind `since`, of one segment or of all in order of name, then of writing.
+    """Every record of these kinds behind `since`, in order of segment name, then of writing.
 
-    Other kinds are passed over without being decoded. A segment is read up to the first frame that is
+    Other kinds are passed over without being decoded, and so are records in which none of the texts in `holding` stands,
+    where there are any: an id is found so, without reading what else there is. A segment is read up to the first frame that is
     torn or damaged.
 
     Raises:
@@ -143,9 +144,9 @@ def scan(
     """
     tags = tags_of(kinds if isinstance(kinds, tuple) else (kinds,))
     offsets = since.offsets if since else {}
-    for name in [segment] if segment else segment_sizes(folder):
+    for name in segment_sizes(folder):
         for stretch in _stretches(folder / name, offsets.get(name, 0), _STRETCH_BYTES):
-            yield from (record for _, record in _decoded(stretch, name, tags))
+            yield from (record for _, record in _decoded(stretch, name, tags, holding))
 
 
 def verify(folder: Path) -> int:
@@ -232,11 +233,13 @@ def _has_begun(head: bytes, path: Path) -> bool:
     raise JournalError(Fault("bad_segment", what, f"{path.name}@0", repr(head), repr(MAGIC), hint))
 
 
-def _decoded(stretch: _Stretch, name: str, tags: frozenset[bytes]) -> Iterator[tuple[int, Record]]:
+def _decoded(
+    stretch: _Stretch, name: str, tags: frozenset[bytes], holding: Collection[bytes] = ()
+) -> Iterator[tuple[int, Record]]:
     """Offset and content of each record of these kinds."""
     offset = stretch.start
     for payload in stretch.payloads:
-        if tag_of(payload) in tags:
+        if tag_of(payload) in tags and (not holding or any(text in payload for text in holding)):
             try:
                 yield offset, decode(payload)
             except msgspec.DecodeError as error:

@@ -176,7 +176,7 @@ class Writer:
             path = self._folder / segment_name(start, self._process, os.getpid())
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX)  # for as long as it may be appended to: see `remove`
+                fcntl.flock(fd, fcntl.LOCK_EX)  # for as long as it may be appended to: see `is_free`
                 if os.write(fd, MAGIC) < len(MAGIC):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(fd)
@@ -242,26 +242,23 @@ def _framed(record: Record) -> bytes:
     return frame(payload)
 
 
-def remove(folder: Path, name: str, size: int) -> bool:
-    """Delete a segment, unless a writer has it open or it has not this size; gives whether it is gone.
-
-    Nobody appends to a segment whose writer has let go of it.
-    """
-    try:
-        fd = os.open(folder / name, os.O_RDWR)
-    except FileNotFoundError:
-        return True
+def is_free(path: Path) -> bool:
+    """Whether no writer has a segment open; nobody appends to it ever again then."""
+    fd = os.open(path, os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(fd).st_size != size:
-            return False
-        os.unlink(folder / name)
-        _sync_folder(folder)
-        return True
     except BlockingIOError:
         return False
     finally:
         os.close(fd)
+    return True
+
+
+def remove(folder: Path, names: Iterable[str]) -> None:
+    """Delete segments that are free."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:

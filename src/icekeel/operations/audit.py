@@ -32,7 +32,7 @@ from icekeel.features.online import GRACE
 from icekeel.features.plan import Plan
 
 from .evidence import Asked, Cause, Evidence
-from .reach import Reach
+from .reach import Reach, Reached
 from .seen import Moment, SeenEvents, chains, reaches, recompute
 from .workspace import Workspace
 
@@ -143,7 +143,8 @@ class Auditor:
         if self._online is None:
             return AuditResult(features=len(plan.features), left_out={**left_out, UNKNOWN: len(sample)})
         reach = Reach(self._online)
-        kept, moments, why = _comparable(sample, manifest, reach)
+        known = reach.at({int(serial) for serial in sample["_position"]})
+        kept, moments, why = comparable(sample, manifest, known)
         left_out |= why
         if not len(kept):
             return AuditResult(features=len(plan.features), left_out=left_out)
@@ -151,7 +152,7 @@ class Auditor:
         with tempfile.TemporaryDirectory(prefix="icekeel-audit-") as folder:
             bulk = {file: serial for file, (serial, _) in reach.files().items()}
             seen = SeenEvents(self._workspace, manifest, bulk, Path(folder))
-            comparison = _Comparison(plan, sample)
+            comparison = Comparison(plan, sample)
             exact = self._recomputed(plan, sample, seen, moments)
             differences = comparison.differences(exact)
             everything = [Moment(moment.asked_at, 0, {}) for moment in moments]
@@ -172,7 +173,7 @@ class Auditor:
         return Frame.stack(found).take(order)
 
 
-class _Comparison:
+class Comparison:
     """A sample of answers beside what history gives for the same questions."""
 
     def __init__(self, plan: Plan, sample: Frame) -> None:
@@ -241,10 +242,15 @@ def _sample(plan: Plan, files: Sequence[Path], span: tuple[int, int], limit: int
         connection.close()
 
 
-def _comparable(sample: Frame, manifest: Manifest, reach: Reach) -> tuple[Ints, list[Moment], dict[str, int]]:
-    """Places of the answers that can be compared, the moment of each, and why others cannot."""
+def comparable(
+    sample: Frame, manifest: Manifest, known: Mapping[int, Reached]
+) -> tuple[Ints, list[Moment], dict[str, int]]:
+    """Places of the answers that can be compared, the moment of each, and why others cannot.
+
+    Args:
+        known: Serial -> how far the projections were.
+    """
     serials = [int(serial) for serial in sample["_position"]]
-    known = reach.at(sorted(set(serials)))
     kept, moments, left_out = [], [], Counter[str]()
     for place, (serial, asked_at) in enumerate(zip(serials, sample["_asked_at"].tolist(), strict=True)):
         reached = known.get(serial)

@@ -22,8 +22,9 @@ from icekeel.features.online.lmdb import LmdbWindows
 from icekeel.features.online.versions import digest
 from icekeel.features.outcomes import target_function
 from icekeel.journal import Predicted, Pushed
+from icekeel.serving.asked import Asked, AskedIndex, content_of
 
-LAYOUT = 2
+LAYOUT = 3
 """Changes with how answers and outcomes are kept: the keeper makes another environment for another layout."""
 _OFFSET = 2**63
 GRACE = 2 * DAY
@@ -35,7 +36,8 @@ Keyed = TypeVar("Keyed")
 class Happened(msgspec.Struct, frozen=True, array_like=True):
     """A version of an event that may decide outcomes; its value is None where it does not count.
 
-    `key` is the digest of the key by which answers meet it; empty where a part is null, as in a deletion.
+    `key` is the digest of the key by which answers meet it; empty where a part is null, as in a deletion. `content` is
+    that of the row, see `content_of`.
     """
 
     time: int
@@ -43,6 +45,7 @@ class Happened(msgspec.Struct, frozen=True, array_like=True):
     value: float | None
     available: int
     key: bytes
+    content: bytes = b""
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
@@ -116,11 +119,13 @@ class AnswerProjection:
         self._waiting, self._happened, self._ids, self._settled = (
             environment.open_db(name) for name in (b"waiting", b"happened", b"happened_ids", b"settled")
         )
+        self._index = AskedIndex(environment)
+        self._model = model
         self._mine = digest(model.name.encode())[:8]
         self._outcome = model.outcome
         self._target = target_function(model.target)
         table = project.tables[self._outcome.keyed.table]
-        self.table = table.name
+        self.table, self._table = table.name, table
         self._time, self._id = table.time, table.id
         self._names = list(table.fields)
         self._keys = [column for column, _ in self._outcome.keyed.keys]
@@ -148,6 +153,7 @@ class AnswerProjection:
             )  # fmt: skip
             key = self._mine + digest(record.key.encode())
             txn.put(key + record.id.encode(), _pack(waiting), db=self._waiting)
+            self._index.answered(txn, record.id, Asked.of(record, self._model))
             self._settle_known(txn, key)
 
     def happened(self, txn: lmdb.Transaction, records: Sequence[Pushed]) -> None:
@@ -162,19 +168,27 @@ class AnswerProjection:
                     self._value_of(row),
                     record.at if known is None else int(known),
                     digest(met.encode()) if met else b"",
+                    content_of(self._table, row),
                 )
-                self._keep(txn, event)
-                if met:
+                if self._keep(txn, event) and met:
                     self._settle_known(txn, self._mine + event.key)
 
-    def _keep(self, txn: lmdb.Transaction, event: Happened) -> None:
-        """Put a version among those of its event; of two that became known at once the later read holds."""
+    def _keep(self, txn: lmdb.Transaction, event: Happened) -> bool:
+        """Put a version among those of its event; of two that became known at once the later read holds.
+
+        One that says what was known already is none: False.
+        """
         name = digest(event.id.encode())
         others = [one for one in self._versions_of(txn, name) if one.available != event.available]
+        before = [one for one in others if one.available < event.available]
+        if before and before[-1].content == event.content:
+            return False
         versions = sorted([*others, event], key=lambda one: one.available)
+        self._index.happened(txn, self.table, event.id, versions[-1].content)
         txn.put(self._mine + name, _pack(versions), db=self._happened)
         if event.key:
             txn.put(self._mine + event.key + name, b"", db=self._ids)
+        return True
 
     def _versions_of(self, txn: lmdb.Transaction, name: bytes) -> list[Happened]:
         """All versions of one event, in the order in which they became known."""
@@ -212,10 +226,12 @@ class AnswerProjection:
     def forget(self, txn: lmdb.Transaction, now: int) -> None:
         """Drop outcomes that no answer still to come can meet."""
         oldest = now - self._outcome.within - GRACE
+        self._index.forget(txn, oldest)
         for place, versions in _under(txn, self._happened, self._mine, _happened):
             if all(max(event.time, event.available) < oldest for event in versions):
                 txn.delete(place, db=self._happened)
                 for event in versions:
+                    self._index.forget_event(txn, self.table, event.id)
                     txn.delete(self._mine + event.key + place[len(self._mine) :], db=self._ids)
 
     def _versions(self, txn: lmdb.Transaction, key: bytes) -> list[Happened]:

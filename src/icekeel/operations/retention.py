@@ -19,7 +19,7 @@ from typing import NamedTuple
 from icekeel.core.time import FOREVER, SECOND, format_duration
 from icekeel.data import History, Manifest
 from icekeel.data.answers import ANSWERS
-from icekeel.journal import Writer, ends_at, remove
+from icekeel.journal import Writer, ends_at, is_free, remove
 from icekeel.journal.segments import segment_sizes
 from icekeel.registry import Registry
 
@@ -60,12 +60,12 @@ def spent(
         projected: Segment -> how far the keeper has read it; it must be on disk that it has.
         now: The time by which answers are old; segments are by the machine's.
     """
-    segments = {}
+    segments: dict[str, int] = {}
     oldest = time.time() - kept.journal / SECOND
     for name, size in segment_sizes(journal).items():
         offset = manifest.journal.get(name, 0)
         old = (journal / name).stat().st_mtime < oldest
-        if not old or projected.get(name, 0) < offset:
+        if not old or projected.get(name, 0) < offset or not is_free(journal / name):
             continue
         if ends_at(journal / name, offset):
             segments[name] = size
@@ -156,8 +156,7 @@ class Retention:
                 gone = [name for names in found.files.values() for name in names]
                 listed = history.replace(listed, {}, without=gone)  # noqa: PLW2901
             history.sweep(listed)
-        for name, size in found.segments.items():
-            remove(folder, name, size)
+        remove(folder, found.segments)
         there = segment_sizes(folder)
         return [name for name in projected if name not in there] if there else []
 

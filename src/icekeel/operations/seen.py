@@ -72,15 +72,22 @@ class SeenEvents:
         workspace, manifest: The events.
         bulk: Bulk file -> serial at which it was projected.
         folder: Where files are written.
+        met: Table -> SQL condition on the events that any of the questions can meet; all of a table by default.
     """
 
     def __init__(
-        self, workspace: Workspace, manifest: Manifest, bulk: Mapping[str, int], folder: Path
+        self,
+        workspace: Workspace,
+        manifest: Manifest,
+        bulk: Mapping[str, int],
+        folder: Path,
+        met: Mapping[str, str] | None = None,
     ) -> None:
         self._workspace = workspace
         self._manifest = manifest
         self._bulk = bulk
         self._folder = folder
+        self._met = met or {}
         self._written = 0
 
     def write(self, moments: Sequence[Moment], reaches: Mapping[str, tuple[int, int]]) -> dict[str, Path]:
@@ -123,7 +130,8 @@ class SeenEvents:
         listed, identifier = ", ".join(map(quote, columns)), quote(table.id)
         connection.execute(
             f"CREATE TEMP TABLE every AS SELECT {listed} FROM ({source}) WHERE {identifier} IN (SELECT "
-            f"{identifier} FROM ({source}) WHERE {quote(table.time)} BETWEEN {oldest} AND {newest})"
+            f"{identifier} FROM ({source}) WHERE {quote(table.time)} BETWEEN {oldest} AND {newest} "
+            f"AND {self._met.get(table.name, 'true')})"
         )
 
     def _place(self, connection: duckdb.DuckDBPyConnection, name: str, moments: Sequence[Moment]) -> None:

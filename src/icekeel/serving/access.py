@@ -52,7 +52,7 @@ class Access:
         return token
 
     def check(self, header: str | None, scope: str) -> str:
-        """Let a request pass, given its `Authorization` header; gives the name of its token.
+        """Let a request pass, given its `Authorization` header; gives the name of its token. Of `one|other` either scope will do.
 
         Raises:
             AuthError: `no_token` or `wrong_token` (401), `wrong_scope` (403).
@@ -67,8 +67,11 @@ class Access:
                 found = token
         if found is None:
             raise AuthError(Fault("wrong_token", "this token is not known"))
-        if scope not in found.scopes and "admin" not in found.scopes:
-            fault = Fault("wrong_scope", f"this token may not {scope}", "", ", ".join(found.scopes), scope)
+        if not {*scope.split("|"), "admin"} & {*found.scopes}:
+            allowed = scope.replace("|", " or ")
+            fault = Fault(
+                "wrong_scope", f"this token may not {allowed}", "", ", ".join(found.scopes), allowed
+            )
             raise AuthError(fault)
         return found.name
 

@@ -41,8 +41,8 @@ def journal(tmp_path: Path) -> Path:
     ("tables", "answers", "missing"),
     [
         ({}, ANSWER, ["orders"]),
-        (TABLES, {}, ["answers-price"]),
-        ({}, {}, ["orders", "answers-price"]),
+        (TABLES, {}, []),
+        ({}, {}, ["orders"]),
     ],
 )
 def test_what_the_project_no_longer_declares_is_not_lost(
