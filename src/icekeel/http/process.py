@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -12,6 +13,7 @@ import uvicorn
 
 from icekeel.app import App
 
+from .connections import BoundedProtocol, hang_up
 from .server import Server
 
 STOP_S = 5
@@ -34,6 +36,7 @@ def serve(app: App, *, ready: Callable[[int], None] | None = None) -> None:
         application,
         host=app.settings.host,
         port=app.settings.port,
+        http=BoundedProtocol,
         log_level="warning",
         access_log=False,
         lifespan="on",
@@ -61,6 +64,12 @@ class _Process(uvicorn.Server):
         await super().startup(sockets)
         if self.started and self._ready:
             self._ready(self.servers[0].sockets[0].getsockname()[1])
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; a second is soon enough for callers who are too slow."""
+        if counter % 10 == 0:
+            hang_up(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
