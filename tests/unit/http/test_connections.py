@@ -65,7 +65,7 @@ def test_large_bodies_and_many_requests_are_no_large_heads() -> None:
             assert await size_of(streams, b"between two requests uvicorn's own time counts") == 46
             streams[1].close()
 
-    asyncio.run(run())
+    asyncio.run(asyncio.wait_for(run(), 10))
 
 
 @pytest.mark.parametrize("start", [b"", HEAD + b"content-length: 0\r\n\r\n"])
@@ -92,7 +92,7 @@ def test_a_head_without_end_is_cut(start: bytes) -> None:
                 assert sent < 50 * LARGEST_HEAD
                 writer.close()
 
-    said = asyncio.run(run())
+    said = asyncio.run(asyncio.wait_for(run(), 10))
     assert said == b"cut" or said.startswith(b"HTTP/1.1 431 ")
 
 
@@ -114,4 +114,4 @@ def test_who_does_not_finish_a_head_is_hung_up_on(sent: bytes) -> None:
             writer.close()
             return said
 
-    assert asyncio.run(run()).startswith(b"HTTP/1.1 408 ")
+    assert asyncio.run(asyncio.wait_for(run(), 10)).startswith(b"HTTP/1.1 408 ")
