@@ -9,11 +9,14 @@ import hashlib
 import hmac
 import http.client
 import json
+import os
 import re
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
@@ -171,14 +174,16 @@ def contents(state: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _lmdb(folder: Path) -> Iterator[bytes]:
-    with (
-        lmdb.open(str(folder), readonly=True, lock=False, max_dbs=64) as environment,
-        environment.begin() as txn,
-    ):
-        names = [bytes(name) for name, _ in txn.cursor()]
-        for name in names:
-            database = environment.open_db(name, txn, create=False)
-            yield from (bytes(key) + bytes(value) for key, value in txn.cursor(database))
+    """Keys and values of a copy: a process opens an environment once."""
+    with tempfile.TemporaryDirectory() as copy:
+        shutil.copy(folder / "data.mdb", copy)
+        with (
+            lmdb.open(copy, readonly=True, lock=False, max_dbs=64) as environment,
+            environment.begin() as txn,
+        ):
+            for name in [bytes(name) for name, _ in txn.cursor()]:
+                database = environment.open_db(name, txn, create=False)
+                yield from (bytes(key) + bytes(value) for key, value in txn.cursor(database))
 
 
 def spellings(value: str) -> list[bytes]:
@@ -410,3 +415,37 @@ def test_questions_brought_along_keep_their_own_values(folder: Path) -> None:
         assert (
             store.push_events("Deliveries", [{**small_world(1).deliveries[0], "sender": PLANTED}]).kept == 1
         )
+
+
+@pytest.mark.parametrize("first", ["access", "registry", "journal", "history", "vault"])
+def test_the_state_folder_is_its_owners_whatever_makes_it(tmp_path: Path, first: str) -> None:
+    write_project(tmp_path)
+    before = os.umask(0)
+    try:
+        app = App(tmp_path, clock=lambda: TRAINED_TO)
+        if first == "access":
+            app.access().create("ann", ("admin",))
+        elif first == "history":
+            with app.history().adding():
+                pass
+        elif (
+            made := app.vault if first == "vault" else getattr(app, first)(*["x"] * (first == "journal"))
+        ) is not None:
+            made.close()
+    finally:
+        os.umask(before)
+    state = tmp_path / ".icekeel"
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    for path in state.rglob("*"):
+        if path.name.startswith(("vault", "tokens")):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_no_token_is_kept_or_logged(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    client.call("GET", "/v1/status", authorization="Bearer wrong-token-of-somebody")
+    client.server.service.intake.push = None  # type: ignore[assignment,method-assign]
+    assert client.call("POST", "/v1/events/Scans", {"rows": [{}]}).status == 500
+    assert client.token not in caplog.text
+    assert "wrong-token" not in caplog.text
+    assert PLANTED not in caplog.text
+    assert found_in(client.folder, client.token.encode()) == []

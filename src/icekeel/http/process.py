@@ -12,8 +12,10 @@ from typing import Any
 import uvicorn
 
 from icekeel.app import App
+from icekeel.core.errors import Fault, SettingsError
 
 from .connections import BoundedProtocol, hang_up
+from .incoming import Visitors
 from .server import Server
 
 STOP_S = 5
@@ -29,8 +31,12 @@ def serve(app: App, *, ready: Callable[[int], None] | None = None) -> None:
         ready: Told the port once the server listens.
 
     Raises:
+        SettingsError: others could reach a server that asks nobody for a token.
         IcekeelError: the registry, the journal or the tokens cannot be opened.
     """
+    if not app.settings.auth and not Visitors(app.settings.host).local:
+        what, hint = "a server that others reach asks for tokens", "auth = true, or host = 127.0.0.1"
+        raise SettingsError(Fault("open_to_all", what, "auth", "false", hint=hint))
     application = Server(app)
     config = uvicorn.Config(
         application,
