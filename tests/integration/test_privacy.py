@@ -17,9 +17,11 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -449,3 +451,48 @@ def test_no_token_is_kept_or_logged(client: Client, caplog: pytest.LogCaptureFix
     assert "wrong-token" not in caplog.text
     assert PLANTED not in caplog.text
     assert found_in(client.folder, client.token.encode()) == []
+
+
+def test_two_servers_killed_under_load_agree_on_everybody_they_met(folder: Path) -> None:
+    """Every pseudonym in the journal is the one that the vault has for the value that was sent."""
+    token = App(folder).access().create("t", ("predict",))
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+    def load(port: int, name: str, started: threading.Event) -> None:
+        with (
+            closing(http.client.HTTPConnection("127.0.0.1", port)) as connection,
+            suppress(OSError, HTTPException),
+        ):
+            for number in range(100_000):
+                body = {**ASKED, "parcel_id": f"{name}:{number}", "sender": f"new sender {number}"}
+                connection.request("POST", "/v1/predict/late", json.dumps(body), headers)
+                assert connection.getresponse().read()
+                if number == 20:
+                    started.set()
+
+    with (
+        command(folder, "serve", "--port", "0", now=TRAINED_TO + HOUR) as one,
+        command(folder, "serve", "--port", "0", now=TRAINED_TO + HOUR) as two,
+    ):
+        begun = [threading.Event(), threading.Event()]
+        callers = [
+            threading.Thread(target=load, args=(said["listening"], name, started))
+            for (_, said), name, started in zip((one, two), "ab", begun, strict=True)
+        ]
+        for caller in callers:
+            caller.start()
+        assert all(started.wait(60) for started in begun)
+        for process, _ in (one, two):
+            process.kill()
+        for caller in callers:
+            caller.join()
+    vault = App(folder).vault
+    assert vault is not None
+    found: dict[str, set[str]] = {}
+    for entry in scan(folder / ".icekeel" / "journal", kinds=Predicted):
+        number = entry.key.partition(":")[2]
+        assert entry.request["sender"] == vault.find("sender", f"new sender {number}")
+        found.setdefault(number, set()).add(entry.key[0])
+    assert len(found) > 20
+    assert {"a", "b"} in found.values()
+    vault.close()
