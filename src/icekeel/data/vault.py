@@ -130,10 +130,13 @@ class Vault:
         listed = list(macs.values())
         known: dict[bytes, str] = {}
         for start in range(0, len(listed), _MANY):
-            part = [(mac, _pseudonym()) for mac in listed[start : start + _MANY]]
-            with self._writing() as connection:
-                connection.executemany("INSERT OR IGNORE INTO entities VALUES (?, ?)", part)
-                known |= {mac: self._select(mac) or "" for mac, _ in part}
+            part = listed[start : start + _MANY]
+            with self._lock, _damage(self.path):
+                known |= {mac: found for mac in part if (found := self._select(mac))}
+            if new := [(mac, _pseudonym()) for mac in part if mac not in known]:
+                with self._writing() as connection:
+                    connection.executemany("INSERT OR IGNORE INTO entities VALUES (?, ?)", new)
+                    known |= {mac: self._select(mac) or "" for mac, _ in new}
         return {value: known[mac] for value, mac in macs.items()}
 
     def seek_many(self, entity: str, values: Iterable[str]) -> dict[str, str]:
