@@ -419,6 +419,26 @@ def test_questions_brought_along_keep_their_own_values(folder: Path) -> None:
         )
 
 
+def test_who_is_no_more_in_the_project_can_still_be_forgotten(folder: Path) -> None:
+    """A field that leaves the project leaves its column in history."""
+    assert App(folder).vault is not None
+    (folder / "project.py").write_text(PROJECT)
+    app = App(folder, clock=lambda: TRAINED_TO)
+    assert app.vault is not None
+    hidden = app.vault.find("sender", PLANTED)
+    receipt = app.forget("sender", PLANTED, by="ann", reason="asked")
+    assert receipt is not None
+    assert receipt.pseudonym == hidden
+    assert receipt.found["Deliveries"] > 100
+    (folder / "project.py").write_text(PRIVATE)
+    again = App(folder)
+    assert again.vault is not None
+    assert again.vault.find("sender", PLANTED) is None
+    (folder / "project.py").write_text(PRIVATE.replace("sender: ik.Id = ik.private()", "sender: ik.Id"))
+    with pytest.raises(StateError, match=r"Deliveries\.sender"):
+        App(folder).vault  # noqa: B018
+
+
 @pytest.mark.parametrize("first", ["access", "registry", "journal", "history", "vault"])
 def test_the_state_folder_is_its_owners_whatever_makes_it(tmp_path: Path, first: str) -> None:
     write_project(tmp_path)
