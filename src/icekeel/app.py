@@ -30,7 +30,7 @@ from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Predicted, Writer
 from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
-from icekeel.operations.forgetting import Forgetting, check_marks, private_fields
+from icekeel.operations.forgetting import Forgetting, check_marks, entities
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
 from icekeel.operations.projections import LAYOUT
@@ -220,12 +220,12 @@ class App:
 
     @cached_property
     def vault(self) -> Vault | None:
-        """Who is behind pseudonyms; None where no field of the project is private.
+        """Who is behind pseudonyms; None where no field of the project is private, or ever was.
 
         Raises:
             StateError: it is missing or damaged, or what is stored of a field does not fit its present privacy.
         """
-        if not any(private_fields(self.project)):
+        if not entities(self.project) and not (self.places.state / "vault.db").exists():
             return None
         vault = Vault(self.places.state, self.settings.vault_key)
         check_marks(self.workspace, vault)

@@ -9,14 +9,19 @@ import hashlib
 import hmac
 import http.client
 import json
+import os
 import re
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
+import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -171,14 +176,16 @@ def contents(state: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _lmdb(folder: Path) -> Iterator[bytes]:
-    with (
-        lmdb.open(str(folder), readonly=True, lock=False, max_dbs=64) as environment,
-        environment.begin() as txn,
-    ):
-        names = [bytes(name) for name, _ in txn.cursor()]
-        for name in names:
-            database = environment.open_db(name, txn, create=False)
-            yield from (bytes(key) + bytes(value) for key, value in txn.cursor(database))
+    """Keys and values of a copy: a process opens an environment once."""
+    with tempfile.TemporaryDirectory() as copy:
+        shutil.copy(folder / "data.mdb", copy)
+        with (
+            lmdb.open(copy, readonly=True, lock=False, max_dbs=64) as environment,
+            environment.begin() as txn,
+        ):
+            for name in [bytes(name) for name, _ in txn.cursor()]:
+                database = environment.open_db(name, txn, create=False)
+                yield from (bytes(key) + bytes(value) for key, value in txn.cursor(database))
 
 
 def spellings(value: str) -> list[bytes]:
@@ -410,3 +417,102 @@ def test_questions_brought_along_keep_their_own_values(folder: Path) -> None:
         assert (
             store.push_events("Deliveries", [{**small_world(1).deliveries[0], "sender": PLANTED}]).kept == 1
         )
+
+
+def test_who_is_no_more_in_the_project_can_still_be_forgotten(folder: Path) -> None:
+    """A field that leaves the project leaves its column in history."""
+    assert App(folder).vault is not None
+    (folder / "project.py").write_text(PROJECT)
+    app = App(folder, clock=lambda: TRAINED_TO)
+    assert app.vault is not None
+    hidden = app.vault.find("sender", PLANTED)
+    receipt = app.forget("sender", PLANTED, by="ann", reason="asked")
+    assert receipt is not None
+    assert receipt.pseudonym == hidden
+    assert receipt.found["Deliveries"] > 100
+    (folder / "project.py").write_text(PRIVATE)
+    again = App(folder)
+    assert again.vault is not None
+    assert again.vault.find("sender", PLANTED) is None
+    (folder / "project.py").write_text(PRIVATE.replace("sender: ik.Id = ik.private()", "sender: ik.Id"))
+    with pytest.raises(StateError, match=r"Deliveries\.sender"):
+        App(folder).vault  # noqa: B018
+
+
+@pytest.mark.parametrize("first", ["access", "registry", "journal", "history", "vault"])
+def test_the_state_folder_is_its_owners_whatever_makes_it(tmp_path: Path, first: str) -> None:
+    write_project(tmp_path)
+    before = os.umask(0)
+    try:
+        app = App(tmp_path, clock=lambda: TRAINED_TO)
+        if first == "access":
+            app.access().create("ann", ("admin",))
+        elif first == "history":
+            with app.history().adding():
+                pass
+        elif (
+            made := app.vault if first == "vault" else getattr(app, first)(*["x"] * (first == "journal"))
+        ) is not None:
+            made.close()
+    finally:
+        os.umask(before)
+    state = tmp_path / ".icekeel"
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    for path in state.rglob("*"):
+        if path.name.startswith(("vault", "tokens")):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_no_token_is_kept_or_logged(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    client.call("GET", "/v1/status", authorization="Bearer wrong-token-of-somebody")
+    client.server.service.intake.push = None  # type: ignore[assignment,method-assign]
+    assert client.call("POST", "/v1/events/Scans", {"rows": [{}]}).status == 500
+    assert client.token not in caplog.text
+    assert "wrong-token" not in caplog.text
+    assert PLANTED not in caplog.text
+    assert found_in(client.folder, client.token.encode()) == []
+
+
+def test_two_servers_killed_under_load_agree_on_everybody_they_met(folder: Path) -> None:
+    """Every pseudonym in the journal is the one that the vault has for the value that was sent."""
+    token = App(folder).access().create("t", ("predict",))
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+    def load(port: int, name: str, started: threading.Event) -> None:
+        with (
+            closing(http.client.HTTPConnection("127.0.0.1", port)) as connection,
+            suppress(OSError, HTTPException),
+        ):
+            for number in range(100_000):
+                body = {**ASKED, "parcel_id": f"{name}:{number}", "sender": f"new sender {number}"}
+                connection.request("POST", "/v1/predict/late", json.dumps(body), headers)
+                assert connection.getresponse().read()
+                if number == 20:
+                    started.set()
+
+    with (
+        command(folder, "serve", "--port", "0", now=TRAINED_TO + HOUR) as one,
+        command(folder, "serve", "--port", "0", now=TRAINED_TO + HOUR) as two,
+    ):
+        begun = [threading.Event(), threading.Event()]
+        callers = [
+            threading.Thread(target=load, args=(said["listening"], name, started))
+            for (_, said), name, started in zip((one, two), "ab", begun, strict=True)
+        ]
+        for caller in callers:
+            caller.start()
+        assert all(started.wait(60) for started in begun)
+        for process, _ in (one, two):
+            process.kill()
+        for caller in callers:
+            caller.join()
+    vault = App(folder).vault
+    assert vault is not None
+    found: dict[str, set[str]] = {}
+    for entry in scan(folder / ".icekeel" / "journal", kinds=Predicted):
+        number = entry.key.partition(":")[2]
+        assert entry.request["sender"] == vault.find("sender", f"new sender {number}")
+        found.setdefault(number, set()).add(entry.key[0])
+    assert len(found) > 20
+    assert {"a", "b"} in found.values()
+    vault.close()

@@ -22,7 +22,7 @@ from icekeel.core.time import FOREVER, parse_time
 from icekeel.journal import Positions, Predicted, scan
 
 from .history import History, Manifest
-from .relations import parquet
+from .relations import connect, parquet
 
 Found = TypeVar("Found")
 ANSWERS = "answers"
@@ -284,7 +284,7 @@ class Answers:
             )
             if record.id in wanted
         }
-        with duckdb.connect(config={"threads": 1}) as connection:
+        with connect(folder=self._history.folder) as connection:
             for model, table in _tables(manifest, None):
                 for file in manifest.tables[table]:
                     ids = [
@@ -308,7 +308,7 @@ class Answers:
                 if low < last and first < high:
                     path = self._history.folder / table / file.name
                     paths[str(path)] = model, path
-        with duckdb.connect(config={"threads": 1}) as connection:
+        with connect(reads=[path for _, path in paths.values()]) as connection:
             rows = []
             if paths:
                 source = parquet(list(paths), union=True).removesuffix(")") + ", filename = true)"
@@ -333,7 +333,7 @@ def _tables(manifest: Manifest, model: str | None) -> list[tuple[str, str]]:
 
 def answers_in(model: str, file: Path, batch: int = 2_000) -> Iterator[list[Predicted]]:
     """All answers of a stored file, in order of their ids."""
-    with duckdb.connect(config={"threads": 1}) as connection:
+    with connect(reads=[file]) as connection:
         result = connection.execute(f"SELECT * FROM {parquet([file])} ORDER BY _id")
         names = [column[0] for column in result.description or ()]
         while rows := result.fetchmany(batch):

@@ -139,7 +139,8 @@ class History:
     @contextmanager
     def adding(self) -> Iterator[Manifest]:
         """Hold the right to replace the manifest; gives the present one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.mkdir(exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield self.manifest()

@@ -11,6 +11,7 @@ nothing of a value is in them.
 from __future__ import annotations
 
 import hmac
+import logging
 import os
 import secrets
 import sqlite3
@@ -25,6 +26,8 @@ import msgspec
 
 from icekeel.core.errors import Fault, StateError
 
+from .history import sync
+
 Hide = Callable[[str, str], str]
 """Gives the pseudonym of a value of an entity: `Vault.hide`, or `Vault.seek`."""
 
@@ -36,9 +39,11 @@ REMEMBERED = 100_000
 FOLLOW_S = 0.2
 """Seconds after which every process has noticed that an entity was forgotten."""
 SHORTEST_KEY = 32
+_SYNC_S = 0.05
 _BUSY_S = 10.0
 _MANY = 5_000
 """New values in one transaction: other writers wait no longer than that takes."""
+log = logging.getLogger(__name__)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS entities (mac BLOB PRIMARY KEY, pseudonym TEXT NOT NULL) WITHOUT ROWID;
@@ -89,11 +94,13 @@ class Vault:
         self._lock = threading.RLock()
         self._remembered = lru_cache(REMEMBERED)(self._made)
         self._follow_at, self._forgotten = 0.0, -1
-        self._dirty, self._closed = threading.Event(), False
+        self._dirty, self._stop = threading.Event(), threading.Event()
         with _damage(self.path):
             self._key = self._opened(key)
             self._connection = self._connect()
             self._check_key()
+        if self.receipts(finished=False):  # a process died before it could
+            self._purge()
         self._syncer = threading.Thread(target=self._sync_until_closed, name="vault-sync", daemon=True)
         self._syncer.start()
 
@@ -121,7 +128,7 @@ class Vault:
         return self._read(self._mac(entity, value))
 
     def hide_many(self, entity: str, values: Iterable[str]) -> dict[str, str]:
-        """The pseudonyms of many values, new ones where there are none: 100,000 in about a second.
+        """The pseudonyms of many values, new ones where there are none: 100,000 in a second or two.
 
         Raises:
             StateError: as `hide`.
@@ -130,10 +137,13 @@ class Vault:
         listed = list(macs.values())
         known: dict[bytes, str] = {}
         for start in range(0, len(listed), _MANY):
-            part = [(mac, _pseudonym()) for mac in listed[start : start + _MANY]]
-            with self._writing() as connection:
-                connection.executemany("INSERT OR IGNORE INTO entities VALUES (?, ?)", part)
-                known |= {mac: self._select(mac) or "" for mac, _ in part}
+            part = listed[start : start + _MANY]
+            with self._lock, _damage(self.path):
+                known |= {mac: found for mac in part if (found := self._select(mac))}
+            if new := [(mac, _pseudonym()) for mac in part if mac not in known]:
+                with self._writing() as connection:
+                    connection.executemany("INSERT OR IGNORE INTO entities VALUES (?, ?)", new)
+                    known |= {mac: self._select(mac) or "" for mac, _ in new}
         return {value: known[mac] for value, mac in macs.items()}
 
     def seek_many(self, entity: str, values: Iterable[str]) -> dict[str, str]:
@@ -191,10 +201,10 @@ class Vault:
     def close(self) -> None:
         """Sync and close; a second call does nothing."""
         with self._lock:
-            if self._closed:
+            if self._stop.is_set():
                 return
-            self._closed = True
             self._connection.close()
+        self._stop.set()
         self._dirty.set()
         self._syncer.join()
 
@@ -300,18 +310,16 @@ class Vault:
             raise StateError(Fault("wrong_vault_key", "the vault was made with another key", str(self.path)))
 
     def _sync_until_closed(self) -> None:
-        log = self.path.with_name("vault.db-wal")
-        while not self._closed:
+        while not self._stop.is_set():
             self._dirty.wait()
+            self._stop.wait(_SYNC_S)
             self._dirty.clear()
             try:
-                descriptor = os.open(log, os.O_RDONLY)
-            except FileNotFoundError:
+                sync(self.path.with_name(f"{self.path.name}-wal"))
+            except FileNotFoundError:  # all of it is in the file
                 continue
-            try:
-                os.fdatasync(descriptor)
-            finally:
-                os.close(descriptor)
+            except OSError as error:
+                log.error("vault_not_synced", extra={"path": str(self.path), "why": str(error)})
 
 
 def _touch(path: Path) -> None:

@@ -14,7 +14,7 @@ from icekeel.data.vault import Receipt
 from icekeel.define import EventTable, Model, Project
 from icekeel.define.fields import Field
 from icekeel.journal import Predicted
-from icekeel.operations.forgetting import private_fields
+from icekeel.operations.forgetting import entities
 from icekeel.serving import SCOPES, Answer, OnlineFeatures
 from icekeel.serving.intake import LARGEST_PUSH
 
@@ -114,10 +114,10 @@ def _predict(model: Model, auth: bool) -> Json:
 
 
 def _forget(project: Project, auth: bool) -> Json:
-    entities = sorted({field.entity for _, field in private_fields(project)})
+    named = sorted(entities(project))
     text = {"type": "string", "minLength": 1}
     body = _object(
-        {"entity": {**text, **({"enum": entities} if entities else {})}, "value": text, "reason": text},
+        {"entity": {**text, **({"enum": named} if named else {})}, "value": text, "reason": text},
         ["entity", "value", "reason"],
     )
     receipt = {"oneOf": [{"$ref": "#/components/schemas/Receipt"}, {"type": "null"}]}

@@ -55,6 +55,16 @@ from .service import Service
 POLL_S = 0.2
 MOST_WAITING = 100
 """Requests that have come and are not answered; beyond, they are shed until the queue is shorter."""
+PAGE_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; form-action 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+"""A page runs nothing, fetches nothing, sends nothing and stands in no frame, whatever a value in it may hold."""
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 """Name of the token of the request that is being answered."""
 MOST_SLOW = 2
@@ -389,7 +399,7 @@ class Server:
 
     def _page(self, _: Any) -> Reply:
         page = status_page(self.service.status(), self.service.registry)
-        return Reply(200, page.encode(), (), b"text/html; charset=utf-8")
+        return Reply(200, page.encode(), PAGE_HEADERS, b"text/html; charset=utf-8")
 
     def _ready(self, _: Any) -> Reply:
         return Reply(200, _encode({"status": "ready", "degraded": self.service.ready()}))

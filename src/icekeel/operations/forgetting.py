@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from icekeel.core.ids import digest, new_id
 from icekeel.core.time import Clock
 from icekeel.data import Receipt, Vault
 from icekeel.data.answers import ANSWERS
-from icekeel.data.ingest import QUARANTINE
+from icekeel.data.ingest import QUARANTINE, columns_of
 from icekeel.data.relations import connect, parquet
 from icekeel.data.vault import FOLLOW_S
 from icekeel.define import Project
@@ -28,13 +28,17 @@ _MARKED = "fields"
 """The fact of the vault that names the fields whose values it has hidden from the beginning."""
 
 
-def private_fields(project: Project) -> Iterator[tuple[str, Field]]:
-    """Each private field, and the stored table that holds its pseudonyms."""
+def stored_fields(project: Project) -> Iterator[tuple[str, Field]]:
+    """Each field, and the stored table that has a column of it."""
     for table in project.tables.values():
-        yield from ((table.name, field) for field in table.fields.values() if field.entity)
+        yield from ((table.name, field) for field in table.fields.values())
     for model in project.models.values():
-        fields = model.request.icekeel_fields.values()
-        yield from ((f"{ANSWERS}/{model.name}", field) for field in fields if field.entity)
+        yield from ((f"{ANSWERS}/{model.name}", field) for field in model.request.icekeel_fields.values())
+
+
+def entities(project: Project) -> set[str]:
+    """What the private fields of a project name."""
+    return {field.entity for _, field in stored_fields(project)} - {""}
 
 
 def check_marks(workspace: Workspace, vault: Vault) -> None:
@@ -43,9 +47,9 @@ def check_marks(workspace: Workspace, vault: Vault) -> None:
     Raises:
         StateError: their values are in the clear where pseudonyms should be, or the other way round, and nothing joins.
     """
-    now = {f"{table}.{field.name}": field.entity for table, field in private_fields(workspace.project)}
-    before: Mapping[str, str] = msgspec.json.decode(str(vault.fact(_MARKED) or "{}"), type=dict[str, str])
-    changed = {name for name in now.keys() | before.keys() if now.get(name, "") != before.get(name, "")}
+    now = {f"{table}.{field.name}": field.entity for table, field in stored_fields(workspace.project)}
+    marks = _marks(vault)
+    changed = {name: entity for name, entity in now.items() if marks.get(name, "") != entity}
     if not changed:
         return
     stored = workspace.compact().tables
@@ -57,11 +61,21 @@ def check_marks(workspace: Workspace, vault: Vault) -> None:
             hint="restore its definition; or set the state folder aside, and take in again what may be kept",
         )
         for name in sorted(changed)
-        if stored.get(name.rpartition(".")[0])
+        if stored.get(_column(name)[0])
     ]
     if faults:
         raise StateError(*faults)
-    vault.state(_MARKED, msgspec.json.encode(now, order="sorted").decode())
+    vault.state(_MARKED, msgspec.json.encode(marks | changed, order="sorted").decode())
+
+
+def _marks(vault: Vault) -> dict[str, str]:
+    """Stored column -> entity, of all that were ever private; columns stay when a field leaves the project."""
+    return msgspec.json.decode(str(vault.fact(_MARKED) or "{}"), type=dict[str, str])
+
+
+def _column(mark: str) -> tuple[str, str]:
+    table, _, name = mark.rpartition(".")
+    return table, name
 
 
 class Forgetting:
@@ -76,7 +90,7 @@ class Forgetting:
 
     def __init__(self, workspace: Workspace, vault: Vault, journal: Writer, clock: Clock) -> None:
         self._workspace, self._vault, self._journal, self._clock = workspace, vault, journal, clock
-        self._fields = list(private_fields(workspace.project))
+        self._marks = {name: entity for name, entity in _marks(vault).items() if entity}
 
     def forget(self, entity: str, value: str, *, by: str, reason: str) -> Receipt | None:
         """Forget who a value names; None where nothing is known of it (any more).
@@ -93,7 +107,7 @@ class Forgetting:
             StateError: the vault cannot be written; nothing is forgotten then.
             JournalError: it is forgotten, and the receipt is not finished; the next call does that.
         """
-        known = {field.entity for _, field in self._fields}
+        known = set(self._marks.values())
         if entity not in known:
             what, hint = "no private field names such an entity", nearest(entity, known)
             raise RequestError(
@@ -130,14 +144,12 @@ class Forgetting:
         files = {name: history.paths(manifest, name) for name in manifest.tables}
         with connect(reads=[file for listed in files.values() for file in listed]) as connection:
             for name, listed in files.items():
-                conditions = [
-                    f"{quote(field.name)} = {literal(pseudonym)}"
-                    for table, field in self._fields
-                    if table == name
-                ]
+                held = columns_of(connection, parquet(listed, union=True)) if listed else {}
+                own = [column for table, column in map(_column, self._marks) if table == name]
+                conditions = [f"{quote(one)} = {literal(pseudonym)}" for one in own if one in held]
                 if name.startswith(f"{QUARANTINE}/"):
                     conditions = [f"contains(CAST(row AS VARCHAR), {literal(pseudonym)})"]
-                if not conditions or not listed:
+                if not conditions or not held:
                     continue
                 statement = (
                     f"SELECT count(*) FROM {parquet(listed, union=True)} WHERE {' OR '.join(conditions)}"
@@ -151,7 +163,7 @@ class Forgetting:
     def _not_held(self, entity: str) -> list[str]:
         """What Icekeel reads or makes, and cannot clean."""
         project = self._workspace.project
-        tables = {name for name, field in self._fields if field.entity == entity}
+        tables = {_column(name)[0] for name, one in self._marks.items() if one == entity}
         sources = [table.source for table in project.tables.values() if table.name in tables and table.source]
         sources += [
             model.history.source for model in project.models.values() if f"{ANSWERS}/{model.name}" in tables

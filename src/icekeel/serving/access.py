@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from icekeel.core.errors import AuthError, Fault, StateError
+from icekeel.core.errors import AuthError, Fault, StateError, nearest, shorten
 
 SCOPES = ("predict", "ingest", "outcome", "read", "admin")
 """`admin` includes all others."""
@@ -39,9 +39,32 @@ class Access:
                 Fault("unknown_scope", "unknown scope", got=unknown[0], allowed=", ".join(SCOPES))
             )
         token = "ik_" + secrets.token_urlsafe(32)
+        hashed = hashlib.sha256(token.encode()).hexdigest()
+        self._replace(name, [_Token(name, hashed, list(scopes))])
+        return token
+
+    def revoke(self, name: str) -> None:
+        """Let a token open nothing any more; servers notice within a second.
+
+        Raises:
+            AuthError: there is none of that name.
+        """
+        known = self.named()
+        if name not in known:
+            fault = Fault(
+                "unknown_token", "no such token", "", shorten(name), ", ".join(known), nearest(name, known)
+            )
+            raise AuthError(fault)
+        self._replace(name, [])
+
+    def named(self) -> dict[str, list[str]]:
+        """Name of each token -> its scopes."""
         self.refresh()
-        kept = [known for known in self._tokens if known.name != name]
-        kept.append(_Token(name, hashlib.sha256(token.encode()).hexdigest(), list(scopes)))
+        return {token.name: token.scopes for token in self._tokens}
+
+    def _replace(self, name: str, by: list[_Token]) -> None:
+        self.refresh()
+        kept = [known for known in self._tokens if known.name != name] + by
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = self._path.with_suffix(".new")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -49,7 +72,6 @@ class Access:
             file.write(msgspec.json.encode(kept))
         os.replace(draft, self._path)
         self.refresh()
-        return token
 
     def check(self, header: str | None, scope: str) -> str:
         """Let a request pass, given its `Authorization` header; gives the name of its token. Of `one|other` either scope will do.

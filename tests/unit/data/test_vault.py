@@ -183,14 +183,31 @@ def test_a_key_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_the_vault_can_be_full(vault: Vault) -> None:
+    known = vault.hide("customer", NAME)
     pages = vault._connection.execute("PRAGMA page_count").fetchone()[0]
     vault._connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StateError) as caught:
         vault.hide_many("customer", (f"c{number}" for number in range(5_000)))
     assert caught.value.code == "vault_unusable"
     assert vault.find("customer", "c0") is None
+    assert vault.hide("customer", NAME) == known
     with sqlite3.connect(vault.path) as other:
-        assert other.execute("SELECT count(*) FROM entities").fetchone() == (0,)
+        assert other.execute("SELECT count(*) FROM entities").fetchone() == (1,)
     other.close()
     vault._connection.execute("PRAGMA max_page_count = 100000")
     assert vault.hide("customer", "c0")
+
+
+def test_what_a_crash_left_in_the_log_is_gone_when_the_vault_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = Vault(tmp_path)
+    vault.hide("customer", NAME)
+    mac = vault._mac("customer", NAME)
+    monkeypatch.setattr(vault, "_purge", lambda: None)  # killed between the two
+    assert forget(vault)
+    assert mac in files(vault)
+    again = Vault(tmp_path)
+    assert mac not in files(vault)
+    again.close()
+    vault.close()

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from icekeel.app import App
+from icekeel.core.errors import SettingsError
 from icekeel.core.time import DAY, HOUR
 from icekeel.experiments import Arm, Arms
+from icekeel.http import serve
 from icekeel.journal import Predicted, Pushed, Quarantined, Ticked
 from icekeel.registry import Registry
+from icekeel.settings import Settings
 from icekeel.testing.small import REQUEST, TRAINED_TO, train_small
 
 from .conftest import NOW, Client
@@ -415,6 +418,21 @@ def test_a_rehearsal_sets_the_time(start: Start) -> None:
     assert client.predict({**REQUEST, "asked_at": TRAINED_TO + HOUR}).status == 200
     assert client.predict({"rows": [dict(REQUEST)], "asked_at": TRAINED_TO}).status == 200
     assert [entry.at for entry in client.journaled(Predicted)] == [TRAINED_TO + HOUR, TRAINED_TO]
+
+
+def test_a_page_can_run_nothing_and_stands_in_no_frame(client: Client) -> None:
+    head = client.call("GET", "/").headers
+    assert head["content-security-policy"].startswith("default-src 'none';")
+    assert "frame-ancestors 'none'" in head["content-security-policy"]
+    assert "script" not in head["content-security-policy"]
+    assert (head["x-content-type-options"], head["cache-control"]) == ("nosniff", "no-store")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "shop.example"])
+def test_a_server_that_others_reach_does_not_start_without_tokens(trained: Path, host: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        serve(App(trained, Settings(host=host, port=0, auth=False)))
+    assert caught.value.code == "open_to_all"
 
 
 # What fails
