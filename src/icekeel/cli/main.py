@@ -20,6 +20,7 @@ from .events import ingest, quarantine
 from .features import features, try_
 from .output import fail
 from .projects import check, config, init, plan, token
+from .reviews import review
 from .running import demo, keep, serve, up
 from .upkeep import audit, compact, rebuild
 from .versions import alerts, decisions, models, promote, rollback, train
@@ -38,6 +39,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
         rollback,
         decisions,
         alerts,
+        review,
         answers,
         trace,
         audit,

@@ -77,7 +77,7 @@ def _work(app: App, model: str, features: Sequence[Feature]) -> list[Mapping[str
 
 def token(
     name: Annotated[str, typer.Argument(help="Whose it is; a token of that name is replaced.")],
-    scope: Annotated[list[str], typer.Option(help="predict, ingest, outcome, read, admin.")],
+    scope: Annotated[list[str], typer.Option(help="predict, ingest, outcome, read, review, admin.")],
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:

@@ -9,6 +9,8 @@ GET  /v1/answers             the newest, by ?model, key, unit, since, until, ver
 GET  /v1/answers/{id}        one answer, whole                   scope read
 GET  /v1/trace/{id}, and the page /trace/{id}    what stands behind it, and what came of it   scope read
 POST /v1/clock               {"now": ...}, in a rehearsal only      scope admin
+GET  /v1/reviews             flagged requests that wait for a person                        scope review
+GET, POST /v1/reviews/{prediction_id}   what a person decided (scope predict), deciding     scope review
 GET  /v1/status              versions, keeper, problems             scope read
 GET  /v1/openapi.json, /metrics and / (the status page)             scope read unless on loopback
 GET  /healthz, /readyz                                              open
@@ -19,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
@@ -44,6 +47,7 @@ from icekeel.journal import Ticked
 from icekeel.operations.trace import Trace, trace
 from icekeel.serving import Accepted, Answer
 
+from . import reviews
 from .counters import CONTENT_TYPE
 from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_json, request_id
 from .openapi import LARGEST_BATCH, LARGEST_HISTORY, openapi
@@ -53,6 +57,8 @@ from .service import Service
 POLL_S = 0.2
 MOST_WAITING = 100
 """Requests that have come and are not answered; beyond, they are shed until the queue is shorter."""
+CALLER: ContextVar[str] = ContextVar("caller", default="")
+"""Name of the token of the request that is being answered."""
 MOST_SLOW = 2
 """Slow requests at work at a time; beyond, they are shed."""
 _encode = msgspec.json.Encoder().encode
@@ -74,6 +80,7 @@ class Route:
         handler: Gives the reply to the decoded body.
         slow: Whether that takes seconds: it then runs in a thread, at most `MOST_SLOW` at a time.
         whole: Whether the handler is given the whole `Call`, not its body alone.
+        post: What the same path does with a `POST`, where it answers to `GET`.
     """
 
     kind: str
@@ -82,6 +89,7 @@ class Route:
     handler: Handler
     slow: bool = False
     whole: bool = False
+    post: Route | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,16 @@ class Server:
             "/v1/clock": Route("clock", "POST", "admin", self._tick),
             "/v1/status": Route("status", "GET", "read", self._status),
             "/v1/openapi.json": Route("openapi", "GET", look, self._openapi),
+            "/v1/reviews": Route("reviews", "GET", "review", self._reviews, slow=True, whole=True),
+            "/v1/reviews/*": Route(
+                "review",
+                "GET",
+                "predict|review",
+                lambda call: reviews.decision(self.service.reviews, call.last),
+                slow=True,
+                whole=True,
+                post=Route("review", "POST", "review", self._review, slow=True, whole=True),
+            ),
             "/metrics": Route("metrics", "GET", look, self._metrics),
             "/": Route("page", "GET", look, self._page),
             "/healthz": Route("health", "GET", "", lambda _: Reply(200, b'{"status":"alive"}')),
@@ -160,6 +178,8 @@ class Server:
             began = perf_counter()
             headers = dict(scope["headers"])
             route = self.routes.get(scope["path"]) or self.routes.get(_wide(scope["path"]))
+            if route is not None and route.post is not None and scope["method"] == "POST":
+                route = route.post
             reply = await self._reply(route, scope, headers, receive)
             seconds = perf_counter() - began
             self.service.counters.count(route.kind if route else "unknown", reply.status, seconds)
@@ -178,7 +198,9 @@ class Server:
                 return _wrong_method(method, route)
             if route.scope and self._settings.auth:
                 given = headers.get(b"authorization")
-                self.service.access.check(None if given is None else given.decode("latin-1"), route.scope)
+                CALLER.set(
+                    self.service.access.check(None if given is None else given.decode("latin-1"), route.scope)
+                )
             body = None
             if route.method == "POST":
                 if self.waiting() > MOST_WAITING:
@@ -281,8 +303,11 @@ class Server:
     def _note(self, model: str, answer: Answer | RequestError) -> None:
         if isinstance(answer, Answer):
             self.service.counters.answered(model, answer.version, answer.arm, answer.verdict)
+            if answer.codes:
+                self.service.counters.found(model, answer.codes, answer.source)
         elif answer.code == "refused":
             self.service.counters.answered(model, "", "", "refused")
+            self.service.counters.found(model, [fault.got for fault in answer.faults], "refused")
 
     def _push(self, table: str, body: Any) -> Reply:
         if not isinstance(body, dict) or not body or not set(body) <= {"rows", "delete"}:
@@ -338,6 +363,16 @@ class Server:
         return await self._slowly(
             lambda one: trace(app.workspace, service.registry, one, standing, now=app.clock()), record
         )
+
+    def _reviews(self, call: Call) -> Reply:
+        model = call.query.get("model")
+        if model is not None:
+            self.service.app.model(model)
+        return reviews.waiting(self.service.reviews, model)
+
+    def _review(self, call: Call) -> Reply:
+        journal = self.service.journal
+        return reviews.decide(self.service.reviews, journal, call.last, call.body, by=CALLER.get())
 
     def _tick(self, body: Any) -> Reply:
         if not isinstance(body, dict) or set(body) != {"now"}:
@@ -443,6 +478,7 @@ def _faults(error: RequestError) -> dict[str, Any]:
 
 def _wrong_method(method: str, route: Route) -> Reply:
     allowed = "GET, HEAD" if route.method == "GET" else route.method
+    allowed += ", POST" if route.post is not None else ""
     error = RequestError(
         Fault("wrong_method", "this method is not offered here", "", shorten(method), allowed)
     )

@@ -12,7 +12,7 @@ import msgspec
 
 from icekeel.core.errors import AuthError, Fault, StateError
 
-SCOPES = ("predict", "ingest", "outcome", "read", "admin")
+SCOPES = ("predict", "ingest", "outcome", "read", "review", "admin")
 """`admin` includes all others."""
 
 
@@ -51,8 +51,10 @@ class Access:
         self.refresh()
         return token
 
-    def check(self, header: str | None, scope: str) -> None:
-        """Let a request pass, given its `Authorization` header; of `one|other` either scope will do.
+    def check(self, header: str | None, scope: str) -> str:
+        """Let a request pass, given its `Authorization` header; gives the name of its token.
+
+        Of `one|other` either scope will do.
 
         Raises:
             AuthError: `no_token` or `wrong_token` (401), `wrong_scope` (403).
@@ -73,6 +75,7 @@ class Access:
                 "wrong_scope", f"this token may not {allowed}", "", ", ".join(found.scopes), allowed
             )
             raise AuthError(fault)
+        return found.name
 
     def refresh(self) -> None:
         """Take over what another process wrote.
