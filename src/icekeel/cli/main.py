@@ -18,6 +18,7 @@ from .answers import answers, trace
 from .datasets import dataset
 from .events import ingest, quarantine
 from .features import features, try_
+from .guards import guard
 from .output import fail
 from .projects import check, config, init, plan, token
 from .reviews import review
@@ -34,23 +35,8 @@ cli = typer.Typer(
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(init, check, plan, ingest, quarantine, dataset, train, features, try_, models, up),
-    *(
-        promote,
-        rollback,
-        decisions,
-        alerts,
-        review,
-        answers,
-        trace,
-        audit,
-        compact,
-        rebuild,
-        token,
-        config,
-        serve,
-        keep,
-        demo,
-    ),
+    *(promote, rollback, decisions, alerts, guard, review, answers, trace, audit, compact, rebuild),
+    *(token, config, serve, keep, demo),
 )
 for command in COMMANDS:
     cli.command(command.__name__.rstrip("_"))(command)  # `try` is a word of Python

@@ -187,7 +187,7 @@ class Guard:
             group = self._tables.categories[number.group]
             where, names = f" where {_words(group, values)}", [number.name, group.name]
         subject = "the predicted " * (kind == "odd_prediction") + number.name
-        reason = f"{subject}={value:,.6g} is outside {low:,.6g} to {high:,.6g}, its ordinary range{where}"
+        reason = f"{subject}={value:,.6g} is outside {_end(low)} to {_end(high)}, its ordinary range{where}"
         side = "above" if value > high else "below"
         return _verdict(kind, reason, tuple(names), number.distance(value, code), f":{side}")
 
@@ -203,6 +203,11 @@ def _words(category: Category, values: Sequence[Value]) -> str:
     if value is None:
         return f"{category.name} missing"
     return f"{category.name}={value:g}" if isinstance(value, int | float) else f"{category.name}={value}"
+
+
+def _end(value: float) -> str:
+    """An end of a range for reading: four digits at least."""
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:,.4g}"
 
 
 def _moves(effect: float, target: str, scale: Scale) -> str:

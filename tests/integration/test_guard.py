@@ -1,4 +1,4 @@
-"""The print shop's never-seen job: refused, reviewed over HTTP, taught by two people, and forgotten in time."""
+"""The print shop's never-seen job: refused, told of, reviewed over HTTP, taught by two people, and forgotten in time."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from icekeel.examples.quotes.simulate import NEVER_SEEN, simulate
 from icekeel.guard import Verdict
 from icekeel.http import Server
 from icekeel.journal import Reviewed, scan
+from icekeel.operations.guard_report import Guarding, growth_of, guarding
 from icekeel.operations.workshop import Order, admit
 from icekeel.serving import Router
 from icekeel.settings import Settings
@@ -104,6 +105,63 @@ def shop(trained: Path, tmp_path: Path) -> Iterator[Shop]:
     opened.open()
     yield opened
     opened.server.service.close()
+
+
+def report(shop: Shop) -> Guarding:
+    registry, answers = shop.server.service.registry, shop.app.answers()
+    since = shop.now - 30 * DAY
+    return guarding(shop.app.model("price"), registry, answers, since=since, until=shop.now + 1)
+
+
+def test_the_report_tells_of_training_until_there_are_answers(shop: Shop) -> None:
+    found = report(shop)
+    assert (found.source, found.version, found.weeks) == ("training", "price-1", [])
+    assert found.answers > 900
+    assert found.flagged <= found.budget == 0.01
+    gap = found.missing[0]
+    assert gap.together == "die_cut=custom + ink=metallic + turnaround=rush"
+    assert gap.flagged_as == "unseen_triple"
+    # Of 5,000 quotes in 400 days 0.13 * 0.12 * 0.13 were custom, metallic and rush, and went for fast instead.
+    assert 2 < gap.a_year < 20
+    version = shop.server.service.registry.version("price-1")
+    share = gap.a_year * (version.trained_to - version.trained_from) / (365.25 * DAY)
+    rows = version.metrics["guard"]["rows"]
+    assert gap.usd_per_year == pytest.approx(share / rows * gap.error * 100 * 40_000)
+    money = [one.usd_per_year for one in found.missing]
+    assert money == sorted(money, reverse=True)
+    assert list(found.growth) == ["1,000", "2,000", "4,000", "8,000 (extrapolated)"]
+
+
+def test_what_more_rows_would_buy_is_one_more_step_of_the_last_doubling() -> None:
+    points = [{"rows": 25, "unseen": 0.3}, {"rows": 50, "unseen": 0.2}, {"rows": 100, "unseen": 0.1}]
+    assert growth_of(points)["200 (extrapolated)"] == pytest.approx(0.05)
+    rising = [{"rows": 50, "unseen": 0.1}, {"rows": 100, "unseen": 0.2}]
+    assert growth_of(rising)["200 (extrapolated)"] == 0.2
+    assert growth_of([{"rows": 50, "unseen": 0.0}, {"rows": 100, "unseen": 0.0}])["200 (extrapolated)"] == 0
+    assert growth_of([]) == {}
+
+
+def test_the_report_tells_of_answers_where_there_are_some(shop: Shop) -> None:
+    client = shop.client("sales", "predict")
+    for week in range(2):
+        rows = [{**BOX, "quote_id": f"b{week}-{n}", "customer": "new"} for n in range(90)]
+        rows += [{**NEVER, "quote_id": f"n{week}-{n}", "customer": "new"} for n in range(5 * (week + 1))]
+        assert client.call("POST", "/v1/predict/price", {"rows": rows}).status == 200
+        shop.now += 7 * DAY
+    found = report(shop)
+    assert (found.source, found.answers) == ("journal", 195)
+    assert found.flagged == pytest.approx(15 / 195)
+    rates = {one.kind: one for one in found.kinds}
+    assert rates["unseen_triple"].rate == pytest.approx(15 / 195)
+    assert rates["unseen_value"].rate == 0
+    (reason,) = rates["unseen_triple"].examples
+    assert reason.startswith(
+        "never seen together: die_cut=custom + ink=metallic + turnaround=rush; each alone"
+    )
+    assert [week.answers for week in found.weeks] == [95, 100]
+    assert [week.flagged for week in found.weeks] == pytest.approx([5 / 95, 10 / 100])
+    shop.app.workspace.compact()
+    assert report(shop) == found  # wherever the answers lie
 
 
 def test_a_refused_job_waits_and_the_caller_fetches_what_a_person_answers(shop: Shop) -> None:
