@@ -120,8 +120,9 @@ class Guard:
             odd |= number.outside(values, code) | (np.isnan(values) & number.watched)
         said = [None] * n_rows if predictions is None else np.asarray(predictions).tolist()
         return {
-            at: self.check([column[at] for column in columns], said[at])
+            at: found
             for at in np.flatnonzero(odd).tolist()
+            if (found := self.check([column[at] for column in columns], said[at]))
         }
 
     def _unseen_values(self, values: Sequence[Value], codes: Sequence[int]) -> list[Verdict]:
@@ -133,7 +134,7 @@ class Guard:
                 1.0,
             )
             for category, code in zip(self._tables.categories, codes, strict=True)
-            if not code and category.watched
+            if not code and category.watched and values[category.at] not in category.tolerated
         ]
 
     def _unseen_combinations(

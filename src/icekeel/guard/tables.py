@@ -35,6 +35,7 @@ class Category(msgspec.Struct, frozen=True):
         counts: Training rows by code.
         effects: Absolute effect on the target by code, on the target's scale.
         watched: Whether a value that was never seen is flagged.
+        tolerated: Values never seen that are not flagged, since too many ordinary requests have them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Category(msgspec.Struct, frozen=True):
     counts: tuple[int, ...]
     effects: tuple[float, ...]
     watched: bool
+    tolerated: tuple[str | float | None, ...] = ()
 
 
 class Number(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ set, all rows are counted again: what the model learnt from is not to be called 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,10 +21,12 @@ from icekeel.core.frames import Array, Bools, Column, Floats, Frame, Ints, Kind
 from icekeel.guard import KINDS, Category, Evidence, Guard, Number, Scale, Tables, Verdict, VerdictKind
 from icekeel.guard.tables import MISSING, ORDINARY, UNSEEN_PAIR, UNSEEN_TRIPLE
 
-from .counting import Counted
+from .counting import Counted, values_of
 from .gaps import Growth, Missing, growth, missing
 from .ranges import distances, number_ranges, widened
 
+SEASON = 0.2
+"""Widths by which the probabilities of a segment may leave their range: they move with the seasons, as numbers do not."""
 MOST_EXAMPLES = 3
 """Reasons kept for each kind."""
 
@@ -66,6 +69,8 @@ TRIPLE_EXPECTED = Step(
 )
 STEPS = (PAIR_EXPECTED, PAIR_EFFECT, TRIPLE_EFFECT, RANGE, PREDICTION, TRIPLE_EXPECTED)
 NEW_VALUES_SHARE = 0.25
+MOST_TOLERATED = 8
+"""Values never seen of one column that may be tolerated by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,7 @@ def compile_guard(
     scale: Scale,
     later: Frame,
     budget: float,
+    asked: Frame | None = None,
     predictions: Floats | None = None,
     max_values: int = 64,
     target_name: str = "target",
@@ -129,63 +135,98 @@ def compile_guard(
         columns: Columns to guard, in the order in which `Guard.check` gets their values: categories, flags, numbers.
         target: What is predicted, for every row of `frame` and then of `later`.
         scale: `log` for amounts above 0, `logit` for 0 or 1, `plain` for any number.
-        later: Training rows later than all of `frame`; thresholds are set on them before they are counted too.
+        later: Training rows later than all of `frame`; they are counted too once the thresholds are set.
         budget: Largest share of ordinary requests to be flagged, by all kinds together.
-        predictions: What a model said to each row of `frame` and `later` that it had not learnt from; NaN for the
-            others. Without any, predictions are not checked.
+        asked: All requests of that later time, in order, whatever came of them: thresholds are set on these. The
+            same as `later` where not given.
+        predictions: What a model said to each row of `frame` and then of `asked` that it had not learnt from; NaN
+            for the others. Without any, predictions are not checked.
         max_values: Values of a category from which on those that do not move the target are pooled.
         target_name: The target in the sentences.
 
     Raises:
         TrainingError: with every fault of the arguments.
     """
+    asked = later if asked is None else asked
     _refuse(frame, columns, target, scale=scale, later=later, budget=budget)
-    said = np.full(len(target), np.nan) if predictions is None else predictions
     names = [column.name for column in columns]
-    whole = Frame.stack([frame.select(names), later.select(names)])
     early = Counted.of(frame, columns, target[: len(frame)], scale, max_values)
+    whole = Frame.stack([frame.select(names), later.select(names)])
     every = Counted.of(whole, columns, target, scale, max_values)
-    said = np.full(len(target), np.nan) if predictions is None else predictions
-    odd = _predicted(every, said if scale == "logit" else target, len(columns), target_name)
-    far = distances(odd, said, every.codes)[len(frame) :]
-    trial = _Calibration.of(early, later, far, budget)
-
-    def tables(counted: Counted, prediction: Number | None) -> Tables:
-        margin = trial.thresholds[RANGE]
-        return Tables(
-            rows=counted.rows,
-            target=target_name,
-            scale=scale,
-            categories=tuple(replace(c, watched=trial.watches(c)) for c in counted.categories),
-            numbers=tuple(replace(widened(n, margin), watched=trial.watches(n)) for n in counted.numbers),
-            combinations=counted.evidence.cells.members,
-            pair_counts=counted.evidence.pair_counts.astype("<i4").tobytes(),
-            flags=_flags(counted.evidence, trial.thresholds).tobytes(),
-            prediction=prediction,
+    said = np.full(len(frame) + len(asked), np.nan) if predictions is None else predictions
+    codes = early.encode(asked)
+    far = _beyond(early, codes, target[: len(frame)], said, scale)
+    trial = _Calibration.of(early, asked, codes, far, budget)
+    odd = None
+    if not np.isnan(said).all():
+        margin = trial.thresholds[PREDICTION] + _season(scale)
+        odd = widened(
+            _predicted(every, early.rows, asked, target, said, scale=scale, name=target_name), margin
         )
-
-    made = tables(every, None if np.isnan(said).all() else widened(odd, trial.thresholds[PREDICTION]))
-    values = [later[name].tolist() for name in names]
+    made = trial.tables(every, odd, scale, target_name)
+    rows = [asked[name].tolist() for name in names]
     flagged = [
-        Guard(tables(early, None)).check_many(values),
-        Guard(made).check_many(values, said[len(frame) :]),
+        Guard(trial.tables(early, None, scale, target_name)).check_many(rows),
+        Guard(made).check_many(rows, said[len(frame) :]),
     ]
     report = GuardReport(
         rows=len(whole),
-        later_rows=len(later),
+        later_rows=len(asked),
         budget=budget,
         flag_rate=float(trial.flagged.mean()),
-        kinds=trial.kinds([verdict for rows in flagged for row in rows.values() for verdict in row]),
+        kinds=trial.kinds([verdict for found in flagged for row in found.values() for verdict in row]),
         blind_spots=(*_unseeable(every.evidence), *trial.blind_spots),
         missing=tuple(missing(every, scale, np.frombuffer(made.flags, dtype=np.uint8))),
-        growth=tuple(growth(early, early.encode(later), len(later))),
+        growth=tuple(growth(early, codes, len(asked))),
     )
     return made.encode(), report
 
 
-def _predicted(every: Counted, ordinary: Floats, at: int, name: str) -> Number:
-    """Where predictions ordinarily lie: numbers where outcomes have lain, probabilities where probabilities have."""
-    return replace(number_ranges(ordinary, at, name, every.categories, every.codes), watched=False)
+def _beyond(early: Counted, codes: Sequence[Ints], target: Floats, said: Floats, scale: Scale) -> Floats:
+    """How far each later prediction lies outside what was ordinary before; NaN where nothing can be said.
+
+    A number ordinarily lies where outcomes have lain, a probability where earlier probabilities have; where there are
+    only later ones, those of the first half of them.
+
+    Args:
+        codes: Of the later rows.
+        target, said: Of the earlier rows; of these, then of the later ones.
+    """
+    before, after = said[: early.rows], said[early.rows :].copy()
+    ordinary, where = (before, early.codes) if scale == "logit" else (target, early.codes)
+    if scale == "logit" and np.isnan(before).all():
+        known = np.flatnonzero(~np.isnan(after))
+        first = known[: len(known) // 2]
+        ordinary, where = after[first], [code[first] for code in codes]
+        after[first] = np.nan
+    if np.isnan(ordinary).all():
+        return np.full(len(after), np.nan)
+    number = number_ranges(ordinary, 0, "", early.categories, where)
+    return np.where(np.isnan(after), np.nan, distances(number, after, codes) - _season(scale))
+
+
+def _predicted(
+    every: Counted,
+    n_early: int,
+    asked: Frame,
+    target: Floats,
+    said: Floats,
+    *,
+    scale: Scale,
+    name: str,
+) -> Number:
+    """Where predictions ordinarily lie, by all there is now; its position is that behind all columns."""
+    values, codes = target, every.codes
+    if scale == "logit":
+        later = every.encode(asked)
+        values = said
+        codes = [np.concatenate([one[:n_early], new]) for one, new in zip(every.codes, later, strict=True)]
+    at = len(every.categories) + len(every.numbers)
+    return replace(number_ranges(values, at, name, every.categories, codes), watched=False)
+
+
+def _season(scale: Scale) -> float:
+    return SEASON if scale == "logit" else 0.0
 
 
 def _refuse(
@@ -273,26 +314,29 @@ class _Calibration:
     flagged: Bools
     by_kind: Mapping[VerdictKind, Bools]
     unwatched: set[str]
+    tolerated: dict[str, tuple[str | float | None, ...]]
     thresholds: dict[Step, float]
     blind_spots: list[str]
 
     @classmethod
-    def of(cls, early: Counted, later: Frame, predicted: Floats, budget: float) -> _Calibration:
-        """The thresholds at which a guard of the early rows keeps the budget on the later ones.
+    def of(
+        cls, early: Counted, asked: Frame, codes: Sequence[Ints], far: Floats, budget: float
+    ) -> _Calibration:
+        """The thresholds at which a guard of the early rows keeps the budget on the requests asked later.
 
         Args:
-            predicted: How far the prediction of each later row lies outside its range.
+            codes: Of the requests.
+            far: How far the prediction of each lies outside its range; NaN where nothing was predicted.
         """
-        masks: dict[VerdictKind, Bools] = {kind: np.zeros(len(later), dtype=np.bool_) for kind in KINDS}
-        made = cls(budget, np.zeros(len(later), dtype=np.bool_), masks, set(), {}, [])
-        codes = early.encode(later)
+        masks: dict[VerdictKind, Bools] = {kind: np.zeros(len(asked), dtype=np.bool_) for kind in KINDS}
+        made = cls(budget, np.zeros(len(asked), dtype=np.bool_), masks, set(), {}, {}, [])
         for category, code in zip(early.categories, codes, strict=True):
-            made.watch(category, code == 0)
-        scores = _scores(early.evidence, codes, len(later))
-        scores[PREDICTION] = predicted
+            made.watch(category, code == 0, values_of(asked, category.name))
+        scores = _scores(early.evidence, codes, len(asked))
+        scores[PREDICTION] = far
         for number in early.numbers:
-            made.watch(number, np.isnan(later[number.name]))
-            np.maximum(scores[RANGE], distances(number, later[number.name], codes), out=scores[RANGE])
+            made.watch(number, np.isnan(asked[number.name]))
+            np.maximum(scores[RANGE], distances(number, asked[number.name], codes), out=scores[RANGE])
         for step in STEPS:
             made.add(step, scores[step])
         return made
@@ -306,33 +350,71 @@ class _Calibration:
         self.flagged[:] |= rows
         self.by_kind[kind][:] |= rows
 
-    def watch(self, column: Category | Number, new: Bools) -> None:
-        """Flags what was never seen, unless it is too common among ordinary rows: then it is not watched."""
-        if not column.watched or not new.any():
-            return
-        if int((new & ~self.flagged).sum()) > self.room(NEW_VALUES_SHARE):
-            self.blind_spots.append(f"new values of {column.name}; {new.mean():.2%} of later rows have one")
+    def watch(self, column: Category | Number, new: Bools, values: Sequence[str | float | None] = ()) -> None:
+        """Flags what was never seen, unless it is too common among ordinary rows.
+
+        A few values that are common although nothing could be learnt of them are tolerated, each by name; where that
+        does not help, the column is not watched.
+        """
+        room = self.room(NEW_VALUES_SHARE)
+        odd = new & ~self.flagged
+        counts = Counter(values[row] for row in np.flatnonzero(odd).tolist()) if values else Counter()
+        common: list[str | float | None] = []
+        for value, rows in counts.most_common(MOST_TOLERATED):
+            if int(odd.sum()) <= room:
+                break
+            common.append(value)
+            odd &= np.array([one != value for one in values])
+            self._blind(f"{column.name}={value}, of which nothing could be learnt", rows)
+        if int(odd.sum()) > room:
             self.unwatched.add(column.name)
-        else:
-            self.flag("unseen_value", new)
+            self._blind(f"new values of {column.name}", int(odd.sum()))
+            return
+        self.tolerated[column.name] = tuple(common)
+        self.flag("unseen_value", odd)
+
+    def _blind(self, what: str, rows: int) -> None:
+        self.blind_spots.append(f"{what}; {rows / len(self.flagged):.2%} of later requests have one")
 
     def watches(self, column: Category | Number) -> bool:
         return column.watched and column.name not in self.unwatched
 
+    def watched(self, category: Category) -> Category:
+        """The category as the budget lets it be watched."""
+        tolerated = self.tolerated.get(category.name, ())
+        return replace(category, watched=self.watches(category), tolerated=tolerated)
+
+    def tables(self, counted: Counted, prediction: Number | None, scale: Scale, target_name: str) -> Tables:
+        """What was counted, with these thresholds."""
+        margin = self.thresholds[RANGE]
+        return Tables(
+            rows=counted.rows,
+            target=target_name,
+            scale=scale,
+            categories=tuple(self.watched(category) for category in counted.categories),
+            numbers=tuple(replace(widened(n, margin), watched=self.watches(n)) for n in counted.numbers),
+            combinations=counted.evidence.cells.members,
+            pair_counts=counted.evidence.pair_counts.astype("<i4").tobytes(),
+            flags=_flags(counted.evidence, self.thresholds).tobytes(),
+            prediction=prediction,
+        )
+
     def add(self, step: Step, scores: Floats) -> None:
-        """Sets the threshold of a step: the smallest that its share of the budget allows."""
-        threshold = step.floor
-        above = np.sort(scores[~self.flagged & (scores > threshold)])[::-1]
-        room = self.room(step.share)
+        """Sets the threshold of a step: the smallest that its share of the budget allows.
+
+        Where only some rows have a score, they stand for all.
+        """
+        threshold, scored = step.floor, ~np.isnan(scores)
+        above = np.sort(scores[scored & ~self.flagged & (scores > threshold)])[::-1]
+        room = int(self.room(step.share) * scored.mean())
         if len(above) > room:
             threshold = float(above[room])
-            rate = (len(above) - room) / len(scores)
-            self.blind_spots.append(f"{step.blind.format(threshold)}; {rate:.2%} of later rows have one")
+            self._blind(step.blind.format(threshold), len(above) - room)
         self.thresholds[step] = threshold
-        self.flag(step.kind, scores > threshold)
+        self.flag(step.kind, scored & (scores > threshold))
 
     def kinds(self, verdicts: Sequence[Verdict]) -> tuple[KindReport, ...]:
-        """One report for each kind."""
+        """One report for each kind, with reasons from these."""
         return tuple(
             KindReport(
                 kind,

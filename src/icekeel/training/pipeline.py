@@ -248,13 +248,16 @@ def guarded_columns(model: Model) -> tuple[Column, ...]:
 
 
 def _guard(model: Model, data: Learnable, known: Ints, said: Floats) -> tuple[bytes, dict[str, Any]]:
-    """The guard of all rows known, its thresholds set on the latest fifth as held against the rest.
+    """The guard of all rows known, its thresholds set on all that was asked in the time of the latest fifth of them.
 
     Args:
         said: What the backtest predicted for each of these rows, NaN for those it did not test.
     """
     cut = max(1, len(known) * 4 // 5)
     early, later = data.requests.take(known[:cut]), data.requests.take(known[cut:])
+    asked = np.arange(known[cut], len(data.requests))
+    predictions = np.full(len(asked), np.nan)
+    predictions[known[cut:] - known[cut]] = said[cut:]
     target = data.outcomes.target[known]
     scale: Scale = "logit" if model.task == "probability" else "log" if target.min() > 0 else "plain"
     budget = model.guard.budget if model.guard else 0.01
@@ -267,7 +270,8 @@ def _guard(model: Model, data: Learnable, known: Ints, said: Floats) -> tuple[by
         scale=scale,
         later=Frame({name: later[name] for name in names}),
         budget=budget,
-        predictions=said,
+        asked=data.requests.take(asked).select(names),
+        predictions=np.concatenate([said[:cut], predictions]),
         target_name=model.name,
     )
     return data_bytes, asdict(report)

@@ -251,6 +251,47 @@ def test_probabilities_are_held_against_probabilities() -> None:
     assert Guard.load(without).check([0.0], 0.9) == []
 
 
+def test_common_requests_without_an_outcome_do_not_use_up_the_budget() -> None:
+    """Of two places no outcome was ever known: one is asked for all the time, the other hardly ever."""
+    rng = np.random.default_rng(15)
+    place = np.array(["a", "b", "c"], dtype=object)[rng.integers(0, 3, 5_000)]
+    late = (rng.random(5_000) < 0.3).astype(float)
+    asked = place[4_000:].copy()
+    asked[::20], asked[1] = "nowhere", "seldom"
+    column = [Column("place", Kind.CAT)]
+    data, report = compile_guard(
+        Frame({"place": place[:4_000]}), column, late, scale="logit", later=Frame({"place": place[4_000:]}),
+        asked=Frame({"place": asked}), budget=0.02,
+    )  # fmt: skip
+    guard = Guard.load(data)
+    assert report.blind_spots == (
+        "place=nowhere, of which nothing could be learnt; 5.00% of later requests have one",
+    )
+    assert (report.later_rows, report.flag_rate) == (1_000, 0.001)
+    assert guard.check(["nowhere"]) == []
+    assert [v.code for v in guard.check(["seldom"])] == ["unseen_value:place"]
+    assert list(guard.check_many([["a", "nowhere", "seldom"]])) == [2]
+
+
+@pytest.mark.parametrize("known", [slice(3_000, 6_000), slice(5_100, 6_000)])
+def test_probabilities_keep_the_budget_on_rows_that_did_not_set_their_range(known: slice) -> None:
+    """Whether the backtest reached back before the later window or not."""
+    rng = np.random.default_rng(16)
+    said = np.full(6_000, np.nan)
+    said[known] = rng.beta(2, 6, known.stop - known.start)
+    said[5_990:] = 0.99  # more than a hundredth of those that calibrate
+    frame = Frame({"x": rng.normal(0, 1, 6_000)})
+    late = (rng.random(6_000) < 0.3).astype(float)
+    data, report = compile_guard(
+        frame.take(np.arange(5_000)), [Column("x", Kind.NUM)], late, scale="logit",
+        later=frame.take(np.arange(5_000, 6_000)), budget=0.01, predictions=said,
+    )  # fmt: skip
+    spot = [one for one in report.blind_spots if one.startswith("predictions outside")]
+    assert len(spot) == 1
+    assert Guard.load(data).check([0.0], 0.99) == []
+    assert report.flag_rate <= 0.01
+
+
 def test_what_is_missing_is_ranked_by_the_error_it_may_cause() -> None:
     """Two triples that never occur: of one the parts move the price by 2x, of the other by 1.2x."""
     rng = np.random.default_rng(14)
