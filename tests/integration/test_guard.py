@@ -170,6 +170,9 @@ def test_a_refused_job_waits_and_the_caller_fetches_what_a_person_answers(shop: 
     (case,) = boss.call("GET", "/v1/reviews").json["waiting"]
     assert (case["prediction_id"], case["status"], case["refused"]) == (prediction, "waiting", True)
     assert case["codes"] == [CODE]
+    counted = shop.client("watch", "read").call("GET", "/metrics").body.decode()
+    labels = 'kind="unseen_triple",model="price",policy="refused"'
+    assert f"icekeel_guard_findings_total{{{labels}}} 1.0" in counted
     assert case["reasons"][0].startswith(
         "never seen together: die_cut=custom + ink=metallic + turnaround=rush"
     )

@@ -273,13 +273,13 @@ def test_common_requests_without_an_outcome_do_not_use_up_the_budget() -> None:
     assert list(guard.check_many([["a", "nowhere", "seldom"]])) == [2]
 
 
-@pytest.mark.parametrize("known", [slice(3_000, 6_000), slice(5_100, 6_000)])
-def test_probabilities_keep_the_budget_on_rows_that_did_not_set_their_range(known: slice) -> None:
-    """Whether the backtest reached back before the later window or not."""
+@pytest.mark.parametrize(("known", "odd"), [(slice(3_000, 6_000), 8), (slice(5_100, 6_000), 3)])
+def test_probabilities_keep_the_budget_on_rows_that_did_not_set_their_range(known: slice, odd: int) -> None:
+    """Of 1,000 rows 6 may be flagged; where fewer than half of them have a prediction to go by, 2."""
     rng = np.random.default_rng(16)
     said = np.full(6_000, np.nan)
     said[known] = rng.beta(2, 6, known.stop - known.start)
-    said[5_990:] = 0.99  # more than a hundredth of those that calibrate
+    said[-odd:] = 0.99
     frame = Frame({"x": rng.normal(0, 1, 6_000)})
     late = (rng.random(6_000) < 0.3).astype(float)
     data, report = compile_guard(
@@ -293,28 +293,28 @@ def test_probabilities_keep_the_budget_on_rows_that_did_not_set_their_range(know
 
 
 def test_what_is_missing_is_ranked_by_the_error_it_may_cause() -> None:
-    """Two triples that never occur: of one the parts move the price by 2x, of the other by 1.2x."""
+    """Two triples that never occur: of one the parts are rarer and move the price more, of the other they are common."""
     rng = np.random.default_rng(14)
-    options = rng.random((20_000, 6)) < 0.2
+    options = rng.random((20_000, 6)) < np.array([0.2, 0.2, 0.2, 0.5, 0.5, 0.5])
     options[options[:, :3].all(axis=1), 0] = False
     options[options[:, 3:].all(axis=1), 3] = False
-    price = 100 * np.exp(np.log((2, 2, 2, 1.2, 1.2, 1.2)) @ options.T + rng.normal(0, 0.05, len(options)))
+    price = 100 * np.exp(np.log((2, 2, 2, 1.5, 1.5, 1.5)) @ options.T + rng.normal(0, 0.05, len(options)))
     frame = Frame(
         {name: np.where(options[:, at], "yes", "no").astype(object) for at, name in enumerate("abcdef")}
     )
     columns = [Column(name, Kind.CAT) for name in "abcdef"]
     early, later = frame.take(np.arange(16_000)), frame.take(np.arange(16_000, 20_000))
     _, report = compile_guard(early, columns, price, scale="log", later=later, budget=0.01)
-    first, second = report.missing[:2]
-    assert first.values == dict.fromkeys("abc", "yes")
-    assert second.values == dict.fromkeys("def", "yes")
-    assert first.flagged_as == "unseen_triple"
-    # The least effect, centred on its mean over the rows: 0.8 ln 2 and 0.8 ln 1.2.
-    assert first.error == pytest.approx(2**0.8 - 1, abs=0.02)
-    assert second.error == pytest.approx(1.2**0.8 - 1, abs=0.02)
-    assert first.typical == pytest.approx(800, rel=0.15)
+    common, rare = report.missing[:2]
+    assert common.values == dict.fromkeys("def", "yes")
+    assert rare.values == dict.fromkeys("abc", "yes")
+    assert rare.flagged_as == "unseen_triple"
+    # The least effect, centred on its mean over the rows: 0.8 ln 2 and 0.5 ln 1.5.
+    assert rare.error == pytest.approx(2**0.8 - 1, abs=0.02)
+    assert common.error == pytest.approx(1.5**0.5 - 1, abs=0.02)
+    assert rare.typical == pytest.approx(100 * 2**3 * 1.5**1.375, rel=0.1)
     # Of 800 rows with each pair 160 were to be the triple; they lack a, of which 3,840 are left.
-    assert first.expected == pytest.approx(640 * 640 / 3_840, rel=0.1)
+    assert rare.expected == pytest.approx(640 * 640 / 3_840, rel=0.1)
     harm = [one.expected * one.error for one in report.missing]
     assert harm == sorted(harm, reverse=True)
 
