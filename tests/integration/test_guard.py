@@ -164,6 +164,22 @@ def test_the_report_tells_of_answers_where_there_are_some(shop: Shop) -> None:
     assert report(shop) == found  # wherever the answers lie
 
 
+def test_jobs_that_are_refused_all_the_time_do_not_talk_the_next_guard_into_letting_them_pass(
+    shop: Shop,
+) -> None:
+    """They are a seventh of what was asked since the latest fifth of the rows, and the budget is a hundredth."""
+    rows = [{**NEVER, "quote_id": f"n{n}", "customer": "new"} for n in range(150)]
+    client = shop.client("sales", "predict")
+    assert client.call("POST", "/v1/predict/price", {"rows": rows}).status == 200
+    shop.now += DAY
+    said: list[str] = []
+    workshop = shop.app.workshop(shop.server.service.registry)
+    version, trained = workshop.train(Order("price", shop.now, False, "linear"), said.append)
+    assert trained.metrics["counts"]["questions"] == 5_150
+    assert trained.metrics["guard"]["blind_spots"] == ()
+    assert version.name == "price-1"  # nothing was learnt: the same bundle
+
+
 def test_a_refused_job_waits_and_the_caller_fetches_what_a_person_answers(shop: Shop) -> None:
     prediction = shop.refused()
     boss, sales = shop.client("boss"), shop.client("sales", "predict")

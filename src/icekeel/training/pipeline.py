@@ -255,9 +255,12 @@ def _guard(model: Model, data: Learnable, known: Ints, said: Floats) -> tuple[by
     """
     cut = max(1, len(known) * 4 // 5)
     early, later = data.requests.take(known[:cut]), data.requests.take(known[cut:])
-    asked = np.arange(known[cut], len(data.requests))
+    # What was flagged and has no outcome is nothing ordinary: it would talk the guard into letting it pass.
+    ordinary = ~data.flagged
+    ordinary[known] = True
+    asked = np.flatnonzero(ordinary[known[cut] :]) + known[cut]
     predictions = np.full(len(asked), np.nan)
-    predictions[known[cut:] - known[cut]] = said[cut:]
+    predictions[np.searchsorted(asked, known[cut:])] = said[cut:]
     target = data.outcomes.target[known]
     scale: Scale = "logit" if model.task == "probability" else "log" if target.min() > 0 else "plain"
     budget = model.guard.budget if model.guard else 0.01
