@@ -198,7 +198,7 @@ def test_a_refused_job_waits_and_the_caller_fetches_what_a_person_answers(shop: 
     assert sales.call("GET", "/v1/reviews").status == sales.call("POST", path, {}).status == 403
     assert shop.decide("boss", prediction, "rejected", answer=50_000).status == 200
     assert sales.call("GET", path).json == {**waiting, "status": "rejected", "answer": 50_000}
-    assert boss.call("GET", "/v1/reviews").json == {"waiting": []}
+    assert boss.call("GET", "/v1/reviews").json == {"waiting": [], "more": 0}
     assert shop.ask().status == 422
 
 
@@ -276,6 +276,20 @@ def test_a_decision_said_twice_is_one_and_the_journal_alone_brings_it_back(shop:
     assert shop.ask().status == 200
 
 
+def test_the_queue_begins_with_what_is_dear_and_has_waited(shop: Shop) -> None:
+    cheap = shop.refused(material_cost=150.0)
+    shop.now += DAY
+    dear, middling = shop.refused(material_cost=900.0), shop.refused(material_cost=150.0)
+    shop.now += DAY
+    listed = shop.client("boss").call("GET", "/v1/reviews?model=price").json["waiting"]
+    assert [one["prediction_id"] for one in listed] == [dear, cheap, middling]
+    rows = [{**NEVER, "quote_id": f"n{n}", "customer": "new"} for n in range(120)]
+    shop.client("sales", "predict").call("POST", "/v1/predict/price", {"rows": rows})
+    got = shop.client("boss").call("GET", "/v1/reviews").json
+    assert (len(got["waiting"]), got["more"]) == (100, 23)
+    assert shop.client("boss").call("GET", "/v1/reviews?model=prize").status == 404
+
+
 @pytest.mark.parametrize(
     ("body", "faults"),
     [
@@ -309,4 +323,7 @@ def test_only_what_was_flagged_can_be_decided(shop: Shop) -> None:
     waits = shop.refused()
     assert [one["prediction_id"] for one in boss.call("GET", "/v1/reviews").json["waiting"]] == [waits]
     shop.now += 31 * DAY
-    assert boss.call("GET", "/v1/reviews").json == {"waiting": []}  # nobody waits for an answer any more
+    assert boss.call("GET", "/v1/reviews").json == {
+        "waiting": [],
+        "more": 0,
+    }  # nobody waits for an answer any more

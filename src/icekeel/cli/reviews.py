@@ -67,8 +67,10 @@ def review(
 
 
 def _list(cases: list[Case], *, as_json: bool) -> None:
+    from icekeel.operations.reviews import MOST_LISTED
+
     if as_json:
-        print_json([case.as_dict() for case in cases])
+        print_json([case.as_dict() for case in cases[:MOST_LISTED]])
         return
     rows = [
         {
@@ -79,9 +81,11 @@ def _list(cases: list[Case], *, as_json: bool) -> None:
             "refused": case.record.verdict == "refused",
             "reasons": list(case.record.reasons),
         }
-        for case in cases
+        for case in cases[:MOST_LISTED]
     ]
     print_rows(rows, as_json=False, empty="nothing waits for a person")
+    if len(cases) > MOST_LISTED:
+        say(f"and {len(cases) - MOST_LISTED:,} more")
 
 
 def _show(case: Case, *, as_json: bool) -> None:

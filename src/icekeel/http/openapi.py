@@ -228,7 +228,9 @@ def _reviews(auth: bool) -> Json:
     one = {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}}
     model = {"name": "model", "in": "query", "schema": {"type": "string"}}
     look, judge = ("predict|review", "review") if auth else ("", "")
-    waiting = _object({"waiting": {"type": "array", "items": case}}, ["waiting"])
+    waiting = _object(
+        {"waiting": {"type": "array", "items": case}, "more": {"type": "integer"}}, ["waiting", "more"]
+    )
     listed = _operation("Flagged requests that wait for a person.", judge, None, waiting)
     asked = _operation("What a person decided about a flagged request.", look, None, outcome)
     decided = _operation("Accept the model's answer, or reject it.", judge, _object(body, needed), case)

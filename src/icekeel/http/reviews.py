@@ -8,7 +8,7 @@ import msgspec
 
 from icekeel.core.errors import Fault, RequestError, first_faults, shorten
 from icekeel.journal import Writer
-from icekeel.operations.reviews import Reviews
+from icekeel.operations.reviews import MOST_LISTED, Reviews
 
 from .problems import Reply
 
@@ -16,8 +16,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def waiting(reviews: Reviews, model: str | None) -> Reply:
-    """The cases that wait, with the guard's reasons."""
-    return Reply(200, _encode({"waiting": [case.as_dict() for case in reviews.waiting(model)]}))
+    """The first cases that wait, with the guard's reasons, and how many more there are."""
+    cases = reviews.waiting(model)
+    first = [case.as_dict() for case in cases[:MOST_LISTED]]
+    return Reply(200, _encode({"waiting": first, "more": len(cases) - len(first)}))
 
 
 def decision(reviews: Reviews, prediction: str) -> Reply:

@@ -16,8 +16,10 @@ from icekeel.registry import Registry, Review
 from icekeel.serving.teaching import Lesson, Taught, Value, finding
 
 DECISIONS = ("accepted", "rejected")
-MOST_WAITING = 1_000
+MOST_WAITING = 10_000
 """Flagged answers of a model, the newest, among which those that wait are looked for."""
+MOST_LISTED = 100
+"""Cases that are listed at once, the first of the queue."""
 
 
 @dataclass(frozen=True, slots=True)
