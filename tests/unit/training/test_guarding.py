@@ -292,6 +292,18 @@ def test_probabilities_keep_the_budget_on_rows_that_did_not_set_their_range(know
     assert report.flag_rate <= 0.01
 
 
+def test_a_number_that_may_be_missing_is_not_flagged_where_it_is() -> None:
+    rng = np.random.default_rng(17)
+    x = np.where(rng.random(5_000) < 0.1, np.nan, rng.normal(0, 1, 5_000))
+    frame, later = Frame({"x": x[:4_000]}), Frame({"x": x[4_000:]})
+    data, report = compile_guard(
+        frame, [Column("x", Kind.NUM)], np.ones(5_000), scale="log", later=later, budget=0.01
+    )
+    rates = {kind.kind: kind.rate for kind in report.kinds}
+    assert (rates["unseen_value"], report.blind_spots) == (0, ())
+    assert Guard.load(data).check([None]) == []
+
+
 def test_what_is_missing_is_ranked_by_the_error_it_may_cause() -> None:
     """Two triples that never occur: of one the parts are rarer and move the price more, of the other they are common."""
     rng = np.random.default_rng(14)
