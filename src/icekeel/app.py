@@ -37,6 +37,7 @@ from icekeel.operations.projections import LAYOUT
 from icekeel.operations.reach import carry
 from icekeel.operations.retention import Kept, Retention
 from icekeel.operations.retraining import Job, Retraining
+from icekeel.operations.reviews import Reviews
 from icekeel.operations.study import Study
 from icekeel.operations.trace import Standing, Trace, trace
 from icekeel.operations.workshop import Workshop
@@ -262,6 +263,10 @@ class App:
             return trace(self.workspace, registry, record, standing, now=self.clock())
         finally:
             registry.close()
+
+    def reviews(self, registry: Registry) -> Reviews:
+        """The flagged requests that wait for a person."""
+        return Reviews(self.project, self.answers(), registry, self.clock)
 
     def registry(self) -> Registry:
         """Versions, aliases, decisions, alerts."""

@@ -77,7 +77,9 @@ def _work(app: App, model: str, features: Sequence[Feature]) -> list[Mapping[str
 
 def token(
     name: Annotated[str, typer.Argument(help="Whose it is; a token of that name is replaced.")] = "",
-    scope: Annotated[list[str] | None, typer.Option(help="predict, ingest, outcome, read, admin.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="predict, ingest, outcome, read, review, admin.")
+    ] = None,
     revoke: Annotated[bool, typer.Option("--revoke", help="Let it open nothing any more.")] = False,
     project: ProjectFolder = HERE,
     as_json: AsJson = False,

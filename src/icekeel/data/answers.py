@@ -6,6 +6,7 @@ tells which files can hold it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,8 @@ _OWN = {
     "source": Kind.CAT,
     "trace": Kind.ID,
 }
-_OLDER = "SELECT NULL::VARCHAR AS _key WHERE false"
-"""Older files lack this column."""
+_OLDER = "SELECT NULL::VARCHAR AS _key, NULL::VARCHAR AS _codes WHERE false"
+"""Older files lack these columns."""
 _LISTS = ("reasons", "codes", "degraded")
 _ABSENT: Mapping[str, Any] = {"key": "", "source": "model", "trace": "", **dict.fromkeys(_LISTS, "[]")}
 """What a file has that was written before there was such a column."""
@@ -255,6 +256,10 @@ class Answers:
         """Answers, the newest first."""
         return self._stable(lambda manifest: self._find(manifest, wanted))
 
+    def tally(self, wanted: Wanted, period: int) -> Counter[tuple[int, frozenset[str]]]:
+        """How many answers there are by the stretch of `period` microseconds they were asked in, and the kinds found."""
+        return self._stable(lambda manifest: self._tally(manifest, wanted, period))
+
     def _stable(self, look: Callable[[Manifest], Found]) -> Found:
         """What was seen while nothing moved from the journal into history, or out of it."""
         manifest = self._history.manifest()
@@ -297,17 +302,35 @@ class Answers:
                         found |= {record.id: record for record in _read(connection, model, path, ids)}
         return found
 
-    def _find(self, manifest: Manifest, wanted: Wanted) -> list[Predicted]:
-        new = scan(self._journal, kinds=Predicted, since=Positions(manifest.journal))
-        found = {record.id: record for record in new if wanted.fits(record)}
+    def _tally(self, manifest: Manifest, wanted: Wanted, period: int) -> Counter[tuple[int, frozenset[str]]]:
+        found = Counter[tuple[int, frozenset[str]]]()
+        for record in scan(self._journal, kinds=Predicted, since=Positions(manifest.journal)):
+            if wanted.fits(record):
+                found[record.at // period * period, _kinds(record.codes)] += 1
+        paths = [path for _, path in self._files(manifest, wanted)]
+        if paths:
+            with connect(reads=paths) as connection:
+                rows = connection.execute(
+                    f"SELECT _asked_at // {period} * {period}, coalesce(_codes, '[]'), count(*) FROM "
+                    f"({_OLDER} UNION ALL BY NAME FROM {parquet(paths, union=True)}) WHERE {wanted.condition} GROUP BY ALL"
+                ).fetchall()
+            for at, codes, count in rows:
+                found[at, _kinds(msgspec.json.decode(codes))] += count
+        return found
+
+    def _files(self, manifest: Manifest, wanted: Wanted) -> Iterator[tuple[str, Path]]:
+        """The files that can hold what is wanted, with their model."""
         low, high = wanted.ids
-        paths: dict[str, tuple[str, Path]] = {}
         for model, table in _tables(manifest, wanted.model):
             for file in manifest.tables[table]:
                 first, last = id_range(file.known_from, file.known_until + 1)
                 if low < last and first < high:
-                    path = self._history.folder / table / file.name
-                    paths[str(path)] = model, path
+                    yield model, self._history.folder / table / file.name
+
+    def _find(self, manifest: Manifest, wanted: Wanted) -> list[Predicted]:
+        new = scan(self._journal, kinds=Predicted, since=Positions(manifest.journal))
+        found = {record.id: record for record in new if wanted.fits(record)}
+        paths = {str(path): (model, path) for model, path in self._files(manifest, wanted)}
         with connect(reads=[path for _, path in paths.values()]) as connection:
             rows = []
             if paths:
@@ -322,6 +345,11 @@ class Answers:
             for name, ids in by_file.items():
                 found |= {record.id: record for record in _read(connection, *paths[name], ids)}
         return [found[one] for one in newest]
+
+
+def _kinds(codes: Sequence[str]) -> frozenset[str]:
+    """The kinds of the guard's findings."""
+    return frozenset(code.partition(":")[0] for code in codes)
 
 
 def _tables(manifest: Manifest, model: str | None) -> list[tuple[str, str]]:

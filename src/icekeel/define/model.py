@@ -207,9 +207,7 @@ class Model:
         ):
             found.append(Fault("bad_action", "an action needs a flag target and two costs above 0", where))
         found += self._number_faults(where)
-        if self.guard is not None and not isinstance(self.guard.otherwise, Refuse | Mark):
-            got = shorten(self.guard.otherwise)
-            found.append(Fault("bad_guard", "otherwise= is a policy", where, got, "ik.mark(), ik.refuse()"))
+        found += self._guard_faults(f"{where}, guard")
         found += self._stale_faults(f"{where}, stale")
         unit = None if self.rollout is None else self.rollout.unit
         if unit is not None and not (isinstance(unit, Id) and isinstance(unit.node, RequestField)):
@@ -226,6 +224,17 @@ class Model:
                 found.append(Fault("bad_step", "round_to= needs a step above 0", where, repr(step.step)))
             if isinstance(step, Floor):
                 found += self._floor_faults(where, step.node)
+        return found
+
+    def _guard_faults(self, where: str) -> list[Fault]:
+        if self.guard is None:
+            return []
+        found = []
+        if not isinstance(self.guard.otherwise, Refuse | Mark):
+            got = shorten(self.guard.otherwise)
+            found.append(Fault("bad_guard", "otherwise= is a policy", where, got, "ik.mark(), ik.refuse()"))
+        if self.guard.review is not None:
+            found += _duration_faults(where, self.guard.review, allowed='"30d"')
         return found
 
     def _stale_faults(self, where: str) -> list[Fault]:

@@ -29,6 +29,7 @@ class Counters(Collector):
         self._seconds: dict[str, list[int]] = {}
         self._total_s: dict[str, float] = {}
         self._answers: Counter[tuple[str, str, str, str]] = Counter()
+        self._findings: Counter[tuple[str, str, str]] = Counter()
         self._rows: Counter[tuple[str, str]] = Counter()
         self._swaps: Counter[str] = Counter()
         self._gauges: Mapping[str, tuple[str, float]] = {}
@@ -47,6 +48,11 @@ class Counters(Collector):
     def answered(self, model: str, version: str, arm: str, verdict: str) -> None:
         """One prediction given, or refused by the guard."""
         self._answers[model, version, arm, verdict] += 1
+
+    def found(self, model: str, codes: Iterable[str], policy: str) -> None:
+        """What the guard found in one request, by the codes of its findings, and what became of it."""
+        for kind in {code.partition(":")[0] for code in codes}:
+            self._findings[model, kind, policy] += 1
 
     def pushed(self, table: str, kept: int, quarantined: int) -> None:
         """Rows pushed."""
@@ -75,6 +81,12 @@ class Counters(Collector):
                 "Answers by model, version, arm and verdict.",
                 ("model", "version", "arm", "verdict"),
                 self._answers,
+            ),
+            (
+                "guard_findings",
+                "Requests in which the guard found something, by model, kind and what became of them.",
+                ("model", "kind", "policy"),
+                self._findings,
             ),
             ("events", "Pushed rows by table and fate.", ("table", "fate"), self._rows),
             ("swaps", "Changes of the serving versions.", ("model",), self._swaps),

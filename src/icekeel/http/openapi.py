@@ -56,6 +56,7 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
         "post": _operation("Move the clock; in a rehearsal only.", "admin" if auth else "", clock, {})
     }
     paths["/v1/forget"] = {"post": _forget(project, auth)}
+    paths |= _reviews(auth)
     for path, (summary, kind) in _PAGES.items():
         closed = path == "/v1/status" or not (local or path in ("/healthz", "/readyz"))
         scope = "read" if auth and closed else ""
@@ -230,6 +231,28 @@ def _looked_up(scope: str, look: str) -> Json:
 
 
 _LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST}
+
+
+def _reviews(auth: bool) -> Json:
+    text, number = {"type": "string", "minLength": 1}, {"type": ["number", "null"]}
+    found = {"prediction_id": text, "status": {"enum": ["waiting", "accepted", "rejected"]}, "answer": number}
+    outcome, case = _object(found, list(found)), {"type": "object", "required": list(found)}
+    body = {"decision": {"enum": ["accepted", "rejected"]}, "reason": text, "answer": number}
+    body |= {} if auth else {"by": text}
+    needed = ["decision", "reason"] if auth else ["decision", "reason", "by"]
+    one = {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    model = {"name": "model", "in": "query", "schema": {"type": "string"}}
+    look, judge = ("predict|review", "review") if auth else ("", "")
+    waiting = _object(
+        {"waiting": {"type": "array", "items": case}, "more": {"type": "integer"}}, ["waiting", "more"]
+    )
+    listed = _operation("Flagged requests that wait for a person.", judge, None, waiting)
+    asked = _operation("What a person decided about a flagged request.", look, None, outcome)
+    decided = _operation("Accept the model's answer, or reject it.", judge, _object(body, needed), case)
+    return {
+        "/v1/reviews": {"get": {**listed, "parameters": [model]}},
+        "/v1/reviews/{prediction_id}": {"parameters": [one], "get": asked, "post": decided},
+    }
 
 
 def _operation(

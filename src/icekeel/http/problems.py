@@ -19,6 +19,7 @@ _STATUS = {
     "unknown_table": 404,
     "unknown_prediction": 404,
     "unknown_path": 404,
+    "no_case": 404,
     "wrong_method": 405,
     "too_slow": 408,
     "too_large": 413,

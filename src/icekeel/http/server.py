@@ -10,6 +10,8 @@ GET  /v1/answers             the newest, by ?model, key, unit, since, until, ver
 GET  /v1/answers/{id}        one answer, whole                   scope read
 GET  /v1/trace/{id}, and the page /trace/{id}    what stands behind it, and what came of it   scope read
 POST /v1/clock               {"now": ...}, in a rehearsal only      scope admin
+GET  /v1/reviews             flagged requests that wait for a person                        scope review
+GET, POST /v1/reviews/{prediction_id}   what a person decided (scope predict), deciding     scope review
 GET  /v1/status              versions, keeper, problems             scope read
 GET  /v1/openapi.json, /metrics and / (the status page)             scope read unless on loopback
 GET  /healthz, /readyz                                              open
@@ -46,6 +48,7 @@ from icekeel.journal import Ticked
 from icekeel.operations.trace import Trace, trace
 from icekeel.serving import Accepted, Answer
 
+from . import reviews
 from .counters import CONTENT_TYPE
 from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_json, request_id
 from .openapi import LARGEST_BATCH, LARGEST_HISTORY, openapi
@@ -88,6 +91,7 @@ class Route:
         handler: Gives the reply to the decoded body.
         slow: Whether that takes seconds: it then runs in a thread, at most `MOST_SLOW` at a time.
         whole: Whether the handler is given the whole `Call`, not its body alone.
+        post: What the same path does with a `POST`, where it answers to `GET`.
     """
 
     kind: str
@@ -96,6 +100,7 @@ class Route:
     handler: Handler
     slow: bool = False
     whole: bool = False
+    post: Route | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,16 @@ class Server:
             "/v1/forget": Route("forget", "POST", "admin", self._forget, slow=True),
             "/v1/status": Route("status", "GET", "read", self._status),
             "/v1/openapi.json": Route("openapi", "GET", look, self._openapi),
+            "/v1/reviews": Route("reviews", "GET", "review", self._reviews, slow=True, whole=True),
+            "/v1/reviews/*": Route(
+                "review",
+                "GET",
+                "predict|review",
+                lambda call: reviews.decision(self.service.reviews, call.last),
+                slow=True,
+                whole=True,
+                post=Route("review", "POST", "review", self._review, slow=True, whole=True),
+            ),
             "/metrics": Route("metrics", "GET", look, self._metrics),
             "/": Route("page", "GET", look, self._page),
             "/healthz": Route("health", "GET", "", lambda _: Reply(200, b'{"status":"alive"}')),
@@ -175,6 +190,8 @@ class Server:
             began = perf_counter()
             headers = dict(scope["headers"])
             route = self.routes.get(scope["path"]) or self.routes.get(_wide(scope["path"]))
+            if route is not None and route.post is not None and scope["method"] == "POST":
+                route = route.post
             reply = await self._reply(route, scope, headers, receive)
             seconds = perf_counter() - began
             self.service.counters.count(route.kind if route else "unknown", reply.status, seconds)
@@ -298,8 +315,11 @@ class Server:
     def _note(self, model: str, answer: Answer | RequestError) -> None:
         if isinstance(answer, Answer):
             self.service.counters.answered(model, answer.version, answer.arm, answer.verdict)
+            if answer.codes:
+                self.service.counters.found(model, answer.codes, answer.source)
         elif answer.code == "refused":
             self.service.counters.answered(model, "", "", "refused")
+            self.service.counters.found(model, [fault.got for fault in answer.faults], "refused")
 
     def _push(self, table: str, body: Any) -> Reply:
         if not isinstance(body, dict) or not body or not set(body) <= {"rows", "delete"}:
@@ -355,6 +375,16 @@ class Server:
         return await self._slowly(
             lambda one: trace(app.workspace, service.registry, one, standing, now=app.clock()), record
         )
+
+    def _reviews(self, call: Call) -> Reply:
+        model = call.query.get("model")
+        if model is not None:
+            self.service.app.model(model)
+        return reviews.waiting(self.service.reviews, model)
+
+    def _review(self, call: Call) -> Reply:
+        journal = self.service.journal
+        return reviews.decide(self.service.reviews, journal, call.last, call.body, by=CALLER.get())
 
     def _tick(self, body: Any) -> Reply:
         if not isinstance(body, dict) or set(body) != {"now"}:
@@ -473,6 +503,7 @@ def _faults(error: RequestError) -> dict[str, Any]:
 
 def _wrong_method(method: str, route: Route) -> Reply:
     allowed = "GET, HEAD" if route.method == "GET" else route.method
+    allowed += ", POST" if route.post is not None else ""
     error = RequestError(
         Fault("wrong_method", "this method is not offered here", "", shorten(method), allowed)
     )

@@ -51,6 +51,7 @@ class Service:
         self.outcomes = Outcomes(app.project, self.intake)
         self._index: AskedIndex | None = None
         self.access = app.access()
+        self.reviews = app.reviews(self.registry)
         self.store = FeatureStore(app)  # for history alone: what is online is opened here
         self._answerers = app.answerers(self.registry, self.journal, None)
         self._readers = app.readers(None)

@@ -130,10 +130,12 @@ class Reviewed(Entry, frozen=True, tag="reviewed"):
 
     Attributes:
         prediction: Id of the answer.
-        decision: `accepted`: such requests are ordinary, until `until`; `rejected`: they are not.
-        answer: What the person answers in the model's place; None where the model's answer stands, or none is given.
-        columns: Request field -> value of what is taught.
+        decision: `accepted`: the model's answer stands, and such requests are ordinary until `until` if another person
+            accepted such a case too; `rejected`: they are not.
+        answer: What the person answers in the model's place, where it was rejected; None where nothing is answered.
+        findings: Code of each finding -> the values of its columns, in their order.
         until: When what is taught expires, microseconds UTC.
+        by, reason: Who decided, and why.
     """
 
     id: str
@@ -141,7 +143,7 @@ class Reviewed(Entry, frozen=True, tag="reviewed"):
     model: str
     decision: str
     answer: float | None
-    columns: dict[str, Value]
+    findings: dict[str, list[Value]]
     until: int
     by: str
     reason: str

@@ -18,7 +18,7 @@ import msgspec
 from icekeel.core.errors import BundleError, JournalError, RegistryError, StateError
 from icekeel.core.time import DAY, FOREVER, SECOND, Clock
 from icekeel.data import Manifest
-from icekeel.data.compaction import recorded
+from icekeel.data.compaction import all_records, recorded
 from icekeel.features.live import EventFeed, StateCell
 from icekeel.features.online import GRACE
 from icekeel.features.online.extent import Extent
@@ -32,6 +32,7 @@ from icekeel.journal import (
     Predicted,
     Pushed,
     Record,
+    Reviewed,
     Tail,
     Ticked,
 )
@@ -45,6 +46,7 @@ from .profiles import DayProfiles
 from .projections import AnswerProjection, EventProjection, Settled, Shadow
 from .reach import Reach
 from .retention import Retention
+from .reviews import review_of
 from .watch import Duty
 from .workshop import SHADOW
 from .workspace import Workspace
@@ -331,10 +333,15 @@ class Keeper:
         return self._shadows[model][1]
 
     def _reconcile(self) -> None:
-        """Tell the journal, now that all of it is read, of decisions that an earlier crash kept from it."""
+        """Tell the journal, now that all of it is read, of decisions that an earlier crash kept from it.
+
+        Of what people decided the journal knew first: the registry is told.
+        """
         with self._online.begin() as txn:
             told = frozenset(bytes(key).decode() for key, _ in txn.cursor(self._told))
         self._loop.tell_missing(told)
+        for record in all_records(self._workspace.history, self._workspace.journal, Reviewed):
+            self._registry.record(review_of(record))
         self._reconciled = True
 
     def _do_due(self, now: int) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from icekeel.core.errors import AuthError, Fault, StateError, nearest, shorten
 
-SCOPES = ("predict", "ingest", "outcome", "read", "admin")
+SCOPES = ("predict", "ingest", "outcome", "read", "review", "admin")
 """`admin` includes all others."""
 
 
@@ -74,7 +74,9 @@ class Access:
         self.refresh()
 
     def check(self, header: str | None, scope: str) -> str:
-        """Let a request pass, given its `Authorization` header; gives the name of its token. Of `one|other` either scope will do.
+        """Let a request pass, given its `Authorization` header; gives the name of its token.
+
+        Of `one|other` either scope will do.
 
         Raises:
             AuthError: `no_token` or `wrong_token` (401), `wrong_scope` (403).

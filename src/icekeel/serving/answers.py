@@ -186,8 +186,8 @@ class Answerer:
         unit = "" if request[self._unit] is None else str(request[self._unit])
         arm, share, version = self._assign(unit)
         read = self.windows.read(request, at)
-        verdicts = self._check(version, request)
         raw = version.engine.predict_one([read.values[place] for place in version.places])
+        verdicts = self._check(version, request, raw, at)
         prediction = self._finish(raw, request)
         interval = version.interval.around(prediction) if version.interval else None
         conducted = (
@@ -258,7 +258,8 @@ class Answerer:
             raise StateError(Fault("no_champion", f'no version serves "{self.model.name}"', hint=hint))
         return champion
 
-    def _check(self, version: LoadedVersion, request: Sequence[Value]) -> list[Verdict]:
+    def _check(self, version: LoadedVersion, request: Sequence[Value], raw: float, at: int) -> list[Verdict]:
+        """What the guard finds, but for what people have taught."""
         if version.guard is None:
             return []
         places = self._guarded.get(version.name)
@@ -269,7 +270,11 @@ class Answerer:
                 what = f'the guard of {version.name} reads "{missing[0]}", which requests no longer have'
                 raise StateError(Fault("other_request", what, hint="train again, or restore the field"))
             places = self._guarded[version.name] = [self._fields.index(name) for name in names]
-        return version.guard.check([request[place] for place in places])
+        verdicts = version.guard.check([request[place] for place in places], raw)
+        if not verdicts:
+            return verdicts
+        named = dict(zip(self._fields, request, strict=True))
+        return self.router.current.taught.remaining(verdicts, named, raw, at)
 
     def _finish(self, raw: float, request: Sequence[Value]) -> float:
         answer = raw
