@@ -59,7 +59,11 @@ def test_by_its_id_as_it_was_given(answers: Answers) -> None:
     }
 
 
-@pytest.mark.parametrize("unknown", [new_id(5 * DAY), "p1", "", "x" * 10_000, "'; DROP"])
+@pytest.mark.parametrize(
+    "unknown",
+    [new_id(5 * DAY), "p1", "", "x" * 10_000, "'; DROP"],
+    ids=["new", "short", "empty", "long", "quoted"],
+)
 def test_an_unknown_id_says_so(answers: Answers, unknown: str) -> None:
     with pytest.raises(RequestError) as caught:
         answers.one(unknown)
@@ -80,7 +84,7 @@ def test_an_unknown_id_says_so(answers: Answers, unknown: str) -> None:
         Wanted(before=GIVEN[12].id, limit=4),
         Wanted(key="nobody's"),
     ],
-    ids=str,
+    ids=["all", "limit", "model", "key", "unit", "flagged", "passed", "time", "before", "nobody"],
 )
 def test_the_newest_that_are_wanted(answers: Answers, wanted: Wanted) -> None:
     fitting = [one for one in reversed(GIVEN) if wanted.fits(one)]
