@@ -56,7 +56,7 @@ def _tiles(trace: Trace) -> Tiles:
     ]
     if outcome is not None:
         value = _short(outcome.target) if outcome.target is not None else outcome.status
-        tiles.append(Tile("Outcome", value, f"told {len(outcome.versions)} times", _OUTCOME[outcome.status]))
+        tiles.append(Tile("Outcome", value, _times(len(outcome.versions)), _OUTCOME[outcome.status]))
     differs = [one for one in trace.features if one.audited == "differs"]
     compared = any(one.audited for one in trace.features)
     tone: Tone = "bad" if differs else "good" if compared else "plain"
@@ -100,6 +100,10 @@ def _picture(trace: Trace) -> Block:
     events = sum(window.events for window in windows.values())
     title = f"{len(items)} features from {len(windows)} windows, which held {events:,} events"
     return replace(lineage(title, "request", trace.answer.version, items), note="")
+
+
+def _times(count: int) -> str:
+    return {0: "not told", 1: "told once"}.get(count, f"told {count} times")
 
 
 def _short(value: float | None) -> str:

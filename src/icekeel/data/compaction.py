@@ -42,7 +42,14 @@ _STAMPS = (
     Column(SEGMENT, Kind.CAT),
     Column(OFFSET, Kind.TIME),
 )
-_QUARANTINED = (Column("row", Kind.TEXT), Column("faults", Kind.TEXT))
+_QUARANTINED = (
+    Column("at", Kind.TIME),
+    Column("row", Kind.TEXT),
+    Column("faults", Kind.TEXT),
+    Column(SEGMENT, Kind.CAT),
+    Column(OFFSET, Kind.TIME),
+)
+"""Their place too: files of the same content are one, and a row that came twice was set aside twice."""
 _RECORDED = (
     Column("at", Kind.TIME),
     Column("kind", Kind.CAT),
@@ -159,7 +166,12 @@ class _Pending:
     def add(self, record: Record, place: tuple[str, int]) -> None:
         if isinstance(record, Quarantined):
             rows = [
-                {"row": msgspec.json.encode(kept.row).decode(), "faults": "; ".join(kept.faults)}
+                {
+                    "at": record.at,
+                    "row": msgspec.json.encode(kept.row).decode(),
+                    "faults": "; ".join(kept.faults),
+                    **_stamp(place),
+                }
                 for kept in record.rows
             ]
             self._add(f"quarantine/{record.table}", _QUARANTINED, rows)

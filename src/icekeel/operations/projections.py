@@ -7,6 +7,7 @@ read, so that a crash neither loses nor doubles.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import lmdb
@@ -180,10 +181,11 @@ class AnswerProjection:
         """
         name = digest(event.id.encode())
         others = [one for one in self._versions_of(txn, name) if one.available != event.available]
-        before = [one for one in others if one.available < event.available]
-        if before and before[-1].content == event.content:
+        ordered = sorted([*others, event], key=lambda one: one.available)
+        versions = [ordered[0]]
+        versions += [one for before, one in pairwise(ordered) if one.content != before.content]
+        if event not in versions:
             return False
-        versions = sorted([*others, event], key=lambda one: one.available)
         self._index.happened(txn, self.table, event.id, versions[-1].content)
         txn.put(self._mine + name, _pack(versions), db=self._happened)
         if event.key:

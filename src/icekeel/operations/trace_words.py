@@ -63,7 +63,7 @@ def _version(version: VersionTrace) -> list[Part]:
     gates = [{"gate": one.name, "passed": one.passed, "why": one.why} for one in version.gates]
     steps = [
         {
-            "at": one.at,
+            "at": _when(one.at),
             "alias": one.alias,
             "change": one.action,
             "share": one.share,
@@ -102,8 +102,8 @@ def _windows(features: list[FeatureTrace]) -> Part:
             "key": ", ".join(shown(value) for value in one.key.values()),
             "events": one.events,
             "newest": one.newest["id"] if one.newest else "",
-            "happened": one.newest["at"] if one.newest else "",
-            "known from": one.newest["known_from"] if one.newest else "",
+            "happened": _when(one.newest["at"]) if one.newest else "",
+            "known from": _when(one.newest["known_from"]) if one.newest else "",
         }
         for text, one in windows.items()
     ]
@@ -127,7 +127,7 @@ def _outcome(outcome: OutcomeTrace) -> Part:
     }[outcome.status]
     rows = [
         {
-            "known from": one.known_from,
+            "known from": _when(one.known_from),
             "id": one.id,
             "said": "deleted"
             if one.fields is None

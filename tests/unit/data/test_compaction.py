@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import msgspec
@@ -146,3 +148,47 @@ def test_an_answer_of_other_definitions_keeps_all_it_had(tmp_path: Path) -> None
     (found,) = answers_in("price", file)
     assert [one.request["colors"] for one in found] == ["4.0", "four"]
     assert [one.features["old"] for one in found] == [0, 1]
+
+
+class Crash(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before it", "after it"])
+@pytest.mark.parametrize("at", range(8))
+def test_a_crash_at_any_write_neither_loses_nor_doubles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, done: bool
+) -> None:
+    """At each replacement of a file by another: files of four tables, and the manifest, in two steps."""
+    for second in range(2):
+        with Writer(tmp_path / "journal", "serve", clock=lambda: 10) as writer:
+            others = [one for one in ONE_OF_EACH if not isinstance(one, Pushed | Predicted)]
+            answer = msgspec.structs.replace(PREDICTED, id=new_id(second))
+            writer.append_many([Pushed(at=second, table="orders", rows=ROWS), answer, *others])
+    history = History(tmp_path / "history")
+    monkeypatch.setattr(compaction, "STRIDE", 1)
+    monkeypatch.setattr(Tail, "read", partialmethod(Tail.read, 1 << 10))
+    replace, left = os.replace, iter(range(at, -1, -1))
+
+    def crash(*paths: Any) -> None:
+        if next(left, 1):
+            replace(*paths)
+            return
+        if done:
+            replace(*paths)
+        raise Crash
+
+    monkeypatch.setattr("icekeel.data.history.os.replace", crash)
+    with pytest.raises(Crash):
+        compact(history, tmp_path / "journal", TABLES, ANSWER)
+    manifest = compact(history, tmp_path / "journal", TABLES, ANSWER)
+    rows = {name: manifest.rows(name) for name in manifest.tables}
+    assert rows == {
+        "orders": 4,
+        f"{ANSWERS}/price": 2,
+        "quarantine/orders": 2,
+        "records": 2 * (len(ONE_OF_EACH) - 3),
+    }
+    history.sweep(manifest)
+    on_disk = {path.name for path in history.folder.rglob("*.parquet")}
+    assert on_disk == {file.name for files in manifest.tables.values() for file in files}
