@@ -68,3 +68,17 @@ def test_no_tracked_file_names_a_home_folder() -> None:
     tracked = [ROOT / name for name in listed.stdout.split("\0") if name]
     assert [path for path in tracked if path.is_file() and home.search(path.read_bytes())] == []
     assert len(tracked) > 20
+
+
+HANDED_OUT = {"data/spines.py", "store.py"}
+"""What gives a database to the caller, who writes files with it."""
+
+
+def test_every_database_of_icekeels_own_reads_only_what_it_is_given() -> None:
+    source = ROOT / "src" / "icekeel"
+    opening = {
+        str(path.relative_to(source))
+        for path in source.rglob("*.py")
+        if "duckdb.connect(" in path.read_text() and path.parent.parent.name != "examples"
+    }
+    assert opening - {"testing/fuzzing.py"} == HANDED_OUT | {"data/relations.py"}

@@ -30,7 +30,7 @@ from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Predicted, Writer
 from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
-from icekeel.operations.forgetting import Forgetting, check_marks, entities
+from icekeel.operations.forgetting import Forgetting, as_stored, check_marks, entities
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
 from icekeel.operations.projections import LAYOUT
@@ -243,7 +243,9 @@ class App:
             )
 
     def find_answers(self, wanted: Wanted) -> list[Predicted]:
-        """Answers, the newest first."""
+        """Answers, the newest first; a private key or unit is asked for by its value."""
+        if self.vault is not None:
+            wanted = as_stored(self.project, self.vault, wanted)
         return self.answers().find(wanted)
 
     def trace(self, identifier: str) -> Trace:

@@ -24,6 +24,7 @@ from contextlib import closing, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import duckdb
 import lmdb
@@ -437,6 +438,61 @@ def test_who_is_no_more_in_the_project_can_still_be_forgotten(folder: Path) -> N
     (folder / "project.py").write_text(PRIVATE.replace("sender: ik.Id = ik.private()", "sender: ik.Id"))
     with pytest.raises(StateError, match=r"Deliveries\.sender"):
         App(folder).vault  # noqa: B018
+
+
+KEYED = PRIVATE.replace("parcel_id: ik.Id", 'parcel_id: ik.Id = ik.private("parcel")')
+
+
+def test_outcomes_and_questions_by_a_private_key_go_by_its_value(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    (tmp_path / "project.py").write_text(KEYED)
+    train_small(tmp_path)
+    keep(App(tmp_path, clock=lambda: TRAINED_TO))
+    app = App(tmp_path, clock=lambda: TRAINED_TO + HOUR)
+    server = Server(app)
+    client = Client(server, server.service.access.create("ann", ("admin",)), tmp_path)
+    parcel = "parcel of Ada Lovelace"
+    asked = {**ASKED, "parcel_id": parcel}
+    got = client.predict(asked)
+    assert got.status == 200, got.json
+    identifier = got.json["prediction_id"]
+    row = {"depot": "north", "sender": PLANTED, "minutes_late": 3, "delivered_at": TRAINED_TO + HOUR}
+    rows = [
+        {"prediction_id": identifier, **row},
+        {"prediction_id": identifier, "parcel_id": parcel, **row},
+        {"prediction_id": identifier, "parcel_id": f"{parcel} not", **row},
+        {"prediction_id": "0" * 28, "parcel_id": parcel, **row},
+        {"prediction_id": identifier, **row, "minutes_late": "much"},
+        {"parcel_id": parcel, **row, "minutes_late": "much"},
+        parcel,
+    ]
+    got = client.call(
+        "POST", "/v1/outcomes", {"rows": rows, "delete": [{"prediction_id": "0" * 28, "x": parcel}]}
+    )
+    assert got.status == 200, got.json
+    codes = [one["faults"][0]["code"] for one in got.json["quarantined"]]
+    assert codes == [
+        *("other_key", "unknown_prediction", "wrong_type", "wrong_type", "not_an_object"),
+        "unknown_prediction",
+    ]
+    assert app.vault is not None
+    hidden = app.vault.find("parcel", parcel)
+    pushed = [row for record in scan(app.places.journal, kinds=Pushed) for row in record.rows]
+    assert {row["parcel_id"] for row in pushed} == {hidden}
+    assert app.vault.find("parcel", str(hidden)) is None
+    aside = [row.row for record in scan(app.places.journal, kinds=Quarantined) for row in record.rows]
+    assert [row["parcel_id"] for row in aside if "parcel_id" in row].count(hidden) == 3
+
+    path = f"/v1/answers?key={quote(parcel)}"
+    for asking in (path, f"/v1/answers?unit={quote(PLANTED)}&model=late"):
+        found = client.call("GET", asking).json["answers"]
+        assert [one["id"] for one in found] == [identifier]
+    assert found_in(tmp_path / ".icekeel", *spellings(parcel), *spellings(PLANTED)) == []
+    assert (
+        client.call("POST", "/v1/forget", {"entity": "parcel", "value": parcel, "reason": "x"}).status == 200
+    )
+    assert client.call("GET", path).json["answers"] == []
+    server.service.close()
 
 
 @pytest.mark.parametrize("first", ["access", "registry", "journal", "history", "vault"])

@@ -353,7 +353,7 @@ class Server:
         return Reply(200, _encode(answer))
 
     def _answers(self, call: Call) -> Reply:
-        found = self.service.answers.find(wanted(call.query))
+        found = self.service.app.find_answers(wanted(call.query))
         more = found[-1].id if found else None
         return Reply(200, _encode({"answers": [as_dict(one) for one in found], "before": more}))
 

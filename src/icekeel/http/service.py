@@ -48,7 +48,7 @@ class Service:
         self._closing.callback(self.journal.close)
         self.intake = app.intake(self.journal, self._repeated)
         self.answers = app.answers()
-        self.outcomes = Outcomes(app.project, self.intake)
+        self.outcomes = Outcomes(app.project, self.intake, app.vault.seek if app.vault else None)
         self._index: AskedIndex | None = None
         self.access = app.access()
         self.reviews = app.reviews(self.registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ from icekeel.core.errors import Fault, ProjectError, RequestError, StateError, n
 from icekeel.core.ids import digest, new_id
 from icekeel.core.time import Clock
 from icekeel.data import Receipt, Vault
-from icekeel.data.answers import ANSWERS
+from icekeel.data.answers import ANSWERS, Wanted
 from icekeel.data.ingest import QUARANTINE, columns_of
 from icekeel.data.relations import connect, parquet
 from icekeel.data.vault import FOLLOW_S
@@ -39,6 +40,31 @@ def stored_fields(project: Project) -> Iterator[tuple[str, Field]]:
 def entities(project: Project) -> set[str]:
     """What the private fields of a project name."""
     return {field.entity for _, field in stored_fields(project)} - {""}
+
+
+def as_stored(project: Project, vault: Vault, wanted: Wanted) -> Wanted:
+    """The same answers, looked for by the pseudonyms of a private key or unit.
+
+    Raises:
+        RequestError: the key or unit of some models is private, and `wanted` names no model.
+    """
+    models = [model for model in project.models.values() if wanted.model in (None, model.name)]
+    keys, units = set(), set()
+    for model in models:
+        fields, parts = model.request.icekeel_fields, [field.name for _, field in model.outcome.keyed.keys]
+        unit = parts[0] if model.rollout is None else model.rollout.unit.node.name
+        keys.add(fields[parts[0]].entity if len(parts) == 1 else "")
+        units.add(fields[unit].entity)
+
+    def hidden(value: str | None, found: set[str]) -> str | None:
+        if value is None or found <= {""}:
+            return value
+        if len(found) > 1:
+            what, allowed = "some models keep this under pseudonyms", ", ".join(project.models)
+            raise RequestError(Fault("which_model", what, "model", "", allowed))
+        return vault.seek(next(iter(found)), value)
+
+    return replace(wanted, key=hidden(wanted.key, keys), unit=hidden(wanted.unit, units))
 
 
 def check_marks(workspace: Workspace, vault: Vault) -> None:

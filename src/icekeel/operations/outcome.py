@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from icekeel.compile import literal, quote
 from icekeel.core.frames import Frame
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import format_time
 from icekeel.data import AVAILABLE, DELETED, SEQUENCE, Manifest
-from icekeel.data.relations import SQL_TYPES, array_of, parquet
+from icekeel.data.relations import SQL_TYPES, array_of, connect, parquet
 from icekeel.define import EventTable
 from icekeel.features.events import EventStore
 from icekeel.features.outcomes import Status, historical_outcomes
@@ -65,10 +63,11 @@ def trace_outcome(
     columns = {name: SQL_TYPES[field.kind] for name, field in table.fields.items()}
     columns |= {AVAILABLE: "BIGINT", DELETED: "DOUBLE", SEQUENCE: "BIGINT"}
     target = folder / "outcome.parquet"
-    with duckdb.connect(config={"threads": 1}) as connection:
+    files = workspace.history.paths(manifest, table.name)
+    with connect(reads=files, folder=folder) as connection:
         none = ", ".join(f"CAST(NULL AS {kind}) AS {quote(name)}" for name, kind in columns.items())
         source = f"SELECT {none} WHERE false"
-        if files := workspace.history.paths(manifest, table.name):
+        if files:
             source += f" UNION ALL BY NAME FROM {parquet(files, union=True)}"
         listed, identifier = ", ".join(map(quote, columns)), quote(table.id)
         connection.execute(

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
-
 from icekeel.compile import quote
 from icekeel.core.time import FOREVER
 from icekeel.data import AVAILABLE, DELETED, SEQUENCE, Manifest
 from icekeel.data.answers import ANSWERS, answers_in
 from icekeel.data.compaction import recorded
-from icekeel.data.relations import parquet
+from icekeel.data.relations import connect, parquet
 from icekeel.define import EventTable
 from icekeel.journal import Ingested, Predicted, Pushed, Value
 
@@ -79,7 +77,7 @@ def stored_rows(
     """
     names = [*table.fields, AVAILABLE, DELETED]
     listed = ", ".join(quote(name) for name in names)
-    connection = duckdb.connect(config={"threads": 1})
+    connection = connect(reads=[file])
     try:
         result = connection.execute(
             f"SELECT {listed} FROM {parquet([file])} WHERE {quote(table.time)} >= {since} OR {AVAILABLE} >= {since} "

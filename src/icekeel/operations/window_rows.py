@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from icekeel.compile import compile_event, literal, quote
 from icekeel.core.time import format_time
 from icekeel.data import AVAILABLE, DELETED
-from icekeel.data.relations import parquet
+from icekeel.data.relations import connect, parquet
 from icekeel.define import EventTable
 from icekeel.define.nodes import Windowed
 from icekeel.define.reading import window_text
@@ -105,7 +103,7 @@ def _rows(
     """Events under the key in the reach of the view, each as it was known."""
     names = [*table.fields, KNOWN]
     view = lookup.view
-    with duckdb.connect(config={"threads": 1}) as connection:
+    with connect(reads=[file]) as connection:
         rows = connection.execute(
             f"SELECT {', '.join(map(quote, names))} FROM (SELECT * FROM {parquet([file])} WHERE {AVAILABLE} <= {at} "
             f"QUALIFY row_number() OVER (PARTITION BY {quote(table.id)} ORDER BY {AVAILABLE} DESC) = 1) "

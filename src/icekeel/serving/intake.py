@@ -69,6 +69,7 @@ class Intake:
             name: EventContract(table, stamped=not rehearsal, ahead=name in ahead, hide=hide)
             for name, table in tables.items()
         }
+        self._hide = hide
         self._journal = journal
         self._clock = clock
         self._rehearsal = rehearsal
@@ -106,7 +107,10 @@ class Intake:
         good, faults = self._sort(contract, contract.parse, ("rows", sent_at), rows, now, filled)
         gone, wrong_ids = self._sort(contract, contract.parse_deletion, ("delete", gone_at), delete, now)
         gone = [row | {DELETED: 1.0} for row in gone]
-        bad = [_set_aside(contract.set_aside(rows[at]), found) for at, found in faults.items()]
+        stored = filled or [{}] * len(rows)
+        bad = [
+            _set_aside(_with(contract.set_aside(rows[at]), stored[at]), found) for at, found in faults.items()
+        ]
         key = contract.table.id
         bad += [
             _set_aside({"delete": contract.set_aside({key: delete[at]})[key]}, found)
@@ -131,7 +135,9 @@ class Intake:
         Raises:
             JournalError: the journal cannot be written.
         """
-        aside = [_set_aside(row, faults) for row, faults in rows]
+        contract = self._contracts.get(table)
+        keep = contract.set_aside if contract else _as_it_came if self._hide is None else _named
+        aside = [_set_aside(keep(row), faults) for row, faults in rows]
         self._journal.append(Quarantined(at=self._clock(), table=table, rows=aside))
 
     def _check_deletion(self, delete: Any) -> None:
@@ -184,6 +190,20 @@ def check_lists(rows: Any, delete: Any) -> None:
         raise RequestError(Fault("no_rows", "expected a list of rows", "rows", shorten(rows)))
     if (count := len(rows) + len(delete)) > LARGEST_PUSH:
         raise RequestError(Fault("too_many_rows", "too many rows", "rows", str(count), f"{LARGEST_PUSH:,}"))
+
+
+def _with(row: Any, stored: Mapping[str, Value]) -> Any:
+    """A row to be set aside, and what is known of it as it is stored."""
+    return {**row, **stored} if isinstance(row, dict) else row
+
+
+def _as_it_came(row: Any) -> Any:
+    return row
+
+
+def _named(row: Any) -> Any:
+    """Of a row that may hold anybody's private values under any name: what it had."""
+    return {"not kept": list(row) if isinstance(row, dict) else type(row).__name__}
 
 
 def _set_aside(row: Any, faults: Sequence[Fault]) -> QuarantinedRow:

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 from icekeel.core.errors import Fault, RequestError, nearest, shorten
 from icekeel.core.kinds import Kind
+from icekeel.data import Hide
 from icekeel.data.answers import Answers
 from icekeel.define import EventTable, Model, Project
+from icekeel.define.fields import Field
 from icekeel.journal import Value
 
 from .asked import Asked
@@ -63,12 +65,14 @@ class Outcomes:
     Args:
         project: The definitions.
         intake: Takes the rows that they are.
+        seek: Knows the pseudonyms of private fields.
     """
 
-    def __init__(self, project: Project, intake: Intake) -> None:
+    def __init__(self, project: Project, intake: Intake, seek: Hide | None = None) -> None:
         self._models = project.models
         self._tables = project.tables
         self._intake = intake
+        self._seek = seek
         self._only = {model.outcome.keyed.table for model in project.models.values()}
 
     def read(self, body: Any) -> Told:
@@ -151,7 +155,7 @@ class Outcomes:
     def _place(self, row: Any, where: str, model: str | None, asked: Mapping[str, Asked]) -> _Placed | Fault:
         """The table that a row belongs to, and the whole row; or why it cannot be said."""
         if not isinstance(row, dict):
-            return Fault("not_an_object", "expected an object", where, shorten(row))
+            return Fault("not_an_object", "expected an object", where, type(row).__name__)
         if ID not in row:
             table = self._aside(model)
             if table in self._tables and (model is not None or len(self._only) == 1):
@@ -174,14 +178,21 @@ class Outcomes:
             if value is None:
                 what = "the answer has no key, so it has no outcome"
                 return Fault("no_key", what, f"{where}.{column}")
-            if own.get(column, value) != value:
+            given, entity = own.get(column, value), table.fields[column].entity
+            if column in own and entity and self._seek and isinstance(given, str):
+                given = self._seek(entity, given)
+            if given != value:
                 what = "another key than that of the answer"
-                return Fault("other_key", what, f"{where}.{column}", shorten(own[column]))
-        sent = {
-            name: value == 1.0 if table.fields[name].kind is Kind.FLAG else value
-            for name, value in filled.items()
-        }
+                return Fault("other_key", what, f"{where}.{column}", "" if entity else shorten(given))
+        sent = {name: _sent(table.fields[name], value) for name, value in filled.items()}
         return _Placed(table, {table.id: row[ID], **own, **sent}, filled)
+
+
+def _sent(field: Field, value: Value) -> Value:
+    """What a caller would send for a stored value; anything for a pseudonym, which is filled in behind the contract."""
+    if field.entity:
+        return ""
+    return value == 1.0 if field.kind is Kind.FLAG else value
 
 
 def _places(parts: Mapping[str, _Part], which: int) -> set[int]:
