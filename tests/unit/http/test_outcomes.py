@@ -128,6 +128,15 @@ def test_a_bad_row_goes_to_quarantine_with_its_faults_and_place_and_the_good_one
 
 
 @pytest.mark.parametrize(
+    "identifier", ["", "x" * 10_000, "a\0b", "é" * 200, "\ud7ff", None, [], {"a": 1}, 1e300]
+)
+def test_whatever_is_sent_as_an_id_is_no_more_than_unknown(client: Client, identifier: Any) -> None:
+    keep(client)
+    told = tell(client, {"prediction_id": identifier, **LATE}, delete=[{"prediction_id": identifier}])
+    assert [bad["faults"][0]["code"] for bad in told["quarantined"]] == ["unknown_prediction"] * 2
+
+
+@pytest.mark.parametrize(
     ("body", "code"),
     [
         ({}, "no_rows"),
