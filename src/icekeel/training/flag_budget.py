@@ -84,16 +84,18 @@ class Calibration:
 
     @classmethod
     def of(
-        cls, early: Counted, asked: Frame, codes: Sequence[Ints], far: Floats, budget: float
+        cls, early: Counted, asked: Frame, far: Floats, budget: float, *, before: Calibration | None = None
     ) -> Calibration:
         """The thresholds at which a guard of the early rows keeps the budget on the requests asked later.
 
         Args:
-            codes: Of the requests.
             far: How far the prediction of each lies outside its range; NaN where nothing was predicted.
+            before: The same for an earlier window: no threshold is lower, nothing is watched that was not.
         """
+        codes = early.encode(asked)
         masks: dict[VerdictKind, Bools] = {kind: np.zeros(len(asked), dtype=np.bool_) for kind in KINDS}
-        made = cls(budget, np.zeros(len(asked), dtype=np.bool_), masks, set(), {}, {}, [])
+        unwatched = set() if before is None else set(before.unwatched)
+        made = cls(budget, np.zeros(len(asked), dtype=np.bool_), masks, unwatched, {}, {}, [])
         for category, code in zip(early.categories, codes, strict=True):
             made.watch(category, code == 0, values_of(asked, category.name))
         scores = _scores(early.evidence, codes, len(asked))
@@ -102,7 +104,7 @@ class Calibration:
             made.watch(number, np.isnan(asked[number.name]))
             np.maximum(scores[RANGE], distances(number, asked[number.name], codes), out=scores[RANGE])
         for step in STEPS:
-            made.add(step, scores[step])
+            made.add(step, scores[step], step.floor if before is None else before.thresholds[step])
         return made
 
     def room(self, share: float) -> int:
@@ -121,7 +123,9 @@ class Calibration:
         A few values that are common although nothing could be learnt of them are tolerated, each by name; where that
         does not help, the column is not watched.
         """
-        if not column.watched:
+        if column.name in self.unwatched:
+            self._blind(f"new values of {column.name}", int(new.sum()))
+        if not self.watches(column):
             return
         room, odd = self.room(NEW_VALUES_SHARE), new & ~self.flagged
         counts = Counter(values[row] for row in np.flatnonzero(odd).tolist()) if values else Counter()
@@ -151,17 +155,19 @@ class Calibration:
         tolerated = self.tolerated.get(category.name, ())
         return replace(category, watched=self.watches(category), tolerated=tolerated)
 
-    def add(self, step: Step, scores: Floats) -> None:
-        """Sets the threshold of a step: the smallest that its share of the budget allows.
+    def add(self, step: Step, scores: Floats, least: float) -> None:
+        """Sets the threshold of a step: the smallest from `least` on that its share of the budget allows.
 
         Where only some rows have a score, they stand for all.
         """
-        threshold, scored = step.floor, ~np.isnan(scores)
-        above = np.sort(scores[scored & ~self.flagged & (scores > threshold)])[::-1]
+        threshold, scored = least, ~np.isnan(scores)
+        free = scores[scored & ~self.flagged]
+        above = np.sort(free[free > threshold])[::-1]
         room = int(self.room(step.share) * scored.mean())
         if len(above) > room:
             threshold = float(above[room])
-            self._blind(step.blind.format(threshold), len(above) - room)
+        if threshold > step.floor:
+            self._blind(step.blind.format(threshold), int(((free > step.floor) & (free <= threshold)).sum()))
         self.thresholds[step] = threshold
         self.flag(step.kind, scored & (scores > threshold))
 

@@ -32,8 +32,10 @@ from .flag_budget import (
 from .gaps import Growth, Missing, growth, missing
 from .ranges import distances, number_ranges, widened
 
-SEASON = 0.2
-"""Widths by which the probabilities of a segment may leave their range: they move with the seasons, as numbers do not."""
+SEASON = 1.0
+"""Widths, of log-odds, by which the probabilities of a segment may leave their range: they move with the seasons."""
+FEWEST_ROWS = 1_000
+"""Rows of an earlier window from which on the thresholds are to keep the budget there too."""
 MOST_EXAMPLES = 3
 """Reasons kept for each kind."""
 
@@ -121,13 +123,12 @@ def compile_guard(
     said = np.full(len(frame) + len(asked), np.nan) if predictions is None else predictions
     codes = early.encode(asked)
     far = _beyond(early, codes, target[: len(frame)], said, scale)
-    trial = Calibration.of(early, asked, codes, far, budget)
+    before = _before(frame, columns, target, scale, max_values, budget)
+    trial = Calibration.of(early, asked, far, budget, before=before)
     odd = None
     if not np.isnan(said).all():
-        margin = trial.thresholds[PREDICTION] + _season(scale)
-        odd = widened(
-            _predicted(every, early.rows, asked, target, said, scale=scale, name=target_name), margin
-        )
+        margin = trial.thresholds[PREDICTION]
+        odd = _predicted(every, early.rows, asked, target, said, scale=scale, name=target_name, margin=margin)
     made = _tables(every, trial, odd, scale, target_name)
     rows = [asked[name].tolist() for name in names]
     flagged = [
@@ -147,6 +148,21 @@ def compile_guard(
     return made.encode(), report
 
 
+def _before(
+    frame: Frame, columns: Sequence[Column], target: Floats, scale: Scale, max_values: int, budget: float
+) -> Calibration | None:
+    """What keeps the budget on the last quarter of the earlier rows, held against those before; None of few rows.
+
+    One window knows nothing of a schedule or a season that changes after it: two of them know a little more.
+    """
+    cut = len(frame) * 3 // 4
+    if len(frame) - cut < FEWEST_ROWS:
+        return None
+    first, second = frame.take(np.arange(cut)), frame.take(np.arange(cut, len(frame)))
+    counted = Counted.of(first, columns, target[:cut], scale, max_values)
+    return Calibration.of(counted, second, np.full(len(second), np.nan), budget)
+
+
 def _beyond(early: Counted, codes: Sequence[Ints], target: Floats, said: Floats, scale: Scale) -> Floats:
     """How far each later prediction lies outside what was ordinary before; NaN where nothing can be said.
 
@@ -157,6 +173,7 @@ def _beyond(early: Counted, codes: Sequence[Ints], target: Floats, said: Floats,
         codes: Of the later rows.
         target, said: Of the earlier rows; of these, then of the later ones.
     """
+    said = _log_odds(said) if scale == "logit" else said
     before, after = said[: early.rows], said[early.rows :].copy()
     ordinary, where = (before, early.codes) if scale == "logit" else (target, early.codes)
     if scale == "logit" and np.isnan(before).all():
@@ -166,8 +183,8 @@ def _beyond(early: Counted, codes: Sequence[Ints], target: Floats, said: Floats,
         after[first] = np.nan
     if np.isnan(ordinary).all():
         return np.full(len(after), np.nan)
-    number = number_ranges(ordinary, 0, "", early.categories, where)
-    return np.where(np.isnan(after), np.nan, distances(number, after, codes) - _season(scale))
+    far = distances(number_ranges(ordinary, 0, "", early.categories, where), after, codes)
+    return np.where(np.isnan(after), np.nan, far - SEASON if scale == "logit" else far)
 
 
 def _predicted(
@@ -179,19 +196,30 @@ def _predicted(
     *,
     scale: Scale,
     name: str,
+    margin: float,
 ) -> Number:
     """Where predictions ordinarily lie, by all there is now; its position is that behind all columns."""
-    values, codes = target, every.codes
-    if scale == "logit":
-        later = every.encode(asked)
-        values = said
-        codes = [np.concatenate([one[:n_early], new]) for one, new in zip(every.codes, later, strict=True)]
     at = len(every.categories) + len(every.numbers)
-    return replace(number_ranges(values, at, name, every.categories, codes), watched=False)
+    if scale != "logit":
+        number = number_ranges(target, at, name, every.categories, every.codes)
+        return replace(widened(number, margin), watched=False)
+    later = every.encode(asked)
+    codes = [np.concatenate([one[:n_early], new]) for one, new in zip(every.codes, later, strict=True)]
+    number = widened(number_ranges(_log_odds(said), at, name, every.categories, codes), margin + SEASON)
+    low, high = (1 / (1 + np.exp(-np.array(ends))) for ends in (number.low, number.high))
+    return replace(
+        number,
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+        width=tuple(np.maximum(high - low, 1e-9).tolist()),
+        logarithmic=False,
+        watched=False,
+    )
 
 
-def _season(scale: Scale) -> float:
-    return SEASON if scale == "logit" else 0.0
+def _log_odds(probability: Floats) -> Floats:
+    inside = np.clip(probability, 1e-9, 1 - 1e-9)
+    return np.asarray(np.log(inside / (1 - inside)))
 
 
 def _refuse(

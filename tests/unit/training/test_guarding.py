@@ -278,7 +278,7 @@ def test_probabilities_keep_the_budget_on_rows_that_did_not_set_their_range(know
     """Of 1,000 rows 6 may be flagged; where fewer than half of them have a prediction to go by, 2."""
     rng = np.random.default_rng(16)
     said = np.full(6_000, np.nan)
-    said[known] = rng.beta(2, 6, known.stop - known.start)
+    said[known] = rng.uniform(0.2, 0.3, known.stop - known.start)
     said[-odd:] = 0.99
     frame = Frame({"x": rng.normal(0, 1, 6_000)})
     late = (rng.random(6_000) < 0.3).astype(float)
@@ -302,6 +302,28 @@ def test_a_number_that_may_be_missing_is_not_flagged_where_it_is() -> None:
     rates = {kind.kind: kind.rate for kind in report.kinds}
     assert (rates["unseen_value"], report.blind_spots) == (0, ())
     assert Guard.load(data).check([None]) == []
+
+
+def test_the_budget_is_kept_in_the_window_before_too() -> None:
+    """Kind c begins to go east in the last quarter of the earlier rows, often; nothing is new in the later window."""
+    rng = np.random.default_rng(18)
+    kind, place = rng.integers(0, 3, 10_000), rng.integers(0, 2, 10_000)
+    place[(kind == 2) & (np.arange(10_000) < 6_000)] = 0
+    frame = Frame(
+        {
+            "kind": np.array(["a", "b", "c"], dtype=object)[kind],
+            "place": np.array(["north", "east"], dtype=object)[place],
+        }
+    )
+    columns = [Column("kind", Kind.CAT), Column("place", Kind.CAT)]
+    _, report = compile_guard(
+        frame.take(np.arange(8_000)), columns, np.ones(10_000), scale="log",
+        later=frame.take(np.arange(8_000, 10_000)), budget=0.01,
+    )  # fmt: skip
+    (pairs,) = [dict(kind.thresholds) for kind in report.kinds if kind.kind == "unseen_pair"]
+    assert pairs["expected rows"] > 100
+    assert any(spot.startswith("pairs never seen where") for spot in report.blind_spots)
+    assert report.flag_rate == 0
 
 
 def test_what_is_missing_is_ranked_by_the_error_it_may_cause() -> None:
