@@ -43,6 +43,7 @@ from icekeel.operations.workshop import Workshop
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import Registry
 from icekeel.serving import Access, Answerer, Intake, OnlineReader, Router, Windows
+from icekeel.serving.conduct import reads_last_champion
 from icekeel.training.cache import FeatureCache
 from icekeel.training.dataset import feature_cache, past_questions
 
@@ -267,7 +268,8 @@ class App:
         found = {}
         for name, model in self.project.models.items():
             plan = self.plans[name]
-            router = Router(name, registry, self.places.bundles, plan.definitions)
+            previous = reads_last_champion(model)
+            router = Router(name, registry, self.places.bundles, plan.definitions, previous=previous)
             router.refresh()
             windows = self._windows(model, plan, online=online)
             found[name] = Answerer(model, plan, windows, router, journal=journal, clock=self.clock)

@@ -11,4 +11,14 @@ from .golden import GOLDEN_FILE, Golden, check_golden
 from .interval import Interval
 from .loading import Engine, load_engine
 
-__all__ = ["GOLDEN_FILE", "Encoder", "Engine", "Explained", "Golden", "Interval", "check_golden", "load_engine", "rows_of"]
+__all__ = [
+    "GOLDEN_FILE",
+    "Encoder",
+    "Engine",
+    "Explained",
+    "Golden",
+    "Interval",
+    "check_golden",
+    "load_engine",
+    "rows_of",
+]

@@ -128,7 +128,8 @@ class LightGBMEngine:
 
     def leaves_one(self, values: Sequence[Value]) -> Floats:
         """The leaf that one row ends in, for each tree."""
-        return self._run(np.array([self._encoder.encode_one(values)]), _LEAVES, self._trees)[0]
+        row = np.array([self._encoder.encode_one(values)])
+        return self._run(row, _LEAVES, self._trees).ravel()
 
     def leaves_many(self, frame: Frame) -> Floats:
         """The same for all rows, shape `(n_rows, n_trees)`."""

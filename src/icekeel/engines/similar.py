@@ -258,4 +258,3 @@ def _reader(field: CaseField) -> Any:
         return lambda place: None if math.isnan(numbers[place]) else float(numbers[place])
     codes = np.frombuffer(field.values, dtype="<i4")
     return lambda place: None if codes[place] < 0 else texts[codes[place]]
-

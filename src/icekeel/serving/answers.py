@@ -22,7 +22,7 @@ from icekeel.guard import Verdict
 from icekeel.journal import Predicted, Writer
 from icekeel.registry import CHAMPION
 
-from .conduct import MODEL, Conduct, Conducted
+from .conduct import MODEL, Conduct, Conducted, Flagged
 from .routing import Router
 from .versions import LoadedVersion
 from .windows import Windows
@@ -101,7 +101,9 @@ class Answerer:
         self._guarded: dict[str, list[int]] = {}
         self._after = [_postprocessor(step, fields) for step in model.after]
         self._threshold = model.action.threshold if model.action is not None else math.inf
-        self._conduct = Conduct(model, fields)
+        self._conduct = Conduct(
+            model, plan, finish=self._finish, previous=lambda: self.router.current.previous
+        )
 
     def state(self) -> State:
         """How far the keeper is."""
@@ -169,10 +171,12 @@ class Answerer:
         interval = version.interval.around(prediction) if version.interval else None
         conducted = (
             self._conduct.of(
-                verdicts, request, read.values, version=version, answer=prediction, interval=interval
+                verdicts,
+                Flagged(request, read.values, version, raw, prediction, interval),
+                lambda other, raw: self._check(other, request, raw, at),
             )
             if verdicts
-            else Conducted(prediction, interval, MODEL, refused=False)
+            else Conducted(prediction, interval, MODEL, False, raw)
         )
         answer = Answer(
             prediction=conducted.answer,
@@ -180,7 +184,7 @@ class Answerer:
             version=version.name,
             arm=arm,
             interval=conducted.interval,
-            action=self._action(raw),
+            action=self._action(conducted.raw),
             verdict=verdicts[0].kind if verdicts else "pass",
             codes=[verdict.code for verdict in verdicts],
             features_age_s=age_s(read.state, at),

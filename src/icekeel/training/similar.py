@@ -199,7 +199,8 @@ def _effects(tree: dict[str, str], width: int) -> Floats:
         return found
     values = [float(value) for value in tree["internal_value"].split()]
     columns, *children = (
-        [int(value) for value in tree[name].split()] for name in ("split_feature", "left_child", "right_child")
+        [int(value) for value in tree[name].split()]
+        for name in ("split_feature", "left_child", "right_child")
     )
     steps: list[tuple[int, Floats]] = [(0, np.zeros(width))]
     while steps:
