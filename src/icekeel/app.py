@@ -30,6 +30,7 @@ from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Predicted, Writer
 from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
+from icekeel.operations.explain import Explanation, explain
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
 from icekeel.operations.projections import LAYOUT
@@ -217,6 +218,21 @@ class App:
     def find_answers(self, wanted: Wanted) -> list[Predicted]:
         """Answers, the newest first."""
         return self.answers().find(wanted)
+
+    def explain(self, identifier: str) -> Explanation:
+        """Why an answer is what it is; see `operations.explain`.
+
+        Raises:
+            RequestError: `unknown_prediction`.
+            ProjectError: its model is not in the project any more.
+            RegistryError, BundleError: its version is gone, or damaged.
+        """
+        record = self.answers().one(identifier)
+        registry = self.registry()
+        try:
+            return explain(record, self.model(record.model), registry, self.places.bundles)
+        finally:
+            registry.close()
 
     def trace(self, identifier: str) -> Trace:
         """All that stands behind an answer; see `operations.trace`.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from icekeel.core.time import format_time
 from icekeel.define import Model
 from icekeel.engines import Explained, Interval, load_engine
 from icekeel.engines.similar import Case, SimilarCases
@@ -83,6 +84,13 @@ class Explanation(msgspec.Struct, frozen=True):
     reasons: list[Reason]
     similar: list[Alike]
     far: bool
+
+    def rows(self) -> list[dict[str, Value]]:
+        """The similar cases as a table."""
+        return [
+            {"case": one.id, "asked_at": format_time(one.asked_at), "outcome": one.outcome, **one.request}
+            for one in self.similar
+        ]
 
 
 def explain(record: Predicted, model: Model, registry: Registry, bundles: Path) -> Explanation:
