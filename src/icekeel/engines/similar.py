@@ -26,6 +26,8 @@ from .lightgbm import MODEL_FILE, LightGBMEngine, LightGBMSpec
 
 SIMILAR_FILE = "similar.bin"
 FIRST_BOXES = 4
+COMPANY = 10
+"""The case so many places off tells whether a request has company."""
 _BLOCK = 4_096
 """Rows whose leaves are in memory at a time."""
 
@@ -52,7 +54,7 @@ class SimilarSpec(msgspec.Struct, frozen=True):
         ids: What each case was called by whoever asked.
         error: Says what is typical of outcomes: their mean for `rmse` and `log_loss`, their median else.
         k: How many cases together were closest to what came of later requests.
-        far: Distance beyond which the k-th case is farther than for 99 in 100 later requests.
+        far: Distance beyond which the tenth case is farther off than for 99 in 100 later requests.
         mean: Mean outcome of all cases.
     """
 
@@ -205,7 +207,7 @@ class SimilarCases:
         """
         k = k or self.k
         at, distances = self._boxes.nearest(self.metric.one(values), min(k, len(self)))
-        if len(at) < k or math.sqrt(float(distances[-1])) > self._far:
+        if len(at) < k or math.sqrt(float(distances[:COMPANY][-1])) > self._far:
             return None
         outcomes = self._outcomes[at]
         value = float(typical(outcomes, self._error, self._mean))
@@ -226,8 +228,8 @@ class SimilarCases:
         ]
 
     def far(self, cases: Sequence[Case]) -> bool:
-        """Whether even the nearest of these is farther off than cases usually are."""
-        return not cases or cases[0].distance > self._far
+        """Whether these are farther off than the most similar cases of a request usually are."""
+        return not cases or cases[:COMPANY][-1].distance > self._far
 
 
 def typical(outcomes: Floats, error: str, mean: float) -> Any:

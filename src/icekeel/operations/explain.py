@@ -65,7 +65,7 @@ class Explanation(msgspec.Struct, frozen=True):
         degraded: What the features lacked.
         reasons: The main ones of the model's prediction, the largest first.
         similar: The past cases most like this one, the most similar first.
-        far: Whether even these are farther off than past cases usually are.
+        far: Whether these are farther off than the most similar cases of a request usually are.
     """
 
     sentence: str
@@ -169,7 +169,7 @@ def _answered(record: Predicted, model: Model, files: Mapping[str, bytes]) -> st
     if record.low is not None and record.high is not None and INTERVAL_FILE in files:
         coverage = msgspec.json.decode(files[INTERVAL_FILE], type=Interval).coverage
         between = f", ordinarily {said(record.low)} to {said(record.high)} ({100 * coverage:.0f} in 100)"
-    action = f"; action: {record.action}" if record.action else ""
+    action = f"; action: {record.action}" if record.action not in ("", "none") else ""
     return f"{about}: {said(record.answer)} by {record.version}{between}{action}."
 
 

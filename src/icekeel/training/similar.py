@@ -13,7 +13,7 @@ from icekeel.core.errors import TrainingError
 from icekeel.core.frames import Array, Column, Floats, Frame, Ints
 from icekeel.engines.lightgbm import MODEL_FILE, LightGBMEngine, LightGBMSpec
 from icekeel.engines.loading import ENGINE_FILE
-from icekeel.engines.similar import Boxes, Metric, SimilarSpec, case_field, typical
+from icekeel.engines.similar import COMPANY, Boxes, Metric, SimilarSpec, case_field, typical
 
 from .boosting import LightGBM
 from .problem import Problem, TrainingSet
@@ -144,7 +144,7 @@ def _axes(points: Array) -> Floats:
 def _tried(
     problem: Problem, points: Array, rows: TrainingSet, early: Ints, late: Ints
 ) -> tuple[int, float, float] | None:
-    """How many early cases do best for later requests, their error there, and how far off the last of them lies."""
+    """How many early cases do best for later requests, their error there, and how far off the tenth lies."""
     numbers = [k for k in NUMBERS if k <= len(early)]
     if not numbers or not len(late):
         return None
@@ -156,7 +156,7 @@ def _tried(
     mean, truth = float(rows.target[early].mean()), rows.target[late]
     errors = {k: problem.error_of(truth, typical(outcomes[:, :k], problem.error, mean)) for k in numbers}
     best = min(numbers, key=lambda k: errors[k])
-    return best, errors[best], float(np.quantile(away[:, best - 1], NEAR))
+    return best, errors[best], float(np.quantile(away[:, min(COMPANY, numbers[-1]) - 1], NEAR))
 
 
 def boxed(points: Array) -> tuple[Ints, list[int]]:
