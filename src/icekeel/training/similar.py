@@ -18,7 +18,7 @@ from icekeel.engines.similar import COMPANY, Boxes, Metric, SimilarSpec, case_fi
 from .boosting import LightGBM
 from .problem import Problem, TrainingSet
 
-SURROGATE = LightGBM(leaves=15, learning_rate=0.1, trees=150)
+SURROGATE = LightGBM(leaves=15, learning_rate=0.1, most_trees=150, patience=10)
 MOST_CASES = 100_000
 MOST_BYTES = 25_000_000
 MOST_TRIED = 400
