@@ -208,6 +208,13 @@ def _looked_up(scope: str, look: str) -> Json:
             {"type": "object"},
             "application/json",
         ),
+        (
+            "/v1/explain",
+            "Why an answer is what it is; it tells of other customers' cases.",
+            scope,
+            {"$ref": "#/components/schemas/Explanation"},
+            "application/json",
+        ),
         ("/trace", "The same as a page.", look, {}, "text/html"),
     ):
         operation = _operation(summary, needed, None, given, kind)
