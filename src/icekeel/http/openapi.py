@@ -13,6 +13,7 @@ from icekeel.data.contracts import LONGEST_TEXT
 from icekeel.define import EventTable, Model, Project
 from icekeel.define.fields import Field
 from icekeel.journal import Predicted
+from icekeel.operations.explain import Explanation
 from icekeel.serving import SCOPES, Answer, OnlineFeatures
 from icekeel.serving.intake import LARGEST_PUSH
 
@@ -58,7 +59,7 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
         closed = path == "/v1/status" or not (local or path in ("/healthz", "/readyz"))
         scope = "read" if auth and closed else ""
         paths[path] = {"get": _operation(summary, scope, None, {}, kind)}
-    kinds = [Answer, OnlineFeatures]
+    kinds = [Answer, Explanation, OnlineFeatures]
     _, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",

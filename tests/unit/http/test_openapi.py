@@ -69,7 +69,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert (
         named
         == document["components"]["schemas"].keys()
-        == {*("Answer", "OnlineFeatures", "Predicted", "Problem")}
+        == {*("Alike", "Answer", "Explanation", "OnlineFeatures", "Predicted", "Problem", "Reason")}
     )
 
 
