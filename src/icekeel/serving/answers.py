@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -166,18 +167,13 @@ class Answerer:
         arm, share, version = self._assign(unit)
         read = self.windows.read(request, at)
         raw = version.engine.predict_one([read.values[place] for place in version.places])
-        verdicts = self._check(version, request, raw, at)
+        verdicts = self._check(version, raw, request, at)
         prediction = self._finish(raw, request)
         interval = version.interval.around(prediction) if version.interval else None
-        conducted = (
-            self._conduct.of(
-                verdicts,
-                Flagged(request, read.values, version, raw, prediction, interval),
-                lambda other, raw: self._check(other, request, raw, at),
-            )
-            if verdicts
-            else Conducted(prediction, interval, MODEL, False, raw)
-        )
+        conducted = Conducted(prediction, interval, MODEL, False, raw)
+        if verdicts:
+            flagged = Flagged(request, read.values, version, raw, prediction, interval)
+            conducted = self._conduct.of(verdicts, flagged, partial(self._check, request=request, at=at))
         answer = Answer(
             prediction=conducted.answer,
             prediction_id=new_id(at),
@@ -239,7 +235,7 @@ class Answerer:
             raise StateError(Fault("no_champion", f'no version serves "{self.model.name}"', hint=hint))
         return champion
 
-    def _check(self, version: LoadedVersion, request: Sequence[Value], raw: float, at: int) -> list[Verdict]:
+    def _check(self, version: LoadedVersion, raw: float, request: Sequence[Value], at: int) -> list[Verdict]:
         """What the guard finds, but for what people have taught."""
         if version.guard is None:
             return []

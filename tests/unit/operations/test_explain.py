@@ -16,6 +16,7 @@ from icekeel.journal import Predicted, scan
 from icekeel.operations.explain import Explanation, Reason, _main, explain
 from icekeel.operations.workshop import crown
 from icekeel.registry import Registry
+from icekeel.serving import load_version
 from icekeel.settings import Settings
 from icekeel.testing.small import REQUEST, TRAINED_TO, train_small, write_small_project
 
@@ -94,6 +95,9 @@ def test_a_damaged_bundle_explains_nothing(opened: tuple[App, Registry, str]) ->
         with pytest.raises(BundleError):
             explained(app, registry, record)
         assert asked(app, registry, REQUEST).answer == record.answer  # answers do not need it
+        definitions = app.plans["late"].definitions
+        loaded = load_version(registry.version("late-1"), app.places.bundles, definitions)
+        assert loaded.similar.get() is None  # so a fall-back to similar cases passes on
     finally:
         file.write_bytes(whole)
 
