@@ -30,6 +30,7 @@ from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Predicted, Writer
 from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
+from icekeel.operations.explain import Explanation, explain
 from icekeel.operations.forgetting import Forgetting, as_stored, check_marks, entities
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
@@ -44,6 +45,7 @@ from icekeel.operations.workshop import Workshop
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import Registry
 from icekeel.serving import Access, Answerer, Intake, OnlineReader, Router, Windows
+from icekeel.serving.conduct import reads_last_champion
 from icekeel.training.cache import FeatureCache
 from icekeel.training.dataset import feature_cache, past_questions
 
@@ -248,6 +250,21 @@ class App:
             wanted = as_stored(self.project, self.vault, wanted)
         return self.answers().find(wanted)
 
+    def explain(self, identifier: str) -> Explanation:
+        """Why an answer is what it is; see `operations.explain`.
+
+        Raises:
+            RequestError: `unknown_prediction`.
+            ProjectError: its model is not in the project any more.
+            RegistryError, BundleError: its version is gone, or damaged.
+        """
+        record = self.answers().one(identifier)
+        registry = self.registry()
+        try:
+            return explain(record, self.model(record.model), registry, self.places.bundles)
+        finally:
+            registry.close()
+
     def trace(self, identifier: str) -> Trace:
         """All that stands behind an answer; see `operations.trace`.
 
@@ -299,7 +316,8 @@ class App:
         found = {}
         for name, model in self.project.models.items():
             plan = self.plans[name]
-            router = Router(name, registry, self.places.bundles, plan.definitions)
+            previous = reads_last_champion(model)
+            router = Router(name, registry, self.places.bundles, plan.definitions, previous=previous)
             router.refresh()
             windows = self._windows(model, plan, online=online)
             hide = self.vault.hide if self.vault else None

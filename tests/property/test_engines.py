@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from icekeel.core.frames import Frame
 from icekeel.engines import load_engine, rows_of
+from icekeel.engines.links import from_link
 from icekeel.training import Fitted, GroupTable, LightGBM, Linear, Problem, Rung
 
 from ..unit.training.cases import LATE, LEVEL, PRICE, training_set
@@ -65,3 +66,18 @@ def test_the_order_of_rows_does_not_change_a_prediction(order: list[int]) -> Non
     np.testing.assert_array_equal(
         engine.predict_many(frame.take(np.array(order))), engine.predict_many(frame)[order]
     )
+
+
+@pytest.mark.parametrize("problem", [LATE, PRICE, LEVEL], ids=lambda problem: problem.error)
+@pytest.mark.parametrize("rung", RUNGS)
+def test_what_columns_add_makes_up_the_prediction(rung: str, problem: Problem) -> None:
+    engine, rows = fitted(rung, problem).engine, training_set(problem, 600)
+    for values in rows_of(engine.columns, rows.frame)[::7]:
+        found = engine.explain(values)
+        score = found.base + sum(amount for _, amount in found.added)
+        assert from_link(found.scale, score) == pytest.approx(engine.predict_one(values), rel=1e-9, abs=1e-9)
+        assert [abs(effect) > 0 for _, effect in found.effects()] == [True] * len(found.effects())
+    if rung == "linear":  # against an average request: over all of them nothing is added
+        everything = [engine.explain(values).added for values in rows_of(engine.columns, rows.frame)]
+        means = np.mean([[amount for _, amount in one] for one in everything], axis=0)
+        np.testing.assert_allclose(means, 0, atol=1e-9)

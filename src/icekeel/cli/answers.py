@@ -9,7 +9,7 @@ import typer
 from icekeel.core.time import SECOND, format_time
 
 from .options import HERE, AsJson, ProjectFolder, open_app
-from .output import print_json, print_rows, say
+from .output import print_json, print_rows, print_text, say
 
 if TYPE_CHECKING:
     from icekeel.operations.trace import Trace
@@ -65,6 +65,20 @@ def answers(
         for one in found
     ]
     print_rows(rows, as_json=False, empty="no such answers")
+
+
+def explain(
+    prediction_id: Annotated[str, typer.Argument(metavar="PREDICTION_ID")],
+    project: ProjectFolder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Say why an answer is what it is: the main reasons, and what the past cases most like it came to."""
+    found = open_app(project).explain(prediction_id)
+    if as_json:
+        print_json(found)
+        return
+    print_text(found.sentence)
+    print_rows(found.rows(), as_json=False)
 
 
 def trace(

@@ -14,7 +14,7 @@ import typer
 
 from icekeel.core.errors import IcekeelError
 
-from .answers import answers, trace
+from .answers import answers, explain, trace
 from .datasets import dataset
 from .events import ingest, quarantine
 from .features import features, try_
@@ -36,8 +36,8 @@ cli = typer.Typer(
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(init, check, plan, ingest, quarantine, dataset, train, features, try_, models, up),
-    *(promote, rollback, decisions, alerts, guard, review, answers, trace, audit, compact, rebuild),
-    forget,
+    *(promote, rollback, decisions, alerts, guard, review, answers, explain, trace, audit, compact),
+    *(rebuild, forget),
     *(token, config, serve, keep, demo),
 )
 for command in COMMANDS:

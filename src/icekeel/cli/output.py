@@ -17,6 +17,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def print_text(text: str) -> None:
+    """A result in a sentence."""
+    print(text, flush=True)
+
+
 def print_json(value: Any) -> None:
     """A result for programs."""
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode(), flush=True)

@@ -6,11 +6,12 @@ import math
 from types import NoneType
 from typing import Any, Literal
 
-from icekeel.core.errors import Fault, IcekeelError, nearest, shorten
+from icekeel.core.errors import Fault, nearest, shorten
 from icekeel.core.kinds import Kind
-from icekeel.core.time import DAY, parse_duration
+from icekeel.core.time import DAY
 
 from . import nodes
+from .conduct import conduct_faults, duration_faults
 from .expressions import Expression, Id, Num, lift
 from .features import FeaturesMeta
 from .nodes import AskedAt, EventField, Invalid, Node, Outcome, RequestField, Windowed, shallow, walk
@@ -207,7 +208,8 @@ class Model:
         ):
             found.append(Fault("bad_action", "an action needs a flag target and two costs above 0", where))
         found += self._number_faults(where)
-        found += self._guard_faults(f"{where}, guard")
+        if self.guard is not None:
+            found += conduct_faults(self, self.guard, f"{where}, guard")
         found += self._stale_faults(f"{where}, stale")
         unit = None if self.rollout is None else self.rollout.unit
         if unit is not None and not (isinstance(unit, Id) and isinstance(unit.node, RequestField)):
@@ -216,7 +218,7 @@ class Model:
             what = "an answer that changes what happens is judged by a split test only"
             found.append(Fault("needs_rollout", what, where, hint="declare rollout=ik.Rollout(unit=...)"))
         if self.retrain is not None and self.retrain.every not in ("month", "week"):
-            found += _duration_faults(
+            found += duration_faults(
                 f"{where}, retrain", self.retrain.every, least=DAY, allowed='month, week, or days: "10d"'
             )
         for step in self.after:
@@ -226,20 +228,9 @@ class Model:
                 found += self._floor_faults(where, step.node)
         return found
 
-    def _guard_faults(self, where: str) -> list[Fault]:
-        if self.guard is None:
-            return []
-        found = []
-        if not isinstance(self.guard.otherwise, Refuse | Mark):
-            got = shorten(self.guard.otherwise)
-            found.append(Fault("bad_guard", "otherwise= is a policy", where, got, "ik.mark(), ik.refuse()"))
-        if self.guard.review is not None:
-            found += _duration_faults(where, self.guard.review, allowed='"30d"')
-        return found
-
     def _stale_faults(self, where: str) -> list[Fault]:
         policies = [("otherwise", self.stale.otherwise), ("unreadable", self.stale.unreadable)]
-        return _duration_faults(where, self.stale.after, allowed='"10m"') + [
+        return duration_faults(where, self.stale.after, allowed='"10m"') + [
             Fault("bad_stale", f"{name}= is a policy", where, repr(policy)[:60], "ik.mark(), ik.refuse()")
             for name, policy in policies
             if not isinstance(policy, Refuse | Mark)
@@ -287,14 +278,3 @@ def _inside(value: object, low: object, high: object) -> bool:
         if isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
     ]
     return len(numbers) == 3 and numbers[0] < numbers[1] < numbers[2]
-
-
-def _duration_faults(where: str, text: str, *, least: int = 0, allowed: str) -> list[Fault]:
-    try:
-        if parse_duration(text) < least:
-            what = "retraining more than daily is not offered"
-            return [Fault("bad_duration", what, where, text, "1d or more")]
-    except IcekeelError as error:
-        fault = error.faults[0]
-        return [Fault(fault.code, fault.what, where, fault.got, allowed, fault.hint)]
-    return []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from .expressions import Num, lift
 from .nodes import Node
@@ -116,6 +117,51 @@ class Mark:
     """A policy: answer, and say why one should not in the answer and in the journal."""
 
 
+@dataclass(frozen=True, slots=True)
+class SimilarCases:
+    """A fall-back: what came of the past requests most like this one, their median, mean or rate.
+
+    Attributes:
+        k: How many; 0 for as many as did best on later requests when the version was trained.
+        otherwise: Where no past request is really like this one, or there are fewer than `k`.
+    """
+
+    k: int
+    otherwise: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class RuleOfThumb:
+    """A fall-back: an expression over the request and the model's features.
+
+    Attributes:
+        otherwise: Where the expression is null.
+    """
+
+    node: Node
+    otherwise: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class LastChampion:
+    """A fall-back: the version that was champion before this one answers.
+
+    Attributes:
+        otherwise: Where there is none, or its guard finds something too.
+    """
+
+    otherwise: Policy
+
+
+Policy: TypeAlias = Refuse | Mark | SimilarCases | RuleOfThumb | LastChampion
+POLICIES = (Refuse, Mark, SimilarCases, RuleOfThumb, LastChampion)
+KINDS = (
+    *("unseen_value", "unseen_pair", "unseen_triple", "missing_combination"),
+    *("out_of_range", "odd_prediction"),
+)
+"""What the guard may find, see `icekeel.guard.KINDS`."""
+
+
 def refuse() -> Refuse:
     """Refuse: a request unlike anything in the training data (HTTP 422), or with stale windows (503)."""
     return Refuse()
@@ -126,6 +172,21 @@ def mark() -> Mark:
     return Mark()
 
 
+def similar_cases(*, k: int = 0, otherwise: Policy | None = None) -> SimilarCases:
+    """Answer with what came of the `k` most similar past requests; `otherwise` (refuse) where none is similar."""
+    return SimilarCases(k, otherwise or Refuse())
+
+
+def rule_of_thumb(value: Num | float, *, otherwise: Policy | None = None) -> RuleOfThumb:
+    """Answer with an expression over the request and the model's features; `otherwise` (refuse) where it is null."""
+    return RuleOfThumb(lift(value), otherwise or Refuse())
+
+
+def last_champion(*, otherwise: Policy | None = None) -> LastChampion:
+    """Let the champion before this one answer; `otherwise` (refuse) where its guard finds something too."""
+    return LastChampion(otherwise or Refuse())
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """A check of each request against what the training data hold.
@@ -133,13 +194,33 @@ class Guard:
     Attributes:
         budget: Share of ordinary requests that may be flagged, all kinds of check together.
         otherwise: What happens to a flagged request.
+        kinds: What happens to one with a finding of this kind instead; of several findings the strictest counts.
+        above: An amount at stake, and what happens from there on whatever the finding.
+        stake: What is at stake: an expression over the request. By default the answer that would be given, or the
+            model's where that is larger, for numbers, and the larger mistake of the action for probabilities.
         review: How long what people accept is ordinary, `"30d"`; flagged requests then wait for a person for so long.
             None: there is no queue.
     """
 
     budget: float = 0.01
-    otherwise: Refuse | Mark = field(default_factory=Mark)
+    otherwise: Policy = field(default_factory=Mark)
+    kinds: Mapping[str, Policy] = field(default_factory=dict)
+    above: tuple[float, Policy] | None = None
+    stake: Num | float | None = None
     review: str | None = None
+
+    def policies(self) -> Iterator[tuple[str, Any]]:
+        """Every policy that is named, those that follow from another too, and where."""
+        waiting: list[tuple[str, Any]] = [
+            ("otherwise", self.otherwise),
+            *((f'kinds["{kind}"]', policy) for kind, policy in self.kinds.items()),
+            *([("above", self.above[1])] if self.above is not None else []),
+        ]
+        while waiting:
+            where, policy = waiting.pop(0)
+            yield where, policy
+            if isinstance(policy, SimilarCases | RuleOfThumb | LastChampion):
+                waiting.append((f"{where}.otherwise", policy.otherwise))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,19 @@ training library: LightGBM is reached through its shared library, which loads in
 """
 
 from .encoder import Encoder, rows_of
+from .explained import Explained
 from .golden import GOLDEN_FILE, Golden, check_golden
 from .interval import Interval
 from .loading import Engine, load_engine
 
-__all__ = ["GOLDEN_FILE", "Encoder", "Engine", "Golden", "Interval", "check_golden", "load_engine", "rows_of"]
+__all__ = [
+    "GOLDEN_FILE",
+    "Encoder",
+    "Engine",
+    "Explained",
+    "Golden",
+    "Interval",
+    "check_golden",
+    "load_engine",
+    "rows_of",
+]

@@ -12,6 +12,7 @@ from icekeel.core.errors import BundleError, Fault
 from icekeel.core.frames import Column, Floats, Frame, Kind
 
 from .encoder import Value, readable
+from .explained import Explained
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -57,3 +58,8 @@ class GroupEngine:
             return np.full(len(frame), self._otherwise)
         keys = zip(*(frame[column.name] for column in self.columns), strict=True)
         return np.array([self._table.get(key, self._otherwise) for key in keys], dtype=np.float64)
+
+    def explain(self, values: Sequence[Value]) -> Explained:
+        """What belonging to the row's group adds to the prediction for rows of no known group."""
+        names = tuple(column.name for column in self.columns)
+        return Explained("identity", self._otherwise, ((names, self.predict_one(values) - self._otherwise),))

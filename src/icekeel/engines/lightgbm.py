@@ -24,10 +24,13 @@ from icekeel.core.frames import Column, Floats, Frame
 from icekeel.core.ids import digest
 
 from .encoder import Encoder, Value
+from .explained import Explained
 from .links import Link, from_link, from_link_many
 
 MODEL_FILE = "model.txt"
-_FLOAT64, _NORMAL, _ALL_TREES = 1, 0, -1
+_FLOAT64, _ALL_TREES = 1, -1
+_NORMAL, _LEAVES, _CONTRIBUTIONS = 0, 2, 3
+"""Kinds of prediction in `c_api.h`."""
 _PARAMETERS = b"num_threads=1 verbosity=-1"
 
 
@@ -64,7 +67,9 @@ class LightGBMEngine:
         self._width = len(self.columns)
         self._library = _load_library()
         self._booster, self._row_call = ctypes.c_void_p(), ctypes.c_void_p()
-        self._open(model)
+        self._trees = self._open(model)
+        # A classifier of LightGBM's gives probabilities by itself, but its trees add up log-odds.
+        self._scale: Link = "logit" if b"\nobjective=binary" in model else link
         self._lock = threading.Lock()
         self._vector = (ctypes.c_double * self._width)()
         self._layout = struct.Struct(f"={self._width}d")
@@ -76,7 +81,7 @@ class LightGBMEngine:
             ctypes.byref(self._out),
         )
 
-    def _open(self, model: bytes) -> None:
+    def _open(self, model: bytes) -> int:
         library, booster = self._library, self._booster
         trees, width = ctypes.c_int(), ctypes.c_int()
         _checked(
@@ -99,6 +104,7 @@ class LightGBMEngine:
         call = ctypes.byref(self._row_call)
         _checked(library, init(booster, _NORMAL, 0, _ALL_TREES, _FLOAT64, self._width, _PARAMETERS, call))
         weakref.finalize(self, library.LGBM_FastConfigFree, self._row_call)
+        return trees.value
 
     def predict_one(self, values: Sequence[Value]) -> float:
         """The sum of the trees, through the link. About 40 us for 300 trees."""
@@ -111,17 +117,36 @@ class LightGBMEngine:
 
     def predict_many(self, frame: Frame) -> Floats:
         """The same for all rows, shape `(n_rows,)`."""
-        matrix = self._encoder.encode_many(frame)
-        scores = np.empty(len(matrix))
+        return from_link_many(self._link, self._run(self._encoder.encode_many(frame), _NORMAL, 1)[:, 0])
+
+    def explain(self, values: Sequence[Value]) -> Explained:
+        """What each column adds, by Shapley values (Lundberg et al. 2020, "From local explanations", algorithm 2)."""
+        row = np.array([self._encoder.encode_one(values)])
+        *added, base = self._run(row, _CONTRIBUTIONS, self._width + 1)[0].tolist()
+        names = [(column.name,) for column in self.columns]
+        return Explained(self._scale, base, tuple(zip(names, added, strict=True)))
+
+    def leaves_one(self, values: Sequence[Value]) -> Floats:
+        """The leaf that one row ends in, for each tree."""
+        row = np.array([self._encoder.encode_one(values)])
+        return self._run(row, _LEAVES, self._trees).ravel()
+
+    def leaves_many(self, frame: Frame) -> Floats:
+        """The same for all rows, shape `(n_rows, n_trees)`."""
+        return self._run(self._encoder.encode_many(frame), _LEAVES, self._trees)
+
+    def _run(self, matrix: Floats, kind: int, width: int) -> Floats:
+        """`width` numbers of a kind for each row."""
+        found = np.empty((len(matrix), width))
         if len(matrix):
             length = ctypes.c_int64()
             status = self._library.LGBM_BoosterPredictForMat(
                 self._booster, matrix.ctypes.data_as(ctypes.c_void_p), _FLOAT64, len(matrix), self._width, 1,
-                _NORMAL, 0, _ALL_TREES, _PARAMETERS, ctypes.byref(length),
-                scores.ctypes.data_as(ctypes.c_void_p),
+                kind, 0, _ALL_TREES, _PARAMETERS, ctypes.byref(length),
+                found.ctypes.data_as(ctypes.c_void_p),
             )  # fmt: skip
             _checked(self._library, status)
-        return from_link_many(self._link, scores)
+        return found
 
 
 def _checked(library: Any, status: int) -> None:

@@ -19,6 +19,7 @@ from icekeel.core.errors import BundleError, Fault
 from icekeel.core.frames import Array, Column, Floats, Frame, Kind
 
 from .encoder import Value, readable
+from .explained import Explained
 from .links import Link, from_link, from_link_many
 
 
@@ -76,6 +77,12 @@ class LinearEngine:
         for column, term in zip(self.columns, self._terms, strict=True):
             total += term.many(frame[column.name])
         return from_link_many(self._link, total)
+
+    def explain(self, values: Sequence[Value]) -> Explained:
+        """What each term adds: training has centred them, so that the average row is the intercept."""
+        added = [term.one(value) for term, value in zip(self._terms, values, strict=True)]
+        names = [(column.name,) for column in self.columns]
+        return Explained(self._link, self._intercept, tuple(zip(names, added, strict=True)))
 
 
 class _CurveTerm:

@@ -11,6 +11,7 @@ from icekeel.core.errors import BundleError, Fault
 from icekeel.core.frames import Column, Floats, Frame
 
 from .encoder import Value
+from .explained import Explained
 from .group import GroupSpec
 from .lightgbm import LightGBMSpec
 from .linear import LinearSpec
@@ -30,6 +31,10 @@ class Engine(Protocol):
 
     def predict_many(self, frame: Frame) -> Floats:
         """The predictions for all rows, shape `(n_rows,)`; columns are found by name."""
+        ...
+
+    def explain(self, values: Sequence[Value]) -> Explained:
+        """What each column adds to the prediction for one row. Not for the request path: milliseconds."""
         ...
 
 

@@ -14,6 +14,7 @@ from icekeel.data.vault import Receipt
 from icekeel.define import EventTable, Model, Project
 from icekeel.define.fields import Field
 from icekeel.journal import Predicted
+from icekeel.operations.explain import Explanation
 from icekeel.operations.forgetting import entities
 from icekeel.serving import SCOPES, Answer, OnlineFeatures
 from icekeel.serving.intake import LARGEST_PUSH
@@ -61,7 +62,7 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
         closed = path == "/v1/status" or not (local or path in ("/healthz", "/readyz"))
         scope = "read" if auth and closed else ""
         paths[path] = {"get": _operation(summary, scope, None, {}, kind)}
-    kinds = [Answer, OnlineFeatures, Receipt]
+    kinds = [Answer, Explanation, OnlineFeatures, Receipt]
     _, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
@@ -221,6 +222,13 @@ def _looked_up(scope: str, look: str) -> Json:
             "What stands behind an answer, and what came of it.",
             scope,
             {"type": "object"},
+            "application/json",
+        ),
+        (
+            "/v1/explain",
+            "Why an answer is what it is; it tells of other customers' cases.",
+            scope,
+            {"$ref": "#/components/schemas/Explanation"},
             "application/json",
         ),
         ("/trace", "The same as a page.", look, {}, "text/html"),

@@ -8,6 +8,7 @@ POST /v1/forget              {"entity": "customer", "value": ..., "reason": ...}
 POST /v1/outcomes            the same, of answers by prediction_id       scope outcome or ingest
 GET  /v1/answers             the newest, by ?model, key, unit, since, until, verdict, before, limit    scope read
 GET  /v1/answers/{id}        one answer, whole                   scope read
+GET  /v1/explain/{id}        why it is what it is                scope read
 GET  /v1/trace/{id}, and the page /trace/{id}    what stands behind it, and what came of it   scope read
 POST /v1/clock               {"now": ...}, in a rehearsal only      scope admin
 GET  /v1/reviews             flagged requests that wait for a person                        scope review
@@ -45,6 +46,7 @@ from icekeel.core.ids import new_id
 from icekeel.core.time import parse_time
 from icekeel.data.answers import as_dict, wanted
 from icekeel.journal import Ticked
+from icekeel.operations.explain import explain
 from icekeel.operations.trace import Trace, trace
 from icekeel.serving import Accepted, Answer
 
@@ -150,6 +152,7 @@ class Server:
             "/v1/outcomes": Route("outcomes", "POST", "outcome|ingest", self._outcomes),
             "/v1/answers": Route("answers", "GET", "read", self._answers, slow=True, whole=True),
             "/v1/answers/*": Route("answers", "GET", "read", self._answer, slow=True, whole=True),
+            "/v1/explain/*": Route("explain", "GET", "read", self._explain, slow=True, whole=True),
             "/v1/trace/*": Route("trace", "GET", "read", self._trace, whole=True),
             "/trace/*": Route("page", "GET", look, self._trace_page, whole=True),
             "/v1/clock": Route("clock", "POST", "admin", self._tick),
@@ -359,6 +362,11 @@ class Server:
 
     def _answer(self, call: Call) -> Reply:
         return Reply(200, _encode(as_dict(self.service.answers.one(call.last))))
+
+    def _explain(self, call: Call) -> Reply:
+        record, app = self.service.answers.one(call.last), self.service.app
+        model = app.model(record.model)
+        return Reply(200, _encode(explain(record, model, self.service.registry, app.places.bundles)))
 
     async def _trace(self, call: Call) -> Reply:
         return Reply(200, _encode((await self._traced(call)).as_dict()))

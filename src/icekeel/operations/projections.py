@@ -62,6 +62,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     answer: float
     shadows: dict[str, float]
     verdict: str = "pass"
+    source: str = "model"
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True):
@@ -79,6 +80,7 @@ class Settled(msgspec.Struct, frozen=True, array_like=True):
     shadows: dict[str, float]
     target: float
     verdict: str = "pass"
+    source: str = "model"
 
 
 class EventProjection:
@@ -150,7 +152,7 @@ class AnswerProjection:
         for record in records:
             waiting = Waiting(
                 record.at, record.id, record.unit, record.version, record.arm, record.share,
-                record.prediction, record.answer, shadows(record), record.verdict,
+                record.prediction, record.answer, shadows(record), record.verdict, record.source,
             )  # fmt: skip
             key = self._mine + digest(record.key.encode())
             txn.put(key + record.id.encode(), _pack(waiting), db=self._waiting)
@@ -265,7 +267,7 @@ class AnswerProjection:
             return
         settled = Settled(
             at, waiting.asked_at, waiting.id, waiting.unit, waiting.version, waiting.arm, waiting.share,
-            waiting.prediction, waiting.answer, waiting.shadows, target, waiting.verdict,
+            waiting.prediction, waiting.answer, waiting.shadows, target, waiting.verdict, waiting.source,
         )  # fmt: skip
         txn.put(self._mine + _sortable(at) + waiting.id.encode(), _pack(settled), db=self._settled)
 

@@ -28,6 +28,7 @@ from icekeel.journal import Predicted
 from icekeel.registry import Change, Registry, Version, read
 
 from .audit import OTHER, UNKNOWN, Comparison, comparable
+from .explain import Explanation, explain
 from .outcome import OutcomeTrace, plain, trace_outcome
 from .reach import Reach, Reached
 from .seen import Moment, SeenEvents, reaches, recompute
@@ -139,6 +140,7 @@ class Trace:
         version: None where the registry does not know it.
         audit: In a sentence: equal, what differs, or why it was not compared.
         notes: What is not known any more, and what does not fit together.
+        why: The answer explained; None where its version can no longer be read.
     """
 
     answer: Predicted
@@ -147,6 +149,7 @@ class Trace:
     outcome: OutcomeTrace | None
     audit: str
     notes: list[str]
+    why: Explanation | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; times of the answer itself are microseconds UTC."""
@@ -175,7 +178,14 @@ def trace(
         features, audit = behind.features(_definitions(workspace, registry, record))
         notes += behind.notes
         outcome = trace_outcome(workspace, manifest, record, Path(folder), now=now)
-    return Trace(record, version, features, outcome, audit, notes)
+    return Trace(record, version, features, outcome, audit, notes, _why(workspace, registry, record))
+
+
+def _why(workspace: Workspace, registry: Registry, record: Predicted) -> Explanation | None:
+    try:
+        return explain(record, workspace.project.models[record.model], registry, workspace.bundles)
+    except (BundleError, RegistryError):  # of which the notes on the version tell
+        return None
 
 
 def _version(

@@ -23,6 +23,8 @@ class Part(NamedTuple):
 def told(trace: Trace) -> list[Part]:
     """The whole trace, part by part, from the answer back to the data and on to its outcome."""
     parts = [_answer(trace)]
+    if trace.why is not None:
+        parts.append(Part("Why", [trace.why.sentence], trace.why.rows()))
     if trace.version is not None:
         parts += _version(trace.version)
     parts += [_features(trace), _windows(trace.features), _guard(trace)]

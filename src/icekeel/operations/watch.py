@@ -44,7 +44,7 @@ DRIFT_SHARE = 0.5
 SKEW = "skew"
 TRAINING = "training"
 """Cause of an alert that only the next success closes."""
-REFUSED = "refused"
+REFUSED, MODEL = "refused", "model"
 FORGOTTEN, SKEW_FORGOTTEN = 3 * DAY, 8 * DAY
 """An alert whose cause was not found for so long is over; skew is looked for once a week at least."""
 log = logging.getLogger(__name__)
@@ -298,18 +298,25 @@ def row_errors(model: Model, predictions: Sequence[float], rows: Sequence[Settle
 
 
 def scored(model: Model, rows: Iterable[Settled]) -> list[Settled]:
-    """The answers that count: those that the caller got and whose error is a number."""
-    given = [row for row in rows if row.verdict != REFUSED]
-    finite = np.isfinite(row_errors(model, [row.prediction for row in given], given))
+    """The answers whose error is a number, by what the model said.
+
+    Also where the guard refused, or a fall-back answered: guards of two versions flag different requests, so leaving
+    those out would make the version look better whose guard flags more.
+    """
+    asked = list(rows)
+    finite = np.isfinite(row_errors(model, [row.prediction for row in asked], asked))
     if lost := int((~finite).sum()):
         log.warning("answers_not_scored", extra={"model": model.name, "answers": lost, "error": model.error})
-    return [row for row, counts in zip(given, finite, strict=True) if counts]
+    return [row for row, counts in zip(asked, finite, strict=True) if counts]
 
 
 def _mean_error(model: Model, rows: Iterable[Settled], champion: Alias) -> float | None:
-    """Mean error of the champion's answers among those rows that count; None without one."""
+    """Mean error of what the champion said and callers got; None without one.
+
+    What the guard kept from them alarms nobody: it was found before.
+    """
     own = (row for row in rows if row.version == champion.version and row.asked_at >= champion.since)
-    mine = scored(model, own)
+    mine = scored(model, (row for row in own if row.verdict != REFUSED and row.source == MODEL))
     return float(row_errors(model, [row.prediction for row in mine], mine).mean()) if mine else None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,12 @@ def write(root: Path, files: Mapping[str, bytes], meta: Mapping[str, Any]) -> Bu
         return read(root, digest)
 
 
-def read(root: Path, digest: str) -> Bundle:
-    """The bundle with this digest, every byte checked against it.
+def read(root: Path, digest: str, *, but: Sequence[str] = (), only: Sequence[str] = ()) -> Bundle:
+    """The bundle with this digest, every byte given checked against it.
+
+    Args:
+        but: Files that must be there and are not read: large ones that are needed later or never.
+        only: The only files that are read, if any are named.
 
     Raises:
         BundleError: the bundle is missing or of another format, or files of it are missing, changed or extra;
@@ -86,14 +90,15 @@ def read(root: Path, digest: str) -> Bundle:
         raise BundleError(_fault("missing", "the bundle is missing", folder))
     manifest = _manifest(folder, digest)
     found = {path.name: path for path in folder.iterdir() if path.name != MANIFEST}
+    present = [name for name in manifest.files if name in found and found[name].is_file()]
     files = {
-        name: found[name].read_bytes() for name in manifest.files if name in found and found[name].is_file()
+        name: found[name].read_bytes() for name in present if name not in but and (not only or name in only)
     }
     faults = [
         *(
             _fault("missing", "a file is missing", folder / name)
             for name in manifest.files
-            if name not in files
+            if name not in present
         ),
         *(
             _fault("changed", "a file has changed", folder / name)
@@ -103,7 +108,7 @@ def read(root: Path, digest: str) -> Bundle:
         *(
             _fault("extra", "a file does not belong here", path)
             for path in found.values()
-            if path.name not in files
+            if path.name not in present
         ),
     ]
     if faults:

@@ -257,6 +257,11 @@ class Registry:
             )
             return self.version(past[-2])
 
+    def previous_champion(self, model: str) -> str | None:
+        """The version that a roll-back would go back to; None where there is none."""
+        past = _promoted(self.history(model))
+        return past[-2] if len(past) > 1 else None
+
     # Decisions, alerts, runs
 
     def record(self, what: Decision | Alert | Review) -> bool:

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,7 +24,7 @@ from icekeel.guard import Verdict
 from icekeel.journal import Predicted, Writer
 from icekeel.registry import CHAMPION
 
-from .conduct import MODEL, Conduct, Conducted
+from .conduct import MODEL, Conduct, Conducted, Flagged
 from .routing import Router
 from .versions import LoadedVersion
 from .windows import Windows
@@ -106,8 +107,10 @@ class Answerer:
         self._guarded: dict[str, list[int]] = {}
         self._after = [_postprocessor(step, fields) for step in model.after]
         self._threshold = model.action.threshold if model.action is not None else math.inf
-        self._conduct = Conduct(model, fields)
         self._unlogged = False
+        self._conduct = Conduct(
+            model, plan, finish=self._finish, previous=lambda: self.router.current.previous
+        )
 
     def state(self) -> State:
         """How far the keeper is."""
@@ -187,23 +190,20 @@ class Answerer:
         arm, share, version = self._assign(unit)
         read = self.windows.read(request, at)
         raw = version.engine.predict_one([read.values[place] for place in version.places])
-        verdicts = self._check(version, request, raw, at)
+        verdicts = self._check(version, raw, request, at)
         prediction = self._finish(raw, request)
         interval = version.interval.around(prediction) if version.interval else None
-        conducted = (
-            self._conduct.of(
-                verdicts, request, read.values, version=version, answer=prediction, interval=interval
-            )
-            if verdicts
-            else Conducted(prediction, interval, MODEL, refused=False)
-        )
+        conducted = Conducted(prediction, interval, MODEL, False, raw)
+        if verdicts:
+            flagged = Flagged(request, read.values, version, raw, prediction, interval)
+            conducted = self._conduct.of(verdicts, flagged, partial(self._check, request=request, at=at))
         answer = Answer(
             prediction=conducted.answer,
             prediction_id=new_id(at),
             version=version.name,
             arm=arm,
             interval=conducted.interval,
-            action=self._action(raw),
+            action=self._action(conducted.raw),
             verdict=verdicts[0].kind if verdicts else "pass",
             codes=[verdict.code for verdict in verdicts],
             features_age_s=age_s(read.state, at),
@@ -258,7 +258,7 @@ class Answerer:
             raise StateError(Fault("no_champion", f'no version serves "{self.model.name}"', hint=hint))
         return champion
 
-    def _check(self, version: LoadedVersion, request: Sequence[Value], raw: float, at: int) -> list[Verdict]:
+    def _check(self, version: LoadedVersion, raw: float, request: Sequence[Value], at: int) -> list[Verdict]:
         """What the guard finds, but for what people have taught."""
         if version.guard is None:
             return []

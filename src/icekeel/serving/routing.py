@@ -29,6 +29,7 @@ class Routing:
         arms: How units are split; None without an experiment.
         problems: Aliases that could not be followed, and why; what served before goes on.
         taught: What people have accepted of what the guard flags.
+        previous: The champion before this one, where a fall-back may ask it.
     """
 
     revision: int
@@ -37,6 +38,7 @@ class Routing:
     arms: Arms | None = None
     problems: Mapping[str, str] | None = None
     taught: Taught = field(default_factory=Taught)
+    previous: LoadedVersion | None = None
 
 
 class Router:
@@ -47,9 +49,19 @@ class Router:
         registry: Where aliases are set.
         bundles: Folder of the bundles.
         definitions: Feature -> digest of its definition, in the plan's order.
+        previous: Whether the champion before is kept ready too.
     """
 
-    def __init__(self, model: str, registry: Registry, bundles: Path, definitions: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        model: str,
+        registry: Registry,
+        bundles: Path,
+        definitions: Mapping[str, str],
+        *,
+        previous: bool = False,
+    ) -> None:
+        self._keeps_previous = previous
         self.model = model
         self._registry = registry
         self._bundles = bundles
@@ -72,17 +84,25 @@ class Router:
         problems: dict[str, str] = {}
         champion = self._load(aliases.get(CHAMPION), CHAMPION, problems) or self.current.champion
         challenger = self._load(aliases.get(CHALLENGER), CHALLENGER, problems)
+        previous = self._previous(problems) if self._keeps_previous else None
         arms = None
         if challenger is not None and champion is not None:
             alias = aliases[CHALLENGER]
             arms = Arms(alias.salt, (Arm(CHAMPION, 1 - alias.share), Arm(CHALLENGER, alias.share)))
         before = self.current
-        self._loaded = {version.name: version for version in (champion, challenger) if version is not None}
+        self._loaded = {
+            version.name: version for version in (champion, challenger, previous) if version is not None
+        }
         taught = Taught(self._registry.reviews(self.model))
         self.current = Routing(
-            revision, champion, challenger if arms else None, arms, problems or None, taught
+            revision, champion, challenger if arms else None, arms, problems or None, taught, previous
         )
         return (before.champion, before.challenger, before.arms) != (champion, challenger, arms)
+
+    def _previous(self, problems: dict[str, str]) -> LoadedVersion | None:
+        name = self._registry.previous_champion(self.model)
+        alias = None if name is None else Alias(version=name, share=0.0, since=0, reason="", salt="")
+        return self._load(alias, "previous champion", problems)
 
     def _load(self, alias: Alias | None, name: str, problems: dict[str, str]) -> LoadedVersion | None:
         if alias is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +12,53 @@ import msgspec
 
 from icekeel.core.errors import BundleError, Fault
 from icekeel.engines import GOLDEN_FILE, Engine, Interval, check_golden, load_engine
+from icekeel.engines.similar import SIMILAR_FILE, SimilarCases
 from icekeel.guard import Guard
 from icekeel.registry import GUARD_FILE, INTERVAL_FILE, Contents, Version
 from icekeel.registry import read as read_bundle
+
+log = logging.getLogger(__name__)
+
+
+class Similar:
+    """The similar cases of a version, read when they are first asked for: only flagged requests need them.
+
+    Args:
+        contents, bundles, digest: Where they lie, and what they were made from.
+        definitions: Feature -> digest of the present definition, in the plan's order.
+
+    Attributes:
+        places: Place of each feature that they are found by among the plan's features; once they are read.
+    """
+
+    def __init__(
+        self, contents: Contents, bundles: Path, digest: str, definitions: Mapping[str, str]
+    ) -> None:
+        self._contents, self._bundles, self._digest = contents, bundles, digest
+        self._definitions = definitions
+        self._lock = threading.Lock()
+        self._read = False
+        self._cases: SimilarCases | None = None
+        self.places: tuple[int, ...] = ()
+
+    def get(self) -> SimilarCases | None:
+        """The cases; None where they are damaged, or found by a feature that is defined otherwise today."""
+        with self._lock:
+            if not self._read:
+                try:
+                    self._cases = self._load()
+                except (BundleError, OSError) as error:
+                    log.error("similar_cases_refused", extra={"why": str(error)})
+                self._read = True
+            return self._cases
+
+    def _load(self) -> SimilarCases:
+        cases = SimilarCases.load(read_bundle(self._bundles, self._digest, only=[SIMILAR_FILE]).files)
+        names = [column.name for column in cases.columns]
+        check_definitions(names, self._contents, self._definitions, "similar cases")
+        order = list(self._definitions)
+        self.places = tuple(order.index(name) for name in names)
+        return cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +68,7 @@ class LoadedVersion:
     Attributes:
         places: Place of each feature the engine reads among the plan's features.
         guard, interval: None where the bundle has none.
+        similar: Past cases that requests can be likened to.
     """
 
     name: str
@@ -30,6 +77,7 @@ class LoadedVersion:
     places: tuple[int, ...]
     guard: Guard | None
     interval: Interval | None
+    similar: Similar
 
 
 def load_version(version: Version, bundles: Path, definitions: Mapping[str, str]) -> LoadedVersion:
@@ -44,30 +92,42 @@ def load_version(version: Version, bundles: Path, definitions: Mapping[str, str]
         BundleError: a byte was changed, the golden rows come out otherwise, or a feature is defined
             otherwise than when the version was trained.
     """
-    bundle = read_bundle(bundles, version.digest)
+    bundle = read_bundle(bundles, version.digest, but=[SIMILAR_FILE])
     try:
         contents = msgspec.convert(bundle.meta, Contents)
         interval = _interval(bundle.files)
     except msgspec.MsgspecError as error:
         raise BundleError(Fault("bad_contents", str(error), version.name)) from error
-    faults = [
-        Fault(
-            "other_definition",
-            f'feature "{name}" is not defined as when {version.name} was trained',
-            version.name,
-            hint="train again, or restore the definition",
-        )
-        for name in contents.features
-        if definitions.get(name) != contents.definitions.get(name)
-    ]
-    if faults:
-        raise BundleError(*faults)
+    check_definitions(contents.features, contents, definitions, version.name)
     engine = load_engine(bundle.files)
     check_golden(engine, bundle.files.get(GOLDEN_FILE, b""))
     order = list(definitions)
     guard = Guard.load(bundle.files[GUARD_FILE]) if GUARD_FILE in bundle.files else None
     places = tuple(order.index(column.name) for column in engine.columns)
-    return LoadedVersion(version.name, contents, engine, places, guard, interval)
+    similar = Similar(contents, bundles, version.digest, definitions)
+    return LoadedVersion(version.name, contents, engine, places, guard, interval, similar)
+
+
+def check_definitions(
+    names: Sequence[str], contents: Contents, definitions: Mapping[str, str], where: str
+) -> None:
+    """Refuse features that are defined otherwise than when a version was trained.
+
+    Raises:
+        BundleError: one fault for each.
+    """
+    faults = [
+        Fault(
+            "other_definition",
+            f'feature "{name}" is not defined as when {where} was trained',
+            where,
+            hint="train again, or restore the definition",
+        )
+        for name in names
+        if definitions.get(name) is None or contents.definitions.get(name) != definitions[name]
+    ]
+    if faults:
+        raise BundleError(*faults)
 
 
 def _interval(files: Mapping[str, bytes]) -> Interval | None:

@@ -51,7 +51,7 @@ class Linear:
         else:
             weights = self._fit_number(problem, design, data.target)
         for basis in bases:
-            _fill_unseen(basis, design, weights)
+            _centre(basis, design, weights)
         link: Link = "logit" if problem.task == "probability" else "exp" if problem.log_target else "identity"
         terms = tuple(basis.term(weights) for basis in bases)
         spec = LinearSpec(data.columns, terms, float(weights[0]), link)
@@ -164,14 +164,19 @@ def _scores(design: _Design, weights: Floats) -> Floats:
     return np.asarray(np.einsum("ij,ij->i", weights[design.places], design.sizes))
 
 
-def _fill_unseen(basis: _Basis, design: _Design, weights: Floats) -> None:
-    """Let a null or another value that no row had add what the column adds on average."""
+def _centre(basis: _Basis, design: _Design, weights: Floats) -> None:
+    """Move what a column adds on average into the intercept: what is left is how a value differs from it.
+
+    A null or another value that no row had then adds nothing.
+    """
     sums = np.bincount(design.places.ravel(), design.sizes.ravel(), minlength=design.width)
     own = slice(basis.start, basis.start + basis.width)
     average = sums[own] @ weights[own] / max(1.0, sums[own].sum())
+    weights[own] -= average
+    weights[0] += average
     for place in range(basis.null, basis.start + basis.width):
         if not sums[place]:
-            weights[place] = average
+            weights[place] = 0.0
 
 
 _Loss = Callable[[Floats, Floats], tuple[float, Floats, Floats]]

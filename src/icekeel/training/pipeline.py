@@ -16,6 +16,7 @@ from icekeel.core.time import DAY, format_time
 from icekeel.define import Model
 from icekeel.define.features import Feature
 from icekeel.engines import GOLDEN_FILE, Engine
+from icekeel.engines.similar import SIMILAR_FILE
 from icekeel.features.outcomes import Status
 from icekeel.guard.tables import Scale
 from icekeel.registry import GUARD_FILE, INTERVAL_FILE, Contents
@@ -33,6 +34,7 @@ from .ladder import Ladder, climb
 from .linear import Linear
 from .problem import Problem, TrainingSet
 from .rungs import Fitted, Rung
+from .similar import Past, similar_cases
 
 MOST_BYTES = 50_000_000
 SLOWEST_US = 1_000.0
@@ -153,6 +155,7 @@ def train(
         last = trial.last_fold()
         interval = conformal_interval(problem, trial.rows.target[last], trial.predictions[winner][last])
         files[INTERVAL_FILE] = msgspec.json.encode(interval)
+    files[SIMILAR_FILE], metrics["similar"] = _similar(recipe.model, data, known, rows, trial, winner, say)
     metrics |= _measured(trial, winner, rng)
     gates = _gates(
         problem, trial, ladder, winner=winner, fitted=fitted, golden=golden, rows=rows, champion=champion
@@ -245,6 +248,32 @@ def guarded_columns(model: Model) -> tuple[Column, ...]:
     """The request fields that the guard checks: categories and numbers, never ids or times."""
     fields = model.request.icekeel_fields.values()
     return tuple(Column(field.name, field.kind) for field in fields if field.kind in (Kind.CAT, Kind.NUM))
+
+
+def _similar(
+    model: Model, data: Learnable, known: Ints, rows: TrainingSet, trial: Backtest, winner: str, say: Say
+) -> tuple[bytes, dict[str, Any]]:
+    """The past cases that requests are likened to: what is private of them is not among what is shown."""
+    fields = [field for field in model.request.icekeel_fields.values() if not field.limits.private]
+    shown = [Column(field.name, field.kind) for field in fields if field.kind in (Kind.CAT, Kind.NUM)]
+    keys = [field.name for _, field in model.outcome.keyed.keys]
+    public = [name for name in keys if name in {field.name for field in fields}]
+    requests = data.requests.take(known)
+    ids = ["/".join(map(str, parts)) for parts in zip(*(requests[name] for name in public), strict=True)]
+    past = Past(requests, shown, ids or [""] * len(rows))
+    found, made = similar_cases(
+        trial.problem,
+        rows,
+        past,
+        since=trial.folds[-1].start,
+        predictions=trial.predictions[winner][trial.last_fold()],
+    )
+    if made.tried:
+        say(
+            f"{made.k} similar cases: {model.error} {made.error:.4g} against {made.model_error:.4g} of {winner}, "
+            f"on {made.tried:,} later requests"
+        )
+    return found, asdict(made)
 
 
 def _guard(model: Model, data: Learnable, known: Ints, said: Floats) -> tuple[bytes, dict[str, Any]]:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import icekeel as ik
+from icekeel import guard
 from icekeel.core.errors import Fault, ProjectError
 from icekeel.core.time import HOUR
-from icekeel.define import load_project
+from icekeel.define import load_project, policies
 from icekeel.define.nodes import Windowed, walk
 from icekeel.examples import flights
 
@@ -156,6 +157,74 @@ def test_every_mistake_is_reported_at_once_with_its_place(tmp_path: Path) -> Non
         (
             '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(otherwise=5), **same',
             "bad_guard",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(kinds={"unseen_valu": ik.refuse()}), **same',
+            "bad_guard",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(kinds=ik.refuse()), **same',
+            "wrong_type",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(kinds={"unseen_value": "refuse"}), **same',
+            "bad_guard",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(above=20_000), **same',
+            "bad_guard",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(above=(float("nan"), ik.refuse())), **same',
+            "bad_guard",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(above=(20_000, 5)), **same',
+            "bad_guard",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(stake=Quote.colors), **same',
+            "bad_guard",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(above=(1, ik.refuse()), stake=mine.last("7d").count()), **same',
+            "bad_guard",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(above=(1, ik.refuse()), stake=Quote.substrate), **same',
+            "wrong_kind",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(above=(1, ik.refuse()), stake=Quote.colour), **same',
+            "unknown_field",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(otherwise=ik.similar_cases(k=1)), **same',
+            "out_of_range",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(otherwise=ik.similar_cases(otherwise=5)), **same',
+            "bad_guard",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(otherwise=ik.last_champion(otherwise=ik.similar_cases(otherwise="x"))), **same',
+            "bad_guard",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(otherwise=ik.rule_of_thumb(mine.last("7d").count())), **same',
+            "bad_guard",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(otherwise=ik.rule_of_thumb(Quote.substrate)), **same',
+            "wrong_kind",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(otherwise=ik.rule_of_thumb(Quote.colour)), **same',
+            "unknown_field",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", guard=ik.Guard(review="soon"), **same',
+            "bad_duration",
         ),
         ('"m", Quote, Features, target=target, error="mape", stale="10m", **same', "wrong_type"),
         ('"m", Quote, Features, target=target, error="mape", stale=ik.Stale("ten"), **same', "bad_duration"),
@@ -538,3 +607,42 @@ def test_a_file_that_was_changed_in_the_same_second_is_read_anew(
         ]
         assert any(window.high == hours * HOUR for window in windows)
         assert not any(window.high == (3 - hours) * HOUR for window in windows)
+
+
+def test_all_that_is_wrong_in_a_guard_is_said_at_once(tmp_path: Path) -> None:
+    written = (
+        'ik.Guard(2, otherwise=ik.similar_cases(k=1, otherwise=5), kinds={"odd": ik.mark()}, above=(9, "x"), '
+        'stake=Quote.substrate, review="1 month")'
+    )
+    target = "result.price.latest(absent=0)"
+    model = f'm = ik.Model("m", Quote, Features, target={target}, error="mape", guard={written}, **same)'
+    where = {fault.where.split("guard, ")[-1]: fault.code for fault in faults(tmp_path, model)}
+    assert where == {
+        "budget": "out_of_range",
+        "kinds": "bad_guard",
+        "otherwise, k": "out_of_range",
+        "otherwise.otherwise": "bad_guard",
+        "above": "bad_guard",
+        "stake": "wrong_kind",
+        "review": "bad_duration",
+    }
+
+
+def test_the_guard_can_find_what_policies_may_name() -> None:
+    assert set(guard.KINDS) <= set(policies.KINDS)
+
+
+def test_every_policy_of_a_guard_is_named_with_its_place() -> None:
+    made = ik.Guard(
+        otherwise=ik.similar_cases(otherwise=ik.last_champion(otherwise=ik.rule_of_thumb(5))),
+        kinds={"unseen_pair": ik.mark()},
+        above=(9, ik.refuse()),
+    )
+    assert [where for where, _ in made.policies()] == [
+        "otherwise",
+        'kinds["unseen_pair"]',
+        "above",
+        "otherwise.otherwise",
+        "otherwise.otherwise.otherwise",
+        "otherwise.otherwise.otherwise.otherwise",
+    ]

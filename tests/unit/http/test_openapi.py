@@ -67,7 +67,9 @@ def test_limits_are_in_it(document: dict[str, Any]) -> None:
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     named = set(re.findall(r'"#/components/schemas/(\w+)"', msgspec.json.encode(document).decode()))
     assert named == document["components"]["schemas"].keys()
-    assert named == {"Answer", "OnlineFeatures", "Predicted", "Problem", "Receipt"}
+    assert named == {
+        *("Alike", "Answer", "Explanation", "OnlineFeatures", "Predicted", "Problem", "Reason", "Receipt")
+    }
 
 
 def test_a_server_of_all_addresses_asks_for_a_token_to_look(client: Client) -> None:

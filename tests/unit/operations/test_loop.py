@@ -348,14 +348,37 @@ def test_after_a_pause_each_day_is_looked_at_and_at_most_a_month(world: World) -
     assert len(world.loop.due(T0, T0 + 400 * DAY)) == 31
 
 
-def test_a_refused_answer_is_not_scored(world: World) -> None:
-    experiment(world, (0.5, 0.02), 0)
-    rows = answers(range(8), arms=BOTH, wrong=(0.5, 0.02))
-    world.rows = [msgspec.structs.replace(row, verdict="refused") for row in rows]
+def wrong_ones(rows: Iterable[Settled], arm: str, **changes: Any) -> list[Settled]:
+    """The rows, with changes to the mistaken ones of an arm."""
+    return [
+        msgspec.structs.replace(row, **changes)
+        if row.arm == arm and (row.prediction > 0.5) is not (row.target > 0.5)
+        else row
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("kept_back", [{"verdict": "refused"}, {"source": "similar_cases"}])
+def test_a_version_gains_nothing_from_a_guard_that_keeps_back_its_mistakes(
+    world: World, kept_back: dict[str, str]
+) -> None:
+    experiment(world, (0.05, 0.05), 0)
+    rows = answers(range(8), arms=BOTH, wrong=(0.05, 0.05), per_day=400)
+    world.rows = wrong_ones(rows, CHALLENGER, **kept_back)
     for day in range(8):
         world.day(day)
     assert world.decisions() == []
-    assert watching._mean_error(world.model, world.rows, world.registry.aliases("late")[CHAMPION]) is None
+
+
+@pytest.mark.parametrize("kept_back", [{"verdict": "refused"}, {"source": "similar_cases"}])
+def test_what_the_guard_kept_from_callers_raises_no_alarm(world: World, kept_back: dict[str, str]) -> None:
+    world.version(1)
+    world.alias(CHAMPION, 1)
+    champion = world.registry.aliases("late")[CHAMPION]
+    rows = list(answers(range(2), wrong=(0.5,)))
+    assert (watching._mean_error(world.model, rows, champion) or 0) > 1
+    fewer = watching._mean_error(world.model, wrong_ones(rows, CHAMPION, **kept_back), champion)
+    assert fewer is not None and fewer < 0.1
 
 
 def measured(error: str) -> Any:

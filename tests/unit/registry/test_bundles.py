@@ -119,3 +119,17 @@ def test_names_that_could_leave_the_folder_are_refused(tmp_path: Path) -> None:
         write(tmp_path, {"../a": b"", "manifest.json": b"", ".hidden": b"", "fine": b""}, {})
     assert [fault.got for fault in caught.value.faults] == ["../a", "manifest.json", ".hidden"]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_checked_when_it_is_read_and_must_be_there_always(tmp_path: Path) -> None:
+    bundle = write(tmp_path, FILES, META)
+    (bundle.path / "trees.txt").write_bytes(b"twig")
+    assert dict(read(tmp_path, bundle.digest, but=["trees.txt"]).files) == {"guard.json": b"{}"}
+    assert dict(read(tmp_path, bundle.digest, only=["guard.json"]).files) == {"guard.json": b"{}"}
+    with pytest.raises(BundleError) as caught:
+        read(tmp_path, bundle.digest, only=["trees.txt"])
+    assert [fault.code for fault in caught.value.faults] == ["changed"]
+    _remove(bundle.path)
+    with pytest.raises(BundleError) as caught:
+        read(tmp_path, bundle.digest, but=["trees.txt"])
+    assert [fault.code for fault in caught.value.faults] == ["missing"]

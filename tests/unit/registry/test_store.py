@@ -139,8 +139,11 @@ def test_each_rollback_goes_one_further_back(registry: Registry) -> None:
     first, second, third = (add(registry, content) for content in "abc")
     for version in (first, second, third):
         champion(registry, version)
+    assert registry.previous_champion("late") == second.name
     assert registry.rollback("late", reason="errors", by="keeper") == second
+    assert registry.previous_champion("late") == first.name
     assert registry.rollback("late", reason="errors", by="ann") == first
+    assert registry.previous_champion("late") is None
     with pytest.raises(RegistryError) as error:
         registry.rollback("late", reason="errors", by="ann")
     assert code(error) == "no_previous"

@@ -30,7 +30,8 @@ class Later:
         errors: Absolute percentage errors as shares, shape `(3, n)`: raw features, engineered ones as served
             (before the postprocessors), and the simulator's own price without its noise.
         gain: Relative reduction of the mean error by the engineered features, with a 95 % interval.
-        refused: The guard's first reason for each quote that it refused.
+        flagged: The guard's first reason for each quote that it flagged.
+        refused: How many of them it refused; similar cases answered the others.
         rounded_error: Mean error of the answers after the postprocessors.
         floored: Answers that the floor lifted.
         cpu_us: Median and 99th percentile of processor time per answer, microseconds.
@@ -39,7 +40,8 @@ class Later:
     asked_at: Ints
     errors: Floats
     gain: tuple[float, float, float]
-    refused: list[str]
+    flagged: list[str]
+    refused: int
     rounded_error: float
     floored: int
     cpu_us: tuple[float, float]
@@ -51,9 +53,9 @@ class Later:
         return raw, engineered, best
 
     @property
-    def refused_share(self) -> float:
-        """Share of ordinary quotes that the guard refused."""
-        return len(self.refused) / len(self.asked_at)
+    def flagged_share(self) -> float:
+        """Share of ordinary quotes that the guard flagged."""
+        return len(self.flagged) / len(self.asked_at)
 
     def weeks(self) -> tuple[Ints, Floats]:
         """First moment of each week of seven days that has quotes, and the mean errors, shape `(3, n_weeks)`."""
@@ -109,6 +111,7 @@ def measure(app: App, truth: Truth, results: Path, raw: Version, *, until: int) 
         errors,
         _gain(errors, asked_at),
         [record.reasons[0] for record in records if record.reasons],
+        sum(record.verdict == "refused" for record in records),
         float(absolute_percentage_error(price, answers).mean()),
         int((served < cost).sum()),
         (float(np.median(cpu)), float(np.percentile(cpu, 99))),

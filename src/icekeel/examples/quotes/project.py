@@ -99,7 +99,14 @@ price = ik.Model(
     choose=ik.Simplest(within=ik.usd_per_year(5_000, error_point=40_000)),
     influences=True,  # a price decides whether the quote is won
     after=[ik.floor(Quote.material_cost), ik.round_to(5)],
-    guard=ik.Guard(budget=0.01, otherwise=ik.refuse(), review="30d"),
+    guard=ik.Guard(
+        budget=0.01,
+        otherwise=ik.similar_cases(),  # an odd job is priced like the jobs most like it, if there are any
+        kinds={"unseen_pair": ik.refuse(), "unseen_triple": ik.refuse()},  # what was never made: an estimator
+        above=(5_000, ik.refuse()),  # and so is whatever is dear
+        stake=Quote.material_cost * 5,  # about what a job is sold for
+        review="30d",
+    ),
 )
 
 

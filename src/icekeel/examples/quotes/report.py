@@ -44,8 +44,8 @@ def summary(run: Run) -> list[str]:
         f"{job.name}, never seen together:",
         f"  it costs ${job.truth:,.0f}; without the guard ${job.record.answer:,.0f} would have been asked",
         f"  with it: HTTP {job.status}, {_reasons(job)}",
-        f"  of {len(later.asked_at):,} ordinary later quotes the guard refused {len(later.refused)}"
-        f" ({later.refused_share:.2%}; its budget is 1 %)",
+        f"  of {len(later.asked_at):,} ordinary later quotes the guard flagged {len(later.flagged)}"
+        f" ({later.flagged_share:.2%}; its budget is 1 %) and refused {later.refused}",
         "",
         f"the same job is ${before.record.answer:,.0f} {before.name}, ${after.record.answer:,.0f} {after.name}",
         f"one answer takes {later.cpu_us[0]:,.0f} us of CPU (median; 99 %: {later.cpu_us[1]:,.0f})",
@@ -87,7 +87,7 @@ def _at_a_glance(run: Run) -> Section:
         Tile("with engineered features", f"{engineered:.2%}", f"{run.later.gain[0]:.1%} less", "good"),
         Tile("with the true formula", f"{best:.2%}", "noise that no model can foresee"),
         Tile("Never-seen job, unguarded", f"${job.record.answer:,.0f}", f"it costs ${job.truth:,.0f}", "bad"),
-        Tile("Ordinary quotes refused", f"{run.later.refused_share:.2%}", "1 % was allowed"),
+        Tile("Ordinary quotes flagged", f"{run.later.flagged_share:.2%}", "1 % was allowed"),
         Tile("CPU per answer", f"{run.later.cpu_us[0]:,.0f} us", f"99 %: {run.later.cpu_us[1]:,.0f} us"),
     ]
     text = (
@@ -132,7 +132,7 @@ def _features(run: Run) -> Section:
         f"{_error(run.raw, 'group'):.0%} and is left out of the picture.\n\n"
         f"After {format_time(int(run.later.asked_at[0]))[:10]} the engineered version served "
         f"{len(run.later.asked_at):,} quotes over HTTP, and the raw one was computed from the same journal. "
-        "Both errors are of the raw prediction, before floor and rounding, and include what the guard refused."
+        "Both errors are of the raw prediction, before floor and rounding, and include what the guard flagged."
     )
     return Section("The same algorithm, better features", text, [backtest, served])
 
@@ -180,16 +180,17 @@ def _guard(run: Run) -> Section:
         "Each line is one request over HTTP. The price without the guard is read from the journal, which keeps "
         "what the model said also where the caller was refused. True prices are for a new customer at normal "
         "backlog and without season, so a few per cent of difference are no error.\n\n"
-        f"On {len(later.asked_at):,} ordinary later quotes the guard refused {len(later.refused)}, "
-        f"{later.refused_share:.2%} where 1 % was allowed."
+        f"On {len(later.asked_at):,} ordinary later quotes the guard flagged {len(later.flagged)}, "
+        f"{later.flagged_share:.2%} where 1 % was allowed, and refused {later.refused}. What similar jobs can tell is "
+        "answered by them; combinations never made and dear jobs go to an estimator."
     )
     blocks: list[Table | Callout] = [
         Table(["job", "true price", "without guard", "off by", "with guard"], rows, strong=[4]),
         Callout("What the operator reads", _reasons(job), "good" if job.refused else "bad"),
     ]
-    if later.refused:
-        reasons = [[reason] for reason in later.refused[:5]]
-        blocks.append(Table(["reason"], reasons, title="The first ordinary quotes that were refused"))
+    if later.flagged:
+        reasons = [[reason] for reason in later.flagged[:5]]
+        blocks.append(Table(["reason"], reasons, title="The first ordinary quotes that were flagged"))
     return Section("A job never seen, without and with the guard", text, blocks)
 
 

@@ -1,0 +1,215 @@
+"""Makes the similar cases of a bundle, see `icekeel.engines.similar`: the metric, the boxes, how many cases are best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from icekeel.core.errors import TrainingError
+from icekeel.core.frames import Array, Column, Floats, Frame, Ints
+from icekeel.engines.lightgbm import MODEL_FILE, LightGBMEngine, LightGBMSpec
+from icekeel.engines.loading import ENGINE_FILE
+from icekeel.engines.similar import COMPANY, Boxes, Metric, SimilarSpec, case_field, typical
+
+from .boosting import LightGBM
+from .problem import Problem, TrainingSet
+
+SURROGATE = LightGBM(leaves=15, learning_rate=0.1, most_trees=150, patience=10)
+MOST_CASES = 100_000
+MOST_BYTES = 25_000_000
+MOST_TRIED = 400
+"""Later requests on which the number of cases is chosen and their error measured."""
+MOST_LEARNT = 30_000
+"""Rows that the metric is learnt from, evenly spread."""
+NUMBERS = (10, 20, 50)
+"""Numbers of cases that are tried."""
+BOX = 400
+"""Cases in a box at most."""
+NEAR = 0.99
+"""Share of later requests whose cases count as near."""
+SUM_WEIGHT = 3.0
+"""How much the sum of what columns add counts beside each of them: cases that come to the same total for like reasons
+are better company than those that are alike in each part and come to another."""
+KEPT = 0.99
+"""Part of the variance that the axes kept hold; with few of them a search is twice as fast."""
+
+
+@dataclass(frozen=True, slots=True)
+class Similarity:
+    """How well similar cases tell what comes of later requests.
+
+    Attributes:
+        cases: How many are kept.
+        k: How many together do best.
+        error: Theirs, of cases known before, in the model's error.
+        model_error: The model's in the backtest, on the same requests.
+        tried: Requests that were judged on; the errors are NaN where there were none.
+    """
+
+    cases: int
+    k: int
+    error: float
+    model_error: float
+    tried: int
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Past requests as they are shown: some of their fields, and what each was called."""
+
+    requests: Frame
+    fields: Sequence[Column]
+    ids: Sequence[str]
+
+
+def similar_cases(
+    problem: Problem, rows: TrainingSet, past: Past, *, since: int, predictions: Floats
+) -> tuple[bytes, Similarity]:
+    """The cases as a bundle holds them, the newest ones, and how well they do.
+
+    The metric is learnt from what was known at `since`, and the number of cases chosen on the requests from then on,
+    whose outcomes it has not seen; then all rows are cases.
+
+    Args:
+        rows: Past requests with outcomes, and `past` as many.
+        since: When the last fold of the backtest begins.
+        predictions: The model's for that fold, whose rows are the last ones.
+    """
+    width = 4 * (len(rows.columns) + 1) + 8 * (len(past.fields) + 2) + 40  # bytes of a case at most
+    newest = np.arange(len(rows))[-min(MOST_CASES, MOST_BYTES // width) :]
+    rows = rows.take(newest)
+    since = max(since, int(rows.asked_at[int(len(rows) * 0.8)]))
+    early, late = np.flatnonzero(rows.known_before(since)), np.flatnonzero(rows.asked_at >= since)
+    late = late[:: 1 + (len(late) - 1) // MOST_TRIED]
+    metric, files = _metric(problem, rows, early)
+    points = metric.many(rows.frame)
+    tried = _tried(problem, points, rows, early, late)
+    if tried is None:
+        k, error, far, model_error = NUMBERS[0], math.nan, math.inf, math.nan
+    else:
+        k, error, far = tried
+        model_error = problem.error_of(rows.target[late], predictions[late - len(rows)])
+    order, ends = boxed(points)
+    at = newest[order]
+    stored = SimilarSpec(
+        surrogate=msgspec.json.decode(files[ENGINE_FILE], type=LightGBMSpec),
+        trees=files[MODEL_FILE],
+        axes=metric.effects.shape[1],
+        effects=metric.effects.tobytes(),
+        first_leaf=metric.first_leaf.tolist(),
+        points=points[order].tobytes(),
+        box_ends=ends,
+        outcomes=rows.target[order].tobytes(),
+        asked_at=rows.asked_at[order].tobytes(),
+        ids=[past.ids[place] for place in at.tolist()],
+        fields=[case_field(column, past.requests[column.name][at]) for column in past.fields],
+        error=problem.error,
+        k=k,
+        far=far,
+        mean=float(rows.target.mean()),
+    )
+    return msgspec.msgpack.encode(stored), Similarity(
+        len(rows), k, error, model_error, 0 if tried is None else len(late)
+    )
+
+
+def _metric(problem: Problem, rows: TrainingSet, early: Ints) -> tuple[Metric, dict[str, bytes]]:
+    """The metric of the early rows, or of all where those are too few to learn from; and its surrogate's files."""
+    places = np.linspace(0, len(early) - 1, min(len(early), MOST_LEARNT)).astype(int)
+    some = rows.take(early[places])
+    try:
+        fitted = SURROGATE.fit(problem, some)
+    except TrainingError:
+        some = rows
+        fitted = SURROGATE.fit(problem, some)
+    if not isinstance(fitted.engine, LightGBMEngine):
+        raise TypeError(fitted.engine)
+    effects, first_leaf = leaf_effects(fitted.files[MODEL_FILE].decode(), len(rows.columns))
+    effects = np.column_stack([effects, math.sqrt(SUM_WEIGHT) * effects.sum(axis=1)])
+    effects = effects @ _axes(Metric(fitted.engine, effects, first_leaf).many(some.frame))
+    return Metric(fitted.engine, effects.astype("<f4"), first_leaf), fitted.files
+
+
+def _axes(points: Array) -> Floats:
+    """The principal axes of some points, as many as hold `KEPT` of their variance: one for each column given back."""
+    strength, axes = np.linalg.eigh(np.cov(points.T.astype(np.float64)))
+    held = np.cumsum(strength[::-1]) / max(float(strength.sum()), 1e-300)
+    return np.asarray(axes[:, ::-1][:, : int(np.searchsorted(held, KEPT)) + 1])
+
+
+def _tried(
+    problem: Problem, points: Array, rows: TrainingSet, early: Ints, late: Ints
+) -> tuple[int, float, float] | None:
+    """How many early cases do best for later requests, their error there, and how far off the tenth lies."""
+    numbers = [k for k in NUMBERS if k <= len(early)]
+    if not numbers or not len(late):
+        return None
+    order, ends = boxed(points[early])
+    boxes = Boxes(points[early][order], ends, rows.asked_at[early][order])
+    found = [boxes.nearest(points[place], numbers[-1]) for place in late.tolist()]
+    outcomes = rows.target[early][order][np.stack([at for at, _ in found])]
+    away = np.sqrt(np.stack([distances for _, distances in found]))
+    mean, truth = float(rows.target[early].mean()), rows.target[late]
+    errors = {k: problem.error_of(truth, typical(outcomes[:, :k], problem.error, mean)) for k in numbers}
+    best = min(numbers, key=lambda k: errors[k])
+    return best, errors[best], float(np.quantile(away[:, min(COMPANY, numbers[-1]) - 1], NEAR))
+
+
+def boxed(points: Array) -> tuple[Ints, list[int]]:
+    """An order of the points in which those of a box follow each other, and where each box ends, open.
+
+    Halved at the median of the widest column until a box is small enough.
+    """
+    done: list[Ints] = []
+    waiting = [np.arange(len(points))]
+    while waiting:
+        rows = waiting.pop()
+        if len(rows) <= BOX:
+            done.append(rows)
+            continue
+        held = points[rows]
+        column = held[:, int(np.argmax(held.max(axis=0) - held.min(axis=0)))]
+        halves = np.argpartition(column, len(rows) // 2)
+        waiting += [rows[halves[len(rows) // 2 :]], rows[halves[: len(rows) // 2]]]
+    return np.concatenate(done), np.cumsum([len(rows) for rows in done]).tolist()
+
+
+def leaf_effects(model: str, width: int) -> tuple[Floats, list[int]]:
+    """What the steps to each leaf of a LightGBM text model put to the account of each column, and where trees begin.
+
+    Shape `(n_leaves, width)`, the leaves of all trees one after the other.
+    """
+    found: list[Floats] = []
+    first_leaf = []
+    for block in model.split("\nTree=")[1:]:
+        tree = dict(line.split("=", 1) for line in block.split("\n\n")[0].splitlines() if "=" in line)
+        first_leaf.append(sum(map(len, found)))
+        found.append(_effects(tree, width))
+    return np.concatenate(found), first_leaf
+
+
+def _effects(tree: dict[str, str], width: int) -> Floats:
+    leaves = [float(value) for value in tree["leaf_value"].split()]
+    found = np.zeros((len(leaves), width))
+    if len(leaves) == 1:
+        return found
+    values = [float(value) for value in tree["internal_value"].split()]
+    columns, *children = (
+        [int(value) for value in tree[name].split()]
+        for name in ("split_feature", "left_child", "right_child")
+    )
+    steps: list[tuple[int, Floats]] = [(0, np.zeros(width))]
+    while steps:
+        node, so_far = steps.pop()
+        if node < 0:
+            found[~node] = so_far
+            continue
+        for child in (children[0][node], children[1][node]):
+            step = so_far.copy()
+            step[columns[node]] += (leaves[~child] if child < 0 else values[child]) - values[node]
+            steps.append((child, step))
+    return found
