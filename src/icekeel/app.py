@@ -7,6 +7,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import lmdb
 
 from icekeel.core.errors import Fault, ProjectError, StateError, nearest
 from icekeel.core.ids import digest
-from icekeel.core.time import Clock, format_time, wall_clock
+from icekeel.core.time import Clock, format_time, parse_duration, wall_clock
 from icekeel.data import History, Ingested, find_sources, ingest
 from icekeel.define import Model, Project, load_project
 from icekeel.define.windows import EVER
@@ -232,7 +233,8 @@ class App:
         for name, model in self.project.models.items():
             plan = self.plans[name]
             router = Router(name, registry, self.places.bundles, plan.definitions)
-            router.refresh()
+            with suppress(StateError):  # a registry that cannot be read now may be later: refresh it again
+                router.refresh()
             windows = self._windows(model, plan, online=online)
             found[name] = Answerer(model, plan, windows, router, journal=journal, clock=self.clock)
         return found
@@ -246,7 +248,11 @@ class App:
 
     def _windows(self, model: Model, plan: Plan, *, online: lmdb.Environment | None) -> Windows:
         views = [lookup.view for lookup in self.workspace.lookups]
-        windows = Windows(model, plan, views, clock=self.clock, rehearsal=self.settings.rehearsal)
+        read = {lookup.view.table: self.project.tables[lookup.view.table].fresh for lookup in plan.lookups}
+        fresh = {table: parse_duration(limit) for table, limit in read.items() if limit}
+        windows = Windows(
+            model, plan, views, fresh=fresh, clock=self.clock, rehearsal=self.settings.rehearsal
+        )
         windows.connect(online, "" if online is not None else "it is being opened")
         return windows
 

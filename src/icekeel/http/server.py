@@ -107,7 +107,7 @@ class Server:
             "/v1/status": Route("status", "GET", "read", self._status),
             "/v1/openapi.json": Route("openapi", "GET", look, self._openapi),
             "/metrics": Route("metrics", "GET", look, self._metrics),
-            "/": Route("page", "GET", look, self._page),
+            "/": Route("page", "GET", look, self._page, slow=True),
             "/healthz": Route("health", "GET", "", lambda _: Reply(200, b'{"status":"alive"}')),
             "/readyz": Route("health", "GET", "", self._ready),
         }

@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from icekeel.features.live import EventFeed, StateCell
 from icekeel.features.online.extent import Extent
 from icekeel.features.online.lmdb import LmdbWindows, TextCodes, writing
 from icekeel.journal import Alerted, Decided, Ingested, Positions, Predicted, Pushed, Record, Tail, Ticked
-from icekeel.registry import Registry
+from icekeel.registry import Alias, Registry
 from icekeel.serving import load_version
 
 from .audit import Auditor
@@ -44,7 +45,7 @@ SETTLING = 5 * SECOND
 PRUNE_DAYS = 7
 REHEARSED_DAYS = 91
 FULL_PAUSE_S = 5.0
-"""Pause before a full environment is tried again."""
+"""Pause before a full environment, or a registry that cannot be read, is tried again."""
 LEAST_FREE = 64 << 20
 """Bytes that the disk must have left for the environment to grow."""
 _SPAN = struct.Struct(">QQ")
@@ -80,6 +81,8 @@ class Keeper:
         self._clock = clock
         self._rehearsal = rehearsal
         self._shadows: dict[str, tuple[str, Shadow]] = {}
+        self._aliases: dict[str, Alias | None] = {}
+        self._registry_again = 0.0
         self._reconciled = False
         self._done = loop.done()
         self._again: float | None = None
@@ -126,17 +129,19 @@ class Keeper:
 
     def rebuild(self) -> None:
         """Make all projections of the journal as it is, into an empty environment, and do nothing that is due."""
+        seen = self._time_seen()
         while records := self._tail.read(LARGEST_READ):
-            self._project_all(records)
+            self._project_all(records, seen=0)
+            seen = self._time_seen()
         with writing(self._online) as txn:
-            self._commit(txn, now=max(self.state.now, self._done))
+            self._commit(txn, now=max(self.state.now, self._done), seen=seen)
         self._extent.note()
 
     def step(self) -> int:
         """Project what is new and do what is due; gives the number of records read.
 
         Where the environment is full it is made larger, or waited for; the keeper does not end, since the answers
-        that go on would then not even be settled once there is room.
+        that go on would then not even be settled once there is room. Without the registry it goes on projecting.
         """
         if self._again is not None and time.monotonic() < self._again:
             return 0
@@ -146,9 +151,13 @@ class Keeper:
                 self._again = None
             return self._step()
         except StateError as error:
-            if error.code != "state_full":
+            if error.code == "state_full":
+                self._again = self._make_room(error)
+            elif error.code == "registry_unreadable":
+                log.error("registry_unreadable", extra={"why": str(error)})
+                self._registry_again = time.monotonic() + FULL_PAUSE_S
+            else:
                 raise
-            self._again = self._make_room(error)
             return 0
 
     def _make_room(self, error: Exception) -> float:
@@ -173,22 +182,32 @@ class Keeper:
         return time.monotonic() + FULL_PAUSE_S
 
     def _step(self) -> int:
+        seen = self._time_seen()
         now = self._clock() - SETTLING
         read_all = self._rehearsal or self._tail.behind() <= LARGEST_READ
         records = self._tail.read(LARGEST_READ)
         if records:
-            self._project_all(records)
-        elif not self._reconciled:
+            self._project_all(records, seen=seen if read_all else self.state.seen)
+        if time.monotonic() < self._registry_again:
+            if read_all and seen >= self.state.seen + HEARTBEAT:
+                with writing(self._online) as txn:
+                    self._commit(txn, serial=self.state.serial + 1, seen=seen)
+            return len(records)
+        if not records and not self._reconciled:
             self._reconcile()
         self._loop.poll()
         if self._rehearsal:
             now, read_all = self._ticked, self._ticked > self.state.now
         if read_all and (self._rehearsal or now >= self.state.now + HEARTBEAT):
-            self._do_due(now)
+            self._do_due(now, seen)
         return len(records)
 
-    def _project_all(self, records: Sequence[Record]) -> None:
-        """All projections of a batch and the position behind it, in one transaction."""
+    def _time_seen(self) -> int:
+        """The time up to which everything will have been read by a read that begins now."""
+        return 0 if self._rehearsal else self._clock()
+
+    def _project_all(self, records: Sequence[Record], *, seen: int) -> None:
+        """All projections of a batch and the position behind it, in one transaction; `seen` as in `State`."""
         pushed = [record for record in records if isinstance(record, Pushed)]
         with writing(self._online) as txn:
             newest = self._events.apply(txn, pushed)
@@ -215,6 +234,7 @@ class Keeper:
                 positions=self._tail.positions.encode(),
                 known_until=max(self.state.known_until, newest),
                 pushed=self.state.pushed + rows,
+                seen=seen,
             )
             if pushed or bulk:
                 self._reach.note(txn, self.state, [record.file for record in bulk])
@@ -246,7 +266,9 @@ class Keeper:
 
     def _in_shadow(self, model: str) -> Callable[[Predicted], dict[str, float]]:
         """What the version in shadow, if there is one, would have answered."""
-        alias = self._registry.aliases(model).get(SHADOW)
+        with suppress(StateError):  # without the registry: the one before
+            self._aliases[model] = self._registry.aliases(model).get(SHADOW)
+        alias = self._aliases.get(model)
         shadow = self._shadow(model, alias.version) if alias is not None else None
         if alias is None or shadow is None:
             return lambda record: {}
@@ -263,7 +285,7 @@ class Keeper:
                 version = self._registry.version(name)
                 plan = self._workspace.plans[model]
                 loaded = load_version(version, self._workspace.bundles, plan.definitions)
-            except (BundleError, RegistryError) as error:
+            except (BundleError, RegistryError, StateError) as error:
                 log.error("shadow_refused", extra={"model": model, "version": name, "why": str(error)})
                 return None
             self._shadows[model] = (name, Shadow(loaded.engine))
@@ -276,12 +298,12 @@ class Keeper:
         self._loop.tell_missing(told)
         self._reconciled = True
 
-    def _do_due(self, now: int) -> None:
-        """Do each duty whose time has come, in order, then move the clock."""
+    def _do_due(self, now: int, seen: int) -> None:
+        """Do each duty whose time has come, in order, then move the clock; `seen` as in `State`."""
         for duty in self._loop.due(max(self.state.now, self._done) or self._first_tick, now):
             self._do(duty)
         with writing(self._online) as txn:
-            self._commit(txn, serial=self.state.serial + 1, now=now)
+            self._commit(txn, serial=self.state.serial + 1, now=now, seen=seen)
 
     def _do(self, duty: Duty) -> None:
         with writing(self._online) as txn:

@@ -41,9 +41,11 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
         codes: All findings, as codes that name only the caller's own fields.
         features_age_s: Seconds since the newest event the features could see became available; null before any.
             Where the windows could not be read, since the newest that they could see when they last were.
-        degraded: What the features lacked: `no_events` (none seen yet), `keeper_behind` (they miss what came in
-            the last minute or more, since the keeper does not run or does not keep up; `stale=` says how long),
-            `windows_unreadable` (every window counted as never seen).
+        features_lag_s: The features see every event that was in the journal so many seconds before the question; null
+            before any, and in a rehearsal. A second where the keeper runs.
+        degraded: What the features lacked: `no_events` (none seen yet), `keeper_behind` (they lag by more than
+            `stale=` allows, since the keeper does not run or does not keep up), `stale:TABLE` (nothing new of it has
+            come for longer than its `fresh=`), `windows_unreadable` (every window counted as never seen).
         source: What gave the answer: `model`, or the fall-back that stood in for it.
     """
 
@@ -56,6 +58,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
     verdict: str = "pass"
     codes: list[str] = []
     features_age_s: float | None = None
+    features_lag_s: float | None = None
     degraded: list[str] = []
     source: str = MODEL
 
@@ -183,7 +186,8 @@ class Answerer:
             action=self._action(raw),
             verdict=verdicts[0].kind if verdicts else "pass",
             codes=[verdict.code for verdict in verdicts],
-            features_age_s=age_s(read.state, at),
+            features_age_s=age_s(read.state.known_until, at),
+            features_lag_s=age_s(read.state.seen, at),
             degraded=read.degraded,
             source=conducted.source,
         )
@@ -231,7 +235,7 @@ class Answerer:
     def _champion(self) -> LoadedVersion:
         champion = self.router.current.champion
         if champion is None:
-            hint = f"icekeel train {self.model.name}, then icekeel promote"
+            hint = f"GET /v1/status says what is wrong; icekeel train {self.model.name} makes a first version"
             raise StateError(Fault("no_champion", f'no version serves "{self.model.name}"', hint=hint))
         return champion
 
@@ -263,9 +267,9 @@ class Answerer:
         return self.model.action.name if probability > self._threshold else "none"
 
 
-def age_s(state: State, at: int) -> float | None:
-    """Seconds since the newest event that features can see became available; None before any."""
-    return max(0.0, (at - state.known_until) / 1e6) if state.known_until else None
+def age_s(since: int, at: int) -> float | None:
+    """Seconds from one time to another, 0 where it is later; None where there is none."""
+    return max(0.0, (at - since) / 1e6) if since else None
 
 
 class _Draft(NamedTuple):

@@ -250,6 +250,7 @@ def test_a_model_that_cannot_hold_is_refused(tmp_path: Path, model: str, code: s
         ('class T(ik.Request):\n    t: ik.Id\n    x: "ik.Numb"\n', "unknown_type"),
         ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    count: ik.Num\n', "reserved_name"),
         ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    T: ik.Num\n', "twice"),
+        ('class T(ik.Events, time="at", id="t", fresh="3 hours"):\n    t: ik.Id\n', "bad_duration"),
         ('class T(ik.Events, time="at", id="t", deleted="gone"):\n    t: ik.Id\n', "bad_deleted"),
         ('class T(ik.Events, time="at", id="t", deleted="x"):\n    t: ik.Id\n    x: ik.Num\n', "bad_deleted"),
         (
