@@ -311,7 +311,7 @@ def test_where_the_disk_has_no_room_the_keeper_says_so_and_waits(
         office = Office(app, keeper._online)
         with monkeypatch.context() as patch:
             patch.setattr(keepers, "LEAST_FREE", 1 << 60)
-            patch.setattr(keepers, "FULL_PAUSE_S", 0.0)
+            patch.setattr(keepers, "PAUSE_S", 0.0)
             for day in range(2):
                 start = TRAINED_TO + day * DAY
                 office.push(start, start + DAY)

@@ -29,6 +29,7 @@ class Counters(Collector):
         self._seconds: dict[str, list[int]] = {}
         self._total_s: dict[str, float] = {}
         self._answers: Counter[tuple[str, str, str, str]] = Counter()
+        self._degraded: Counter[tuple[str, str]] = Counter()
         self._rows: Counter[tuple[str, str]] = Counter()
         self._swaps: Counter[str] = Counter()
         self._gauges: Mapping[str, tuple[str, float]] = {}
@@ -47,6 +48,10 @@ class Counters(Collector):
     def answered(self, model: str, version: str, arm: str, verdict: str) -> None:
         """One prediction given, or refused by the guard."""
         self._answers[model, version, arm, verdict] += 1
+
+    def degraded(self, model: str, reason: str) -> None:
+        """One prediction whose features lacked something."""
+        self._degraded[model, reason] += 1
 
     def pushed(self, table: str, kept: int, quarantined: int) -> None:
         """Rows pushed."""
@@ -75,6 +80,12 @@ class Counters(Collector):
                 "Answers by model, version, arm and verdict.",
                 ("model", "version", "arm", "verdict"),
                 self._answers,
+            ),
+            (
+                "degraded",
+                "Answers by model and what their features lacked.",
+                ("model", "reason"),
+                self._degraded,
             ),
             ("events", "Pushed rows by table and fate.", ("table", "fate"), self._rows),
             ("swaps", "Changes of the serving versions.", ("model",), self._swaps),

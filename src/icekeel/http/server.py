@@ -248,6 +248,8 @@ class Server:
     def _note(self, model: str, answer: Answer | RequestError) -> None:
         if isinstance(answer, Answer):
             self.service.counters.answered(model, answer.version, answer.arm, answer.verdict)
+            for reason in answer.degraded:
+                self.service.counters.degraded(model, reason)
         elif answer.code == "refused":
             self.service.counters.answered(model, "", "", "refused")
 

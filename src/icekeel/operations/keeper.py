@@ -20,7 +20,7 @@ from icekeel.core.errors import BundleError, JournalError, RegistryError, StateE
 from icekeel.core.time import DAY, SECOND, Clock
 from icekeel.features.live import EventFeed, StateCell
 from icekeel.features.online.extent import Extent
-from icekeel.features.online.lmdb import LmdbWindows, TextCodes, writing
+from icekeel.features.online.lmdb import LmdbWindows, TextCodes, is_disk, writing
 from icekeel.journal import Alerted, Decided, Ingested, Positions, Predicted, Pushed, Record, Tail, Ticked
 from icekeel.registry import Alias, Registry
 from icekeel.serving import load_version
@@ -44,7 +44,7 @@ SETTLING = 5 * SECOND
 """A day's duties begin so long after its end: what was stamped before midnight is in the journal by then."""
 PRUNE_DAYS = 7
 REHEARSED_DAYS = 91
-FULL_PAUSE_S = 5.0
+PAUSE_S = 2.0
 """Pause before a full environment, or a registry that cannot be read, is tried again."""
 LEAST_FREE = 64 << 20
 """Bytes that the disk must have left for the environment to grow."""
@@ -82,7 +82,6 @@ class Keeper:
         self._rehearsal = rehearsal
         self._shadows: dict[str, tuple[str, Shadow]] = {}
         self._aliases: dict[str, Alias | None] = {}
-        self._registry_again = 0.0
         self._reconciled = False
         self._done = loop.done()
         self._again: float | None = None
@@ -155,7 +154,7 @@ class Keeper:
                 self._again = self._make_room(error)
             elif error.code == "registry_unreadable":
                 log.error("registry_unreadable", extra={"why": str(error)})
-                self._registry_again = time.monotonic() + FULL_PAUSE_S
+                self._again = time.monotonic() + PAUSE_S
             else:
                 raise
             return 0
@@ -169,8 +168,7 @@ class Keeper:
         in the environment. Readers in other processes take the new size over when they begin their next one.
         """
         size, free = int(self._online.info()["map_size"]), shutil.disk_usage(self._online.path()).free
-        by_disk = isinstance(error, lmdb.DiskError) or isinstance(error.__cause__, lmdb.DiskError)
-        if not by_disk and free >= LEAST_FREE:
+        if not is_disk(error.__cause__) and free >= LEAST_FREE:
             self._online.set_mapsize(2 * size)
             log.warning("online_state_enlarged", extra={"bytes": 2 * size})
             return 0.0
@@ -179,7 +177,7 @@ class Keeper:
             self._loop.full(self.state.now, size=size, free=free)
         except Exception as also:  # the registry lies on the same disk
             log.error("alert_failed", extra={"why": str(also)})
-        return time.monotonic() + FULL_PAUSE_S
+        return time.monotonic() + PAUSE_S
 
     def _step(self) -> int:
         seen = self._time_seen()
@@ -188,11 +186,6 @@ class Keeper:
         records = self._tail.read(LARGEST_READ)
         if records:
             self._project_all(records, seen=seen if read_all else self.state.seen)
-        if time.monotonic() < self._registry_again:
-            if read_all and seen >= self.state.seen + HEARTBEAT:
-                with writing(self._online) as txn:
-                    self._commit(txn, serial=self.state.serial + 1, seen=seen)
-            return len(records)
         if not records and not self._reconciled:
             self._reconcile()
         self._loop.poll()
@@ -300,7 +293,11 @@ class Keeper:
 
     def _do_due(self, now: int, seen: int) -> None:
         """Do each duty whose time has come, in order, then move the clock; `seen` as in `State`."""
-        for duty in self._loop.due(max(self.state.now, self._done) or self._first_tick, now):
+        duties = self._loop.due(max(self.state.now, self._done) or self._first_tick, now)
+        if duties:  # they take their time, and more where the registry is away
+            with writing(self._online) as txn:
+                self._commit(txn, serial=self.state.serial + 1, seen=seen)
+        for duty in duties:
             self._do(duty)
         with writing(self._online) as txn:
             self._commit(txn, serial=self.state.serial + 1, now=now, seen=seen)

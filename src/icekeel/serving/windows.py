@@ -175,7 +175,7 @@ class Windows:
                 self._note(error)
             else:
                 self._last = read.state
-                if self._sound is None:
+                if self.trouble or self._sound is None:
                     self._sound = request
                 return Served(read.values, read.state, self._degraded(read.state, asked_at))
         self._refuse_unreadable()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,12 +61,20 @@ def reporting(environment: lmdb.Environment) -> Iterator[None]:
     """Makes errors of LMDB to `StateError`s: `state_full`, `state_damaged`."""
     try:
         yield
-    except (lmdb.MapFullError, lmdb.DiskError) as error:
+    except lmdb.Error as error:
+        if isinstance(error, _DAMAGE):
+            raise damaged(str(error), environment.path()) from error
+        if not isinstance(error, lmdb.MapFullError) and not is_disk(error):
+            raise
         hint = "make room on the disk, or open it with a larger map_size"
         fault = Fault("state_full", "the online state is full", environment.path(), str(error), hint=hint)
         raise StateError(fault) from error
-    except _DAMAGE as error:
-        raise damaged(str(error), environment.path()) from error
+
+
+def is_disk(error: BaseException | None) -> bool:
+    """Whether the disk took no more: LMDB takes a write that was cut short for an input/output error."""
+    texts = (os.strerror(number) for number in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG))
+    return isinstance(error, lmdb.DiskError) or any(text in str(error) for text in texts)
 
 
 @contextmanager
