@@ -159,9 +159,7 @@ class Answerer:
     def _draft(self, record: Any, asked_at: int | None) -> _Draft:
         """The answer and its entry in the journal, which is not yet written."""
         started = time.thread_time_ns()
-        request, faults = self._parser.parse(record)
-        if faults:
-            raise RequestError(*faults)
+        request = self._request(record)
         at = self._clock() if asked_at is None else asked_at
         unit = "" if request[self._unit] is None else str(request[self._unit])
         arm, share, version = self._assign(unit)
@@ -219,6 +217,12 @@ class Answerer:
             source=answer.source,
         )
         return _Draft(answer, entry, _refusal(answer.prediction_id, verdicts) if conducted.refused else None)
+
+    def _request(self, record: Any) -> Sequence[Value]:
+        request, faults = self._parser.parse(record)
+        if faults:
+            raise RequestError(*faults)
+        return request
 
     def _assign(self, unit: str) -> tuple[str, float, LoadedVersion]:
         """Arm of a unit, its share of all units, and the version that answers there.
