@@ -333,8 +333,10 @@ def _rows(body: Any, most: int, *others: str) -> list[Any]:
 
 
 def _features(body: Mapping[str, Any]) -> list[str] | None:
-    names = body.get("features")
-    if names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+    if "features" not in body:
+        return None
+    names = body["features"]
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
         return names
     raise RequestError(Fault("wrong_type", "expected names of features", "features", shorten(names)))
 

@@ -305,7 +305,7 @@ def _postprocessor(step: Floor | RoundTo, fields: Sequence[str]) -> Any:
 
         def nearest_multiple(answer: float, request: Sequence[Value]) -> float:
             steps = answer / size
-            return round(steps) * size if math.isfinite(steps) else answer
+            return float(round(steps)) * size if math.isfinite(steps) else answer
 
         return nearest_multiple
     row = compile_row([step.node], _field_leaf(fields), "r")
