@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
-from icekeel.core.errors import Fault, IcekeelError, nearest, shorten
+from icekeel.core.errors import Fault, IcekeelError, ProjectError, nearest, shorten
 from icekeel.core.kinds import Kind
 from icekeel.core.time import parse_duration
 
@@ -274,7 +274,7 @@ def _read_rules(
     for key, check in rules.items():
         try:
             node = lift(check(row))
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, ProjectError, TypeError) as error:
             faults.append(Fault("bad_rule", f"the rule cannot be read: {error}", f"{name}.{key}"))
             continue
         if isinstance(node, Invalid):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from icekeel.core.kinds import Kind
-from icekeel.data.contracts import LONGEST_TEXT
+from icekeel.data.contracts import LONGEST_ID, LONGEST_TEXT
 from icekeel.define import EventTable, Model, Project
 from icekeel.define.fields import Field
 from icekeel.serving import SCOPES, Answer, OnlineFeatures
@@ -23,11 +23,11 @@ _SCHEMAS: Mapping[Kind, Json] = {
     Kind.NUM: {"type": "number"},
     Kind.FLAG: {"type": "boolean"},
     Kind.TIME: {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer"}]},
-    Kind.ID: {"type": "string", "maxLength": LONGEST_TEXT},
+    Kind.ID: {"type": "string", "minLength": 1, "maxLength": LONGEST_ID},
     Kind.CAT: {"type": "string", "maxLength": LONGEST_TEXT},
     Kind.TEXT: {"type": "string", "maxLength": LONGEST_TEXT},
 }
-_EXAMPLES: Mapping[Kind, Any] = {Kind.FLAG: True, Kind.TIME: "2025-03-01T12:00:00Z"}
+_EXAMPLES: Mapping[Kind, Any] = {Kind.FLAG: True, Kind.TIME: "2024-01-31T12:00:00Z"}
 
 
 def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:

@@ -176,7 +176,8 @@ class Server:
     def _no_route(self, path: str) -> RequestError:
         for prefix, kind in _NAMED.items():
             if path.startswith(prefix):
-                known = [route.removeprefix(prefix) for route in self.routes if route.startswith(prefix)]
+                rest = (route.removeprefix(prefix) for route in self.routes if route.startswith(prefix))
+                known = list(dict.fromkeys(one.partition("/")[0] for one in rest))
                 name = path.removeprefix(prefix)
                 what = f"no such {kind}"
                 return RequestError(

@@ -81,7 +81,7 @@ class Intake:
         contract = self._contracts.get(table)
         if contract is None:
             hint = nearest(table, self._contracts)
-            raise RequestError(Fault("unknown_table", f'no event table "{shorten(table)}"', hint=hint))
+            raise RequestError(Fault("unknown_table", "no such event table", got=shorten(table), hint=hint))
         self._check_lists(rows, delete)
         now = self._clock()
         good, faults = self._sort(contract, contract.parse, "rows", rows, now)

@@ -308,7 +308,10 @@ def test_a_faulty_question_for_features_is_told_every_fault(
 def test_an_unknown_model_has_no_features(client: Client) -> None:
     got = client.call("POST", "/v1/features/lat/online", {})
     assert (got.status, got.codes) == (404, ["unknown_model"])
-    assert got.json["faults"][0]["hint"] == 'did you mean "late/online"?'
+    assert (got.json["faults"][0]["allowed"], got.json["faults"][0]["hint"]) == (
+        "late",
+        'did you mean "late"?',
+    )
 
 
 def test_slow_questions_are_bounded_and_hold_up_nothing_else(
