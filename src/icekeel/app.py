@@ -23,7 +23,7 @@ from icekeel.define.windows import EVER
 from icekeel.features.live import all_views
 from icekeel.features.online.chunks import FORMAT
 from icekeel.features.online.extent import Extent
-from icekeel.features.online.lmdb import open_environment
+from icekeel.features.online.lmdb import DAMAGE, open_environment
 from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Writer
@@ -44,8 +44,6 @@ from icekeel.training.dataset import feature_cache, past_questions
 from .settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
-DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)
-"""What LMDB says of a file whose pages are not what they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +289,7 @@ class App:
             try:
                 if (self.places.online / "data.mdb").exists():
                     return self._keeper(self.online(readonly=False), registry, journal)
-            except StateError as error:
+            except (StateError, *DAMAGE) as error:
                 log.error("online_state_unreadable", extra={"why": str(error)})
         self._rebuild(registry, journal)
         return self._keeper(self.online(readonly=False), registry, journal)
@@ -314,6 +312,8 @@ class App:
                     raise
                 log.error("online_state_damaged", extra={"why": str(error)})
                 self.ask_anew()
+            except lmdb.PanicError as error:  # the disk failed in the middle of a commit: none of it is there
+                log.error("online_state_reopened", extra={"why": str(error)})
             if stop.is_set():
                 return
             keeper = self.keeper(registry, journal)

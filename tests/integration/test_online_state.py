@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -156,6 +157,34 @@ def test_a_server_starts_on_a_broken_state_and_a_keeper_mends_it(
     keep_once(folder)
     marking.follow_files()
     assert marking.answerer("late").answer(dict(REQUEST)).prediction == expected
+
+
+def test_whatever_pages_are_damaged_a_keeper_that_starts_mends_them(folder: Path, service: Open) -> None:
+    sound = service()
+    expected = sound.answerer("late").answer(dict(REQUEST)).prediction
+    sound.close()
+    whole, path = data_file(folder).read_bytes(), data_file(folder)
+    for seed in range(6):
+        rng = random.Random(seed)
+        with path.open("wb") as file:
+            file.write(whole)
+            for page in rng.sample(range(2, len(whole) >> 12), 4):
+                file.seek(page << 12)
+                file.write(rng.randbytes(1 << 12))
+        keep_once(folder)
+        if not (folder / ".icekeel" / "rebuild").exists():
+            mended = service()
+            try:
+                assert mended.answerer("late").answer(dict(REQUEST)).prediction == expected
+            except StateError as error:  # pages that a keeper with nothing to do does not meet
+                assert error.code == "no_online_state"
+                mended.follow_files()
+                assert (folder / ".icekeel" / "rebuild").exists()
+            mended.close()
+        keep_once(folder)
+        final = service()
+        assert final.answerer("late").answer(dict(REQUEST)).prediction == expected
+        final.close()
 
 
 def test_a_missing_file_is_looked_for_twice(folder: Path, service: Open) -> None:
