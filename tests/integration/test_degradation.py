@@ -289,6 +289,17 @@ def at_start(stage: Stage, broken: AbstractContextManager[None]) -> Iterator[Non
 
 
 @contextmanager
+def changed_project(stage: Stage) -> Iterator[None]:
+    path = stage.folder / "project.py"
+    text = path.read_text()
+    path.write_text(text.replace("    weight = Parcel.weight\n", "    heavy = Parcel.weight\n"))
+    yield
+    path.write_text(text)
+    stage.stop("serve")
+    stage.start("serve")
+
+
+@contextmanager
 def full_disk(stage: Stage) -> Iterator[None]:
     if not stage.own_disk:
         pytest.skip("no file system could be mounted: the full disk is NOT tested")
@@ -323,6 +334,9 @@ SCENARIOS: dict[str, Callable[[Stage], AbstractContextManager[None]]] = {
     "the registry is damaged when the server starts": lambda stage: at_start(stage, damaged_registry(stage)),
     "a bundle is gone or changed": no_bundle,
     "a bundle is changed when the server starts": lambda stage: at_start(stage, damaged(model_file(stage))),
+    "a feature that the champion reads is gone or changed when the server starts": lambda stage: at_start(
+        stage, changed_project(stage)
+    ),
     "the disk is full": full_disk,
     "the tokens' file is damaged": damaged_tokens,
     "a source is silent": silent_source,
