@@ -61,7 +61,10 @@ def fuzz(folder: Path, peer: Path, *, cases: int, seed: int) -> dict[str, Any]:
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
     try:
-        port = json.loads(server.stdout.readline() if server.stdout else "{}")["listening"]
+        said = server.stdout.readline() if server.stdout else ""
+        if not said:
+            raise SystemExit((folder / "server.log").read_text())
+        port = json.loads(said)["listening"]
         document = folder / "openapi.json"
         subprocess.run(
             ["curl", "-s", "--fail", "-H", f"Authorization: Bearer {token}", "-o", str(document),
