@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
-from icekeel.core.errors import Fault, ProjectError, StateError, nearest
+from icekeel.core.errors import Fault, ProjectError, RequestError, StateError, nearest
 from icekeel.core.ids import digest
 from icekeel.core.time import Clock, format_time, parse_duration, wall_clock
-from icekeel.data import History, Ingested, find_sources, ingest
-from icekeel.define import Model, Project, load_project
+from icekeel.data import History, Ingested, Receipt, Vault, find_sources, ingest
+from icekeel.data.answers import Answers, Wanted
+from icekeel.define import EventTable, Model, Project, load_project
 from icekeel.define.windows import EVER
 from icekeel.features.live import all_views
 from icekeel.features.online.chunks import FORMAT
@@ -26,14 +29,18 @@ from icekeel.features.online.extent import Extent
 from icekeel.features.online.lmdb import DAMAGE, open_environment
 from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
-from icekeel.journal import Writer
+from icekeel.journal import Predicted, Writer
 from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
+from icekeel.operations.forgetting import Forgetting, check_marks, entities
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
 from icekeel.operations.projections import LAYOUT
 from icekeel.operations.reach import carry
+from icekeel.operations.retention import Kept, Retention
 from icekeel.operations.retraining import Job, Retraining
+from icekeel.operations.reviews import Reviews
 from icekeel.operations.study import Study
+from icekeel.operations.trace import Standing, Trace, trace
 from icekeel.operations.workshop import Workshop
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import Registry
@@ -41,7 +48,7 @@ from icekeel.serving import Access, Answerer, Intake, OnlineReader, Router, Wind
 from icekeel.training.cache import FeatureCache
 from icekeel.training.dataset import feature_cache, past_questions
 
-from .settings import Settings, load_settings
+from .settings import Settings, lasting, load_settings
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +64,10 @@ class Places:
 
     state: Path
     views: str = ""
+
+    def make(self) -> None:
+        """Make the folder, for its owner alone, where there is none."""
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @property
     def journal(self) -> Path:
@@ -175,6 +186,7 @@ class App:
                         announce=announce,
                         now=self.clock(),
                         ahead=table.name in self.ahead,
+                        vault=self.vault,
                     )
         return results
 
@@ -186,7 +198,7 @@ class App:
         """
         model, plan, now = self.model(name), self.plans[name], self.clock()
         manifest = self.workspace.compact().known(now)
-        questions = past_questions(model, plan, self.folder, self.history(), now=now)
+        questions = past_questions(model, plan, self.folder, self.history(), now=now, vault=self.vault)
         return feature_cache(name, plan, questions, self.project.tables, self.history(), manifest)
 
     def audit(self, model: str, limit: int = SAMPLE) -> AuditResult:
@@ -202,13 +214,67 @@ class App:
         with online:
             return Auditor(self.workspace, online).audit(name, limit)
 
+    def answers(self) -> Answers:
+        """What finds answers that were given, wherever they are."""
+        return Answers(self.history(), self.places.journal)
+
+    @cached_property
+    def vault(self) -> Vault | None:
+        """Who is behind pseudonyms; None where no field of the project is private, or ever was.
+
+        Raises:
+            StateError: it is missing or damaged, or what is stored of a field does not fit its present privacy.
+        """
+        if not entities(self.project) and not (self.places.state / "vault.db").exists():
+            return None
+        vault = Vault(self.places.state, self.settings.vault_key)
+        check_marks(self.workspace, vault)
+        return vault
+
+    def forget(self, entity: str, value: str, *, by: str, reason: str) -> Receipt | None:
+        """Forget who a value names, and say what is left; None where nothing is known of it. See `Forgetting`."""
+        if self.vault is None:
+            hint = "mark what names people: customer: ik.Id = ik.private()"
+            raise RequestError(Fault("unknown_entity", "no field of this project is private", hint=hint))
+        with self.journal("forget") as journal:
+            return Forgetting(self.workspace, self.vault, journal, self.clock).forget(
+                entity, value, by=by, reason=reason
+            )
+
+    def find_answers(self, wanted: Wanted) -> list[Predicted]:
+        """Answers, the newest first."""
+        return self.answers().find(wanted)
+
+    def trace(self, identifier: str) -> Trace:
+        """All that stands behind an answer; see `operations.trace`.
+
+        Raises:
+            RequestError: `unknown_prediction`.
+        """
+        record = self.answers().one(identifier)
+        try:
+            with self.online(readonly=True) as online:
+                standing = Standing.of(online, record.position)
+        except StateError:
+            standing = Standing()
+        registry = self.registry()
+        try:
+            return trace(self.workspace, registry, record, standing, now=self.clock())
+        finally:
+            registry.close()
+
+    def reviews(self, registry: Registry) -> Reviews:
+        """The flagged requests that wait for a person."""
+        return Reviews(self.project, self.answers(), registry, self.clock)
+
     def registry(self) -> Registry:
         """Versions, aliases, decisions, alerts."""
-        self.places.state.mkdir(parents=True, exist_ok=True)
+        self.places.make()
         return Registry(self.places.registry, clock=self.clock)
 
     def journal(self, process: str) -> Writer:
         """This process's writer."""
+        self.places.make()
         return Writer(self.places.journal, process, clock=self.clock)
 
     def access(self) -> Access:
@@ -234,13 +300,17 @@ class App:
             with suppress(StateError):  # a registry that cannot be read now may be later: refresh it again
                 router.refresh()
             windows = self._windows(model, plan, online=online)
-            found[name] = Answerer(model, plan, windows, router, journal=journal, clock=self.clock)
+            hide = self.vault.hide if self.vault else None
+            found[name] = Answerer(model, plan, windows, router, journal=journal, clock=self.clock, hide=hide)
         return found
 
     def readers(self, online: lmdb.Environment | None) -> dict[str, OnlineReader]:
         """What reads the features of single requests, by model; without an online state as `stale=` says."""
+        seek = self.vault.seek if self.vault else None
         return {
-            name: OnlineReader(self.plans[name], partial(self._windows, model, online=online), self.clock)
+            name: OnlineReader(
+                self.plans[name], partial(self._windows, model, online=online), self.clock, seek
+            )
             for name, model in self.project.models.items()
         }
 
@@ -254,19 +324,23 @@ class App:
         windows.connect(online, "" if online is not None else "it is being opened")
         return windows
 
-    def intake(self, journal: Writer) -> Intake:
-        """What takes pushed events."""
+    def intake(
+        self, journal: Writer, repeated: Callable[[EventTable, Mapping[str, Any]], bool] | None = None
+    ) -> Intake:
+        """What takes pushed events, but those of which `repeated` says that they are known already."""
         return Intake(
             self.project.tables,
             journal,
             self.clock,
             ahead=self.ahead,
             rehearsal=self.settings.rehearsal,
+            hide=self.vault.hide if self.vault else None,
+            repeated=repeated,
         )
 
     def workshop(self, registry: Registry) -> Workshop:
         """What trains and admits versions."""
-        return Workshop(self.workspace, registry, threads=self.settings.threads)
+        return Workshop(self.workspace, registry, threads=self.settings.threads, vault=self.vault)
 
     def study(self, registry: Registry) -> Study:
         """What measures the worth of features."""
@@ -320,7 +394,7 @@ class App:
 
     def ask_anew(self) -> None:
         """Have the keeper make all projections anew, now or when it next starts."""
-        self.places.state.mkdir(parents=True, exist_ok=True)
+        self.places.make()
         self.places.rebuild.touch()
 
     def _anew(self, opened: int) -> bool:
@@ -377,12 +451,21 @@ class App:
             wait=self.settings.rehearsal,
         )
         loop = Loop(self.workspace, registry=registry, journal=journal, retraining=retraining)
+        retention = Retention(
+            self.workspace,
+            registry,
+            journal,
+            kept=Kept(lasting(self.settings.keep_journal), lasting(self.settings.keep_answers)),
+            command=[] if self.settings.rehearsal else compact_command(self.folder),
+            environment={**os.environ, **environment},
+        )
         try:
             return Keeper(
                 self.workspace,
                 online=online,
                 registry=registry,
                 loop=loop,
+                retention=retention,
                 clock=self.clock,
                 rehearsal=self.settings.rehearsal,
             )
@@ -404,6 +487,11 @@ def train_command(folder: Path, job: Job) -> list[str]:
     command = [sys.executable, "-m", "icekeel", "train", job.model, "--project", str(folder)]
     command += ["--now", format_time(job.at), "--reason", job.reason, "--json"]
     return command + (["--rung", job.rung] if job.rung else [])
+
+
+def compact_command(folder: Path) -> list[str]:
+    """The command line that moves the journal into history."""
+    return [sys.executable, "-m", "icekeel", "compact", "--project", str(folder), "--json"]
 
 
 def _plan(model: Model) -> Plan:

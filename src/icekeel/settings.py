@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from icekeel.core.errors import Fault, SettingsError, nearest
+from icekeel.core.errors import Fault, IcekeelError, SettingsError, nearest
+from icekeel.core.time import FOREVER, parse_duration
 
 SETTINGS_FILE = "icekeel.toml"
 _PREFIX = "ICEKEEL_"
+FOR_EVER = "forever"
+_DURATIONS = ("keep_journal", "keep_answers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,10 @@ class Settings:
         auth: Whether HTTP requests need a token.
         largest_body: Bytes of a request's body that are read at the most.
         rehearsal: Whether callers may set the clock: only for replaying history.
+        keep_journal: How long a segment of the journal is kept after its last record, once it is in history.
+        keep_answers: How long answers are kept in history; `forever`, since trainings learn from them.
+        vault_key: Key of the pseudonyms of private fields, from the environment alone: it is a secret. Where it is not
+            given, the state folder holds one.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +45,13 @@ class Settings:
     auth: bool = True
     largest_body: int = 1_000_000
     rehearsal: bool = False
+    keep_journal: str = "30d"
+    keep_answers: str = FOR_EVER
+    vault_key: str = field(default="", repr=False)
+
+
+SECRET = frozenset({"vault_key"})
+"""Settings whose values are never shown, nor taken from a file or a command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +61,11 @@ class Setting:
     name: str
     value: object
     source: str
+
+    @property
+    def shown(self) -> object:
+        """The value as it may be shown."""
+        return "(secret)" if self.name in SECRET and self.value else self.value
 
 
 def read_settings(
@@ -58,7 +77,7 @@ def read_settings(
         SettingsError: unknown names and values of the wrong type, all at once.
     """
     faults: list[Fault] = []
-    known = {field.name: type(field.default) for field in fields(Settings)}
+    known = {one.name: type(one.default) for one in fields(Settings)}
     layers = [
         ("flag", {name: value for name, value in (flags or {}).items() if value is not None}),
         ("environment", _from_environment(os.environ if environment is None else environment)),
@@ -73,19 +92,26 @@ def read_settings(
                     Fault("unknown_setting", f'unknown setting "{name}"', source, "", ", ".join(known), hint)
                 )
                 continue
-            value = _converted(raw, known[name])
-            if value is None:
-                allowed = f"a value of type {known[name].__name__}"
-                faults.append(
-                    Fault("bad_setting", f'"{name}" has the wrong type', source, repr(raw), allowed)
-                )
+            if name in SECRET and source != "environment":
+                what, hint = f'"{name}" is a secret', f"set {_PREFIX}{name.upper()} in the environment"
+                faults.append(Fault("secret_setting", what, source, hint=hint))
                 continue
-            found.setdefault(name, Setting(name, value, source))
+            value = _converted(raw, known[name])
+            if name in _DURATIONS and not _is_duration(value):
+                faults.append(
+                    Fault(
+                        "bad_setting", f'"{name}" is no duration', source, repr(raw), f'"30d", "{FOR_EVER}"'
+                    )
+                )
+            elif value is None:
+                allowed = f"a value of type {known[name].__name__}"
+                got = "" if name in SECRET else repr(raw)
+                faults.append(Fault("bad_setting", f'"{name}" has the wrong type', source, got, allowed))
+            else:
+                found.setdefault(name, Setting(name, value, source))
     if faults:
         raise SettingsError(*faults)
-    return [
-        found.get(field.name, Setting(field.name, field.default, "default")) for field in fields(Settings)
-    ]
+    return [found.get(one.name, Setting(one.name, one.default, "default")) for one in fields(Settings)]
 
 
 def load_settings(folder: Path, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -110,6 +136,18 @@ def _from_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(Fault("bad_toml", str(error), str(path))) from error
+
+
+def _is_duration(value: object) -> bool:
+    try:
+        return isinstance(value, str) and lasting(value) > 0
+    except IcekeelError:
+        return False
+
+
+def lasting(text: str) -> int:
+    """Microseconds of a duration, or `FOREVER`."""
+    return FOREVER if text == FOR_EVER else parse_duration(text)
 
 
 def _converted(raw: object, kind: type) -> object:

@@ -10,6 +10,7 @@ The numbers are those of serving and of training: the same plan, read from the s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,15 @@ from icekeel.compile import quote
 from icekeel.core.errors import Fault, RequestError, SourceError, StateError, first_faults
 from icekeel.core.frames import Frame
 from icekeel.core.kinds import Column, Kind
-from icekeel.core.time import format_time, parse_time
-from icekeel.data.compaction import FEATURE
+from icekeel.core.time import FOREVER, format_time, parse_time
+from icekeel.data.answers import FEATURE, Wanted
 from icekeel.data.relations import create_table
 from icekeel.data.spines import ASKED_AT, Spine, add_columns, as_table, decoded, plain, read_rows, read_spine
 from icekeel.define.fields import Field
 from icekeel.features.offline import historical_features
 from icekeel.features.outcomes import Outcomes, Status, historical_outcomes
 from icekeel.features.plan import Plan, select_features
-from icekeel.journal import Writer
+from icekeel.journal import Predicted, Writer
 from icekeel.serving import Accepted, OnlineFeatures, OnlineReader
 from icekeel.training.dataset import event_store
 
@@ -117,7 +118,7 @@ class FeatureStore:
         plan = self._plan(model, features)
         table = as_table(table)
         fields = self._fields(model, plan, outcome=outcome)
-        spine = read_spine(table, fields, asked_at)
+        spine = read_spine(table, fields, asked_at, self.app.vault)
         at = self._time(now)
         if late := _asked_after(spine, at, asked_at):
             raise SourceError(late)
@@ -129,7 +130,7 @@ class FeatureStore:
     ) -> list[dict[str, Any]]:
         """The features of decoded JSON objects, each a request with its `asked_at`."""
         plan = self._plan(model, features)
-        spine = read_rows(rows, plan.fields, "asked_at")
+        spine = read_rows(rows, plan.fields, "asked_at", self.app.vault)
         if late := _asked_after(spine, self.app.clock(), "asked_at"):
             raise RequestError(late)
         columns, found = self._historical(model, plan, spine, None)
@@ -170,6 +171,29 @@ class FeatureStore:
         frame = frame.with_columns({FEATURE + one.name: data.features[one.name] for one in plan.columns})
         frame = frame.with_columns(_outcome_columns(data.outcomes).columns)
         return _relation(inputs, (*_feature_columns(plan), *OUTCOME), frame)
+
+    def get_answers(
+        self,
+        model: str | None = None,
+        *,
+        key: str | None = None,
+        unit: str | None = None,
+        since: Any = None,
+        until: Any = None,
+        verdict: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[Predicted]:
+        """Answers that were given, the newest first, wherever they are; see `data.answers.Wanted`.
+
+        Args:
+            since, until: Times, or None for the first and the last.
+        """
+        first, last = (None if at is None else parse_time(at) for at in (since, until))
+        wanted = Wanted(
+            model, key, unit, first or 0, FOREVER if last is None else last, verdict, before, limit
+        )
+        return self.app.find_answers(wanted)
 
     def push_events(self, table: str, rows: Sequence[Mapping[str, Any]]) -> Accepted:
         """Journal rows of an event table, as over HTTP; a row of a known id corrects that event.
@@ -248,9 +272,11 @@ class FeatureStore:
         self, model: str, plan: Plan, spine: Spine, now: int | None
     ) -> tuple[Sequence[Column], Frame]:
         """Columns of features and, where `now` is given, of outcomes."""
-        definition = self.app.model(model)
-        events = event_store(self.app.project.tables, self.app.history(), self.app.workspace.compact())
-        try:
+        definition, workspace = self.app.model(model), self.app.workspace
+        with (
+            workspace.view() as manifest,
+            closing(event_store(workspace.project.tables, workspace.history, manifest)) as events,
+        ):
             computed = historical_features(plan, spine.requests, spine.asked_at, events)
             found = Frame({FEATURE + name: computed[name] for name in computed})
             if now is None:
@@ -258,8 +284,6 @@ class FeatureStore:
             outcomes = historical_outcomes(
                 definition.target, definition.outcome, spine.requests, spine.asked_at, events, now=now
             )
-        finally:
-            events.close()
         return (*_feature_columns(plan), *OUTCOME), found.with_columns(_outcome_columns(outcomes).columns)
 
     def _push(self, table: str, rows: Sequence[Any], delete: Sequence[Any]) -> Accepted:

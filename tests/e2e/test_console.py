@@ -1,4 +1,4 @@
-"""Both pages in a real browser: nothing runs, nothing sticks out, the theme is followed."""
+"""The pages in a real browser: nothing runs, nothing sticks out, the theme is followed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from icekeel.console import render, status_page
+from icekeel.console import render, status_page, trace_page
 from tests.unit.console import samples
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -74,7 +74,8 @@ def status(tmp_path: Path) -> str:
 
 def test_pages_fit_every_width_and_run_and_fetch_nothing(tmp_path: Path, status: str) -> None:
     report, hostile = render(samples.report()), render(samples.hostile(HOSTILE))
-    pages = [(html, width) for html in (report, hostile, status) for width in (360, 768, 1280)]
+    traced = trace_page(samples.trace(HOSTILE))
+    pages = [(html, width) for html in (report, hostile, status, traced) for width in (360, 768, 1280)]
     looks = look(tmp_path, pages)
     assert [one["width"] for one in looks] == [width for _, width in pages]
     assert [one["needs"] for one in looks] == [width for _, width in pages]
@@ -82,7 +83,7 @@ def test_pages_fit_every_width_and_run_and_fetch_nothing(tmp_path: Path, status:
 
 
 def test_pages_and_their_charts_follow_the_reader_s_theme(tmp_path: Path, status: str) -> None:
-    pages = [(render(samples.report()), 1000), (status, 1000)]
+    pages = [(page, 1000) for page in (render(samples.report()), status, trace_page(samples.trace()))]
     light, dark = look(tmp_path, pages), look(tmp_path, pages, dark=True)
     assert {one["paper"] for one in light} == {"rgb(255, 255, 255)"}
     assert {one["paper"] for one in dark} == {"rgb(20, 24, 29)"}

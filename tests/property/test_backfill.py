@@ -106,7 +106,9 @@ def store_rows(history: History, rows: Sequence[Row]) -> None:
         draft = history.folder / "draft"
         connection.execute(f"COPY (SELECT * EXCLUDE (_row) FROM part) TO '{draft}' (FORMAT parquet)")
         known_from = min(row[AVAILABLE] for row in rows)
-        history.replace(manifest, {"Things": [history.adopt("Things", draft, len(rows), "", known_from)]})
+        history.replace(
+            manifest, {"Things": [history.adopt("Things", draft, len(rows), known_from=known_from)]}
+        )
 
 
 @dataclass

@@ -62,6 +62,31 @@ def test_rows_that_were_learnt_from_are_not_flagged_and_the_rate_keeps_the_budge
 
 
 @many
+@given(rows, rows, rows, st.sampled_from([0.01, 0.2, 0.6]))
+def test_rows_together_have_the_verdicts_that_each_has_alone(
+    data: list[Row], later: list[Row], asked: list[Row], budget: float
+) -> None:
+    said = np.array([row[3] for row in data + later])
+    target = np.where(said > 0, 1.0, 0.0)
+    table, _ = compile_guard(
+        frame_of(data), COLUMNS, target, scale="logit", later=frame_of(later), budget=budget, predictions=said
+    )
+    guard = Guard.load(table)
+    asked = [*asked, ("p", "s", None, float("nan"))]
+    predictions = [3 * row[3] for row in asked]
+    alone = {at: guard.check(row, predictions[at]) for at, row in enumerate(asked)}
+    columns = [list(column) for column in zip(*asked, strict=True)]
+    assert guard.check_many(columns, predictions) == {at: found for at, found in alone.items() if found}
+
+
+@many
+@given(rows, rows)
+def test_a_larger_budget_never_flags_less(data: list[Row], later: list[Row]) -> None:
+    rates = [compiled(data, later, budget)[1] for budget in (0.05, 0.2, 0.5, 0.9)]
+    assert rates == sorted(rates)
+
+
+@many
 @given(rows, st.data())
 def test_any_damage_is_noticed(data: list[Row], draw: st.DataObject) -> None:
     table = bytearray(compiled(data, data, 0.1)[0])

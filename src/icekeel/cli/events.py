@@ -17,6 +17,8 @@ from .output import print_json, print_rows, say
 if TYPE_CHECKING:
     from icekeel.app import App
 
+UNPLACED = "outcomes"
+"""Outcomes of which it cannot be said which table they are of."""
 Tables = Annotated[list[str] | None, typer.Argument(help="Event tables; all of them by default.")]
 
 
@@ -47,6 +49,7 @@ def quarantine(
     """Show which rows were set aside, how many for which reason, and some of them."""
     app = open_app(project)
     found = [_described(table, _set_aside(app, table), examples) for table in _named(app, tables or [])]
+    found = [one for one in found if one["rows"] or one["table"] in app.project.tables]
     if as_json:
         print_json(found)
         return
@@ -78,7 +81,7 @@ def _described(table: str, rows: Iterator[tuple[Any, list[str]]], examples: int)
 
 
 def _named(app: App, names: list[str]) -> list[str]:
-    known = app.project.tables
+    known = [*app.project.tables, UNPLACED]
     faults = [
         Fault("unknown_table", f'no event table "{name}"', "", "", ", ".join(known), nearest(name, known))
         for name in names
@@ -86,20 +89,20 @@ def _named(app: App, names: list[str]) -> list[str]:
     ]
     if faults:
         raise ProjectError(*faults)
-    return names or list(known)
+    return names or known
 
 
 def _set_aside(app: App, table: str) -> Iterator[tuple[Any, list[str]]]:
     """Rows in quarantine and their faults: those from files and, behind them, those pushed since."""
-    import duckdb
-
+    from icekeel.data.relations import connect, parquet
     from icekeel.journal import Positions, Quarantined, scan
 
     history = app.history()
     manifest = history.manifest()
     for file in history.paths(manifest, f"quarantine/{table}"):
-        relation = duckdb.from_parquet(str(file)).select("row", "faults")
-        for row, faults in relation.fetchall():
+        with connect(reads=[file]) as connection:
+            found = connection.execute(f"SELECT row, faults FROM {parquet([file])}").fetchall()
+        for row, faults in found:
             yield _decoded(row), faults if isinstance(faults, list) else faults.split("; ")
     for record in scan(app.places.journal, kinds=Quarantined, since=Positions(manifest.journal)):
         if record.table == table:

@@ -14,13 +14,17 @@ import typer
 
 from icekeel.core.errors import IcekeelError
 
+from .answers import answers, trace
 from .datasets import dataset
 from .events import ingest, quarantine
 from .features import features, try_
+from .forgetting import forget
+from .guards import guard
 from .output import fail
 from .projects import check, config, init, plan, token
+from .reviews import review
 from .running import demo, keep, serve, up
-from .upkeep import audit, rebuild
+from .upkeep import audit, compact, rebuild
 from .versions import alerts, decisions, models, promote, rollback, train
 
 cli = typer.Typer(
@@ -32,7 +36,9 @@ cli = typer.Typer(
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(init, check, plan, ingest, quarantine, dataset, train, features, try_, models, up),
-    *(promote, rollback, decisions, alerts, audit, rebuild, token, config, serve, keep, demo),
+    *(promote, rollback, decisions, alerts, guard, review, answers, trace, audit, compact, rebuild),
+    forget,
+    *(token, config, serve, keep, demo),
 )
 for command in COMMANDS:
     cli.command(command.__name__.rstrip("_"))(command)  # `try` is a word of Python

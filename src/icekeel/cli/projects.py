@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from icekeel.core.errors import SourceError, TrainingError
+from icekeel.core.errors import Fault, SettingsError, SourceError, TrainingError
 
 from .options import HERE, AsJson, ProjectFolder, open_app
 from .output import print_json, print_rows, say
@@ -76,17 +76,31 @@ def _work(app: App, model: str, features: Sequence[Feature]) -> list[Mapping[str
 
 
 def token(
-    name: Annotated[str, typer.Argument(help="Whose it is; a token of that name is replaced.")],
-    scope: Annotated[list[str], typer.Option(help="predict, ingest, outcome, read, admin.")],
+    name: Annotated[str, typer.Argument(help="Whose it is; a token of that name is replaced.")] = "",
+    scope: Annotated[
+        list[str] | None, typer.Option(help="predict, ingest, outcome, read, review, admin.")
+    ] = None,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Let it open nothing any more.")] = False,
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Make an access token; it is shown this once."""
-    made = open_app(project).access().create(name, tuple(scope))
-    if as_json:
-        print_json({"name": name, "scopes": scope, "token": made})
+    """Make an access token, which is shown this once; without a name, list those that there are."""
+    access = open_app(project).access()
+    if not name:
+        rows = [{"name": one, "scopes": scopes} for one, scopes in access.named().items()]
+        print_rows(rows, as_json=as_json, empty="there are no tokens")
+    elif revoke:
+        access.revoke(name)
+        if as_json:
+            print_json({"name": name, "revoked": True})
+    elif not scope:
+        raise SettingsError(Fault("missing_option", "what may it do?", "--scope", hint="--scope predict"))
     else:
-        print(made)
+        made = access.create(name, tuple(scope))
+        if as_json:
+            print_json({"name": name, "scopes": scope, "token": made})
+        else:
+            print(made)
 
 
 def config(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
@@ -95,9 +109,9 @@ def config(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
 
     found = read_settings(project)
     if as_json:
-        print_json({one.name: {"value": one.value, "source": one.source} for one in found})
+        print_json({one.name: {"value": one.shown, "source": one.source} for one in found})
     else:
-        rows = [{"setting": one.name, "value": _written(one.value), "from": one.source} for one in found]
+        rows = [{"setting": one.name, "value": _written(one.shown), "from": one.source} for one in found]
         print_rows(rows, as_json=False)
 
 

@@ -105,7 +105,7 @@ def _shift(folder: Path, now: str, *, follow: bool) -> int:
 @contextmanager
 def only_keeper(state: Path) -> Iterator[None]:
     """Two keepers would project everything twice; the lock ends with the process, however it ends."""
-    state.mkdir(parents=True, exist_ok=True)
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (state / "keep.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

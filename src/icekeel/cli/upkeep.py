@@ -56,6 +56,19 @@ def audit(
     print_rows(shown, as_json=False, empty="no difference" if result.rows else "no answer was compared")
 
 
+def compact(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """Move what is in the journal alone into history; the keeper does it by itself."""
+    app = open_app(project)
+    before = app.history().manifest()
+    after = app.workspace.compact()
+    rows = [
+        {"table": name, "rows": after.rows(name) - before.rows(name)}
+        for name in after.tables
+        if after.rows(name) != before.rows(name)
+    ]
+    print_rows(rows, as_json=as_json, empty="all of the journal is in history")
+
+
 def rebuild(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     """Make the online windows anew from journal and history, beside the old ones; servers go over by themselves.
 

@@ -22,6 +22,7 @@ from .report import (
     render,
 )
 from .status import status_page
+from .trace import trace_page
 
 __all__ = [
     "Block",
@@ -37,4 +38,5 @@ __all__ = [
     "Tone",
     "render",
     "status_page",
+    "trace_page",
 ]

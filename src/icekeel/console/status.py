@@ -105,7 +105,7 @@ def _decision(decision: Decision) -> Moment:
     return Moment(
         decision.at,
         decision.kind,
-        f"{decision.model}: {decision.version}",
+        ": ".join(part for part in (decision.model, decision.version) if part),
         decision.reason,
         TONES.get(decision.kind, "plain"),
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 from pathlib import Path
 
 _counter = itertools.count()
+_ID = re.compile(r"[0-9a-f]{28}")
 
 
 def digest(data: bytes) -> str:
@@ -42,3 +44,14 @@ def new_id(now: int) -> str:
     sorts by time.
     """
     return f"{now:013x}{next(_counter) & 0xFFFF:04x}{int.from_bytes(os.urandom(6), 'big') >> 4:011x}"
+
+
+def time_of(identifier: str) -> int | None:
+    """The time in an identifier of `new_id`; None for any other text."""
+    return int(identifier[:13], 16) if _ID.fullmatch(identifier) else None
+
+
+def id_range(since: int, until: int) -> tuple[str, str]:
+    """Identifiers made in `[since, until)` sort from the first on, and before the second."""
+    low, high = (min(max(time, 0), 16**13 - 1) for time in (since, until))
+    return f"{low:013x}", f"{high:013x}"

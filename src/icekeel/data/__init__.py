@@ -7,17 +7,21 @@ definitions and files; not features, models or servers.
 from .contracts import EventContract, RecordParser
 from .history import AVAILABLE, DELETED, SEQUENCE, History, Manifest, StoredFile, snapshot_digest
 from .ingest import Ingested, find_sources, ingest
+from .vault import Hide, Receipt, Vault
 
 __all__ = [
     "AVAILABLE",
     "DELETED",
     "SEQUENCE",
     "EventContract",
+    "Hide",
     "History",
     "Ingested",
     "Manifest",
+    "Receipt",
     "RecordParser",
     "StoredFile",
+    "Vault",
     "find_sources",
     "ingest",
     "snapshot_digest",

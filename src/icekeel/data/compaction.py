@@ -1,50 +1,39 @@
-"""From the journal into history: pushed events and given answers as Parquet, each exactly once.
+"""From the journal into history: each record as a row of Parquet, exactly once.
 
 How far the journal was read stands in the same manifest as the files made from it, so a crash at any moment
-either keeps both or neither.
+either keeps both or neither. Pushed rows become versions in the table of their events, answers rows of
+`answers/MODEL`, every other record is kept as it is in `records`: nothing that the journal said is lost with its
+segments. Rows of a table that the project no longer defines wait in `undefined/` until it does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import duckdb
 import msgspec
 
 from icekeel.compile import literal
-from icekeel.core.errors import Fault, StateError
 from icekeel.core.frames import Frame
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FOREVER
 from icekeel.define import EventTable
-from icekeel.journal import Positions, Predicted, Pushed, Quarantined, Record, Tail
+from icekeel.journal import Entry, Positions, Predicted, Pushed, Quarantined, Record, Tail, scan
+from icekeel.journal.records import decode, encode, kind_name
 
+from .answers import ANSWER_COLUMNS, ANSWERS, answer_row, columns_for
 from .history import AVAILABLE, DELETED, OFFSET, SEGMENT, SEQUENCE, History, Manifest, StoredFile
-from .relations import array_of, create_table
+from .relations import array_of, connect, create_table, parquet
 
-ANSWERS = "answers"
-FEATURE = "feature."
-"""What the columns of logged features begin with, in a table of answers."""
-
-ANSWER_COLUMNS = (
-    Column("_id", Kind.ID),
-    Column("_asked_at", Kind.TIME),
-    Column("_version", Kind.CAT),
-    Column("_arm", Kind.CAT),
-    Column("_share", Kind.NUM),
-    Column("_unit", Kind.ID),
-    Column("_prediction", Kind.NUM),
-    Column("_answer", Kind.NUM),
-    Column("_action", Kind.CAT),
-    Column("_verdict", Kind.CAT),
-    Column("_position", Kind.TIME),
-    Column("_cpu_us", Kind.NUM),
-    Column("_served_at", Kind.TIME),
-    Column("_definitions", Kind.ID),
-)
-"""The columns of every table of answers; the request's fields and the logged features follow."""
+STRIDE = 32 << 20
+"""Bytes of the journal that are moved in one step, which bounds the memory that takes."""
+RECORDS = "records"
+UNDEFINED = "undefined/"
+KindT = TypeVar("KindT", bound=Entry)
+log = logging.getLogger(__name__)
 
 _STAMPS = (
     Column(AVAILABLE, Kind.TIME),
@@ -53,12 +42,21 @@ _STAMPS = (
     Column(SEGMENT, Kind.CAT),
     Column(OFFSET, Kind.TIME),
 )
-
-
-def answer_columns(request: Sequence[Column], features: Sequence[Column]) -> tuple[Column, ...]:
-    """All columns of a model's table of answers."""
-    logged = [Column(FEATURE + column.name, column.kind) for column in features]
-    return (*ANSWER_COLUMNS, *request, *logged)
+_QUARANTINED = (
+    Column("at", Kind.TIME),
+    Column("row", Kind.TEXT),
+    Column("faults", Kind.TEXT),
+    Column(SEGMENT, Kind.CAT),
+    Column(OFFSET, Kind.TIME),
+)
+"""Their place too: files of the same content are one, and a row that came twice was set aside twice."""
+_RECORDED = (
+    Column("at", Kind.TIME),
+    Column("kind", Kind.CAT),
+    Column("record", Kind.TEXT),
+    Column(SEGMENT, Kind.CAT),
+    Column(OFFSET, Kind.TIME),
+)
 
 
 def compact(
@@ -74,21 +72,64 @@ def compact(
         journal: Folder of the segments.
         tables: Event tables by name.
         answers: `answer_columns` of each model.
-
-    Raises:
-        StateError: the journal holds rows of a table, or answers of a model, that the project no longer has. Nothing
-            is moved, so nothing is lost; it all is once the definition is back.
     """
-    with history.adding() as manifest:
-        tail = Tail(journal, Positions(dict(manifest.journal)))
-        pending = _Pending(tables, answers)
-        while records := tail.read():
-            for record, place in zip(records, tail.places, strict=True):
-                pending.add(record, place)
-        pending.check()
-        sequence = sum(len(files) for files in manifest.tables.values()) << 32
-        added = pending.write(history, sequence)
-        return history.replace(manifest, added, journal=tail.positions.offsets)
+    more = True
+    while more:
+        with history.adding() as before:
+            manifest = before
+            tail = Tail(journal, Positions(dict(manifest.journal)))
+            pending = _Pending(tables, answers)
+            found = pending.find(history, manifest)
+            more = pending.read(tail)
+            if found or tail.positions.offsets != manifest.journal:
+                added = pending.write(history, manifest.sequence)
+                manifest = history.replace(manifest, added, journal=tail.positions.offsets, without=found)
+    return manifest
+
+
+def unmoved(
+    place: History, journal: Path, manifest: Manifest, tables: Mapping[str, EventTable]
+) -> tuple[dict[str, list[StoredFile]], dict[str, int]]:
+    """Events that are in the journal alone as files in another place, under their whole paths, and how far it goes."""
+    tail, pending = Tail(journal, Positions(dict(manifest.journal))), _Pending(tables, {})
+    while records := tail.read():
+        for record, at in zip(records, tail.places, strict=True):
+            if isinstance(record, Pushed) and record.table in tables:
+                pending.add(record, at)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        table: [msgspec.structs.replace(file, name=str(place.folder / table / file.name)) for file in listed]
+        for table, listed in pending.write(place, manifest.sequence).items()
+    }
+    return files, dict(tail.positions.offsets)
+
+
+def recorded(
+    history: History, manifest: Manifest, kinds: type[KindT] | tuple[type[KindT], ...]
+) -> Iterator[KindT]:
+    """Records of these kinds in history, in the order in which they were moved; not of pushes, answers, quarantine."""
+    names = [kind_name(kind) for kind in (kinds if isinstance(kinds, tuple) else (kinds,))]
+    for file in history.paths(manifest, RECORDS):
+        chosen = ", ".join(map(literal, names))
+        yield from (record for record, _ in _stored(file, f"kind IN ({chosen})"))
+
+
+def all_records(
+    history: History, journal: Path, kinds: type[KindT] | tuple[type[KindT], ...]
+) -> Iterator[KindT]:
+    """The same with those that are still in the journal alone, behind them."""
+    manifest = history.manifest()
+    yield from recorded(history, manifest, kinds)
+    yield from scan(journal, kinds=kinds, since=Positions(manifest.journal))
+
+
+def _stored(file: Path, condition: str) -> Iterator[tuple[Any, tuple[str, int]]]:
+    with connect(reads=[file]) as connection:
+        rows = connection.execute(
+            f"SELECT record, {SEGMENT}, {OFFSET} FROM {parquet([file])} WHERE {condition}"
+        ).fetchall()
+    for text, segment, offset in rows:
+        yield decode(base64.b85decode(text)), (segment, offset)
 
 
 class _Pending:
@@ -101,83 +142,83 @@ class _Pending:
         }
         self._columns |= {f"{ANSWERS}/{model}": columns for model, columns in answers.items()}
         self._rows: dict[str, list[dict[str, Any]]] = {}
-        self._missing: set[tuple[str, str]] = set()
 
-    def check(self) -> None:
-        """Refuse to go on where records would be passed over: their kind and name are not in the project."""
-        if self._missing:
-            hint = "restore its definition; once icekeel train has run it may be removed"
-            raise StateError(
-                *(
-                    Fault("not_in_project", f'the journal holds records of the {kind} "{name}"', hint=hint)
-                    for kind, name in sorted(self._missing)
-                )
-            )
+    def find(self, history: History, manifest: Manifest) -> list[str]:
+        """Take what waited for a definition that there is now; gives the tables where it waited."""
+        there = {UNDEFINED + name for name in self._columns}
+        found = [name for name in manifest.tables if name in there]
+        for name in found:
+            for file in history.paths(manifest, name):
+                for record, place in _stored(file, "true"):
+                    self.add(record, place)
+        return found
+
+    def read(self, tail: Tail) -> bool:
+        """Take the next `STRIDE` bytes of the journal; gives whether there may be more."""
+        begun = sum(tail.positions.offsets.values())
+        while records := tail.read():
+            for record, place in zip(records, tail.places, strict=True):
+                self.add(record, place)
+            if sum(tail.positions.offsets.values()) - begun >= STRIDE:
+                return True
+        return False
 
     def add(self, record: Record, place: tuple[str, int]) -> None:
-        if isinstance(record, Pushed):
-            if record.table not in self._columns:
-                self._missing.add(("event table", record.table))
-                return
-            for row in record.rows:
-                row.setdefault(AVAILABLE, record.at)
-                row.setdefault(DELETED, 0.0)
-                row[SEGMENT], row[OFFSET] = place
-            self._rows.setdefault(record.table, []).extend(record.rows)
-        elif isinstance(record, Predicted):
-            name = f"{ANSWERS}/{record.model}"
-            if name not in self._columns:
-                self._missing.add(("model", record.model))
-                return
-            self._rows.setdefault(name, []).append(_answer_row(record))
-        elif isinstance(record, Quarantined):
-            name = f"quarantine/{record.table}"
-            self._columns[name] = (Column("row", Kind.TEXT), Column("faults", Kind.TEXT))
+        if isinstance(record, Quarantined):
             rows = [
-                {"row": msgspec.json.encode(kept.row).decode(), "faults": "; ".join(kept.faults)}
+                {
+                    "at": record.at,
+                    "row": msgspec.json.encode(kept.row).decode(),
+                    "faults": "; ".join(kept.faults),
+                    **_stamp(place),
+                }
                 for kept in record.rows
             ]
-            self._rows.setdefault(name, []).extend(rows)
+            self._add(f"quarantine/{record.table}", _QUARANTINED, rows)
+            return
+        if isinstance(record, Predicted):
+            self._add(f"{ANSWERS}/{record.model}", ANSWER_COLUMNS, [answer_row(record)])
+        elif isinstance(record, Pushed) and record.table in self._columns:
+            stamps = {AVAILABLE: record.at, DELETED: 0.0}
+            self._add(record.table, (), [stamps | row | _stamp(place) for row in record.rows])
+        else:
+            name = UNDEFINED + record.table if isinstance(record, Pushed) else RECORDS
+            if name != RECORDS and name not in self._rows:
+                log.warning("not_in_project", extra={"moved_to": name})
+            kept = {"at": record.at, "kind": kind_name(type(record))}
+            kept |= {"record": base64.b85encode(encode(record)).decode()}
+            self._add(name, _RECORDED, [kept | _stamp(place)])
+
+    def _add(self, name: str, columns: Sequence[Column], rows: list[dict[str, Any]]) -> None:
+        self._columns.setdefault(name, columns)
+        self._rows.setdefault(name, []).extend(rows)
 
     def write(self, history: History, sequence: int) -> dict[str, list[StoredFile]]:
         added: dict[str, list[StoredFile]] = {}
-        connection = duckdb.connect(config={"threads": 1})
+        connection = connect(folder=history.folder)
         try:
             for name, rows in self._rows.items():
-                columns = self._columns[name]
-                if any(column.name == SEQUENCE for column in columns):
+                answers, declared = name.startswith(f"{ANSWERS}/"), self._columns[name]
+                if any(column.name == SEQUENCE for column in declared):
                     for at, row in enumerate(rows):
                         row[SEQUENCE] = sequence + at
+                columns = columns_for(rows, declared)
                 frame = Frame({column.name: array_of(rows, column) for column in columns})
                 create_table(connection, "_new", columns, frame)
                 draft = history.folder / f"{name.replace('/', '-')}.draft"
+                order = "_id" if answers else "_row"  # so that statistics tell which ids a row group holds
                 connection.execute(
-                    f"COPY (SELECT * EXCLUDE (_row) FROM _new ORDER BY _row) TO {literal(str(draft))} "
-                    "(FORMAT parquet, COMPRESSION zstd)"
+                    f"COPY (SELECT * EXCLUDE (_row) FROM _new ORDER BY {order}) TO {literal(str(draft))} "
+                    "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)"
                 )
-                known = AVAILABLE if AVAILABLE in frame else "_asked_at"
-                known_from = int(frame[known].min()) if known in frame else -FOREVER
-                added[name] = [history.adopt(name, draft, len(rows), known_from=known_from)]
+                known = next((one for one in (AVAILABLE, "_asked_at", "at") if one in frame), None)
+                since = int(frame[known].min()) if known else -FOREVER
+                until = int(frame[known].max()) if known else FOREVER
+                added[name] = [history.adopt(name, draft, len(rows), known_from=since, known_until=until)]
         finally:
             connection.close()
         return added
 
 
-def _answer_row(record: Predicted) -> dict[str, Any]:
-    own = {
-        "_id": record.id,
-        "_asked_at": record.at,
-        "_version": record.version,
-        "_arm": record.arm,
-        "_share": record.share,
-        "_unit": record.unit,
-        "_prediction": record.prediction,
-        "_answer": record.answer,
-        "_action": record.action,
-        "_verdict": record.verdict,
-        "_position": record.position,
-        "_cpu_us": record.cpu_us,
-        "_served_at": record.served_at,
-        "_definitions": record.definitions,
-    }
-    return own | record.request | {FEATURE + name: value for name, value in record.features.items()}
+def _stamp(place: tuple[str, int]) -> dict[str, Any]:
+    return {SEGMENT: place[0], OFFSET: place[1]}

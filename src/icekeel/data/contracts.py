@@ -5,6 +5,7 @@ Requests and pushed events pass through here; `ingest` does the same to whole fi
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from icekeel.core.kinds import Kind
 from icekeel.core.time import FOREVER, MINUTE, format_time, parse_time
 from icekeel.define.fields import Field
 from icekeel.define.tables import EventTable
+
+from .vault import Hide
 
 Value = float | int | str | None
 """A checked value: float for numbers and flags, `int` microseconds for times, `str`, or None."""
@@ -35,10 +38,20 @@ class RecordParser:
     Numbers are JSON numbers, finite and within limits; flags `true` or `false`; times ISO 8601 texts or whole
     microseconds since 1970 UTC; texts JSON strings of at most 10,000 characters, ids of at most 256 bytes. A field that is missing is null, which only an
     optional field may be. A field that is not declared is a fault.
+
+    Of a private field the result is the pseudonym; the value itself is in no fault.
+
+    Args:
+        fields: The declared fields.
+        hide: Gives pseudonyms; needed where a field is private. Asked only for records without a fault.
     """
 
-    def __init__(self, fields: Sequence[Field]) -> None:
+    def __init__(self, fields: Sequence[Field], hide: Hide | None = None) -> None:
         self.fields = tuple(fields)
+        self._private = [(place, field.entity) for place, field in enumerate(fields) if field.entity]
+        if self._private and hide is None:
+            raise ValueError("private fields are not read without a vault")
+        self._hide = hide
         self.names = tuple(field.name for field in fields)
         self._known = frozenset(self.names)
         self._steps = tuple((field.name, field, _READERS[field.kind]) for field in fields)
@@ -46,7 +59,8 @@ class RecordParser:
     def parse(self, record: Any, where: str = "") -> tuple[list[Value], list[Fault]]:
         """The values in field order, and every fault; the values mean nothing if there is a fault."""
         if not isinstance(record, Mapping):
-            return [], [Fault("not_an_object", "expected an object", where, shorten(record))]
+            got = type(record).__name__ if self._private else shorten(record)
+            return [], [Fault("not_an_object", "expected an object", where, got)]
         faults: list[Fault] = []
         values: list[Value] = []
         unknown: list[Any] = []
@@ -64,11 +78,15 @@ class RecordParser:
                 values.append(read(raw, field))
             except IcekeelError as error:
                 fault = error.faults[0]
-                faults.append(
-                    Fault(fault.code, fault.what, _at(where, name), fault.got, fault.allowed, fault.hint)
-                )
+                got = "" if field.limits.private else fault.got
+                faults.append(Fault(fault.code, fault.what, _at(where, name), got, fault.allowed, fault.hint))
                 values.append(None)
         faults += first_faults(self._unknown(unknown, where), len(unknown), MOST_UNKNOWN)
+        if self._hide is not None and not faults:
+            for place, entity in self._private:
+                value = values[place]
+                if value is not None:
+                    values[place] = self._hide(entity, str(value))
         return values, first_faults(faults, len(faults))
 
     def _unknown(self, names: Sequence[Any], where: str) -> Iterator[Fault]:
@@ -87,20 +105,24 @@ class EventContract:
         stamped: True where rows are pushed and Icekeel stamps their availability: the column is then not
             accepted from the caller, and null in the result.
         ahead: Whether rows may be about times that lie after the one from which they are known.
+        hide: Gives pseudonyms; needed where a field is private.
     """
 
-    def __init__(self, table: EventTable, *, stamped: bool, ahead: bool = False) -> None:
+    def __init__(
+        self, table: EventTable, *, stamped: bool, ahead: bool = False, hide: Hide | None = None
+    ) -> None:
         self.table = table
         self.fields = tuple(table.fields.values())
         self._now_is_known = stamped
         self._ahead = ahead
         self._stamped = stamped and table.available != table.time
         given = [field for field in self.fields if not (self._stamped and field.name == table.available)]
-        self._parser = RecordParser(given)
+        self._hide = hide
+        self._parser = RecordParser(given, hide)
         self._names = [field.name for field in self.fields]
-        self._id = RecordParser([table.fields[table.id]])
+        self._id = RecordParser([table.fields[table.id]], hide)
         read = [table.id, table.deleted, "" if stamped else table.available]
-        self._deletion = RecordParser([field for field in self.fields if field.name in read])
+        self._deletion = RecordParser([field for field in self.fields if field.name in read], hide)
         self._place, self._time = self._names.index(table.available), self._names.index(table.time)
         self._sentences = [rule.sentence for rule in table.rules]
         self._rules = compile_event(self.fields, [rule.condition for rule in table.rules])
@@ -125,6 +147,24 @@ class EventContract:
                 if holds == 0.0:
                     faults.append(Fault("breaks_rule", f"breaks the rule: {sentence}", where))
         return values, faults
+
+    def set_aside(self, row: Any) -> Any:
+        """A bad row as it may be kept: as it came, but of a table with private fields without what may be personal.
+
+        A private value becomes its pseudonym whatever it is, so that it is forgotten with its entity. What is not
+        declared is named and not kept, since a private value under a misspelt name must not be either.
+        """
+        private = {field.name: field.entity for field in self.fields if field.entity}
+        if not private or self._hide is None:
+            return row
+        if not isinstance(row, Mapping):
+            return {"not kept": type(row).__name__}
+        kept = {name: value for name, value in row.items() if name in self.table.fields}
+        for name, entity in private.items():
+            if (value := kept.get(name)) is not None:
+                kept[name] = self._hide(entity, value if isinstance(value, str) else json.dumps(value))
+        undeclared = [name for name in row if name not in kept]
+        return {**kept, "not kept": undeclared} if undeclared else kept
 
     def _in_time(self, values: Sequence[Value], now: int, where: str) -> list[Fault]:
         time, known = values[self._time], now if self._now_is_known else values[self._place]

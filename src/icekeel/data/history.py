@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,27 +41,40 @@ class StoredFile(msgspec.Struct, frozen=True):
         rows: Number of rows.
         source: Digest of the outside file it was made from; empty for rows from the journal.
         known_from: When the first of its rows became available, microseconds UTC; -FOREVER where that is not known.
+        known_until: When the last one did; FOREVER where that is not known.
     """
 
     name: str
     rows: int
     source: str = ""
     known_from: int = -FOREVER
+    known_until: int = FOREVER
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """The files of each table, in the order in which they came."""
+    """The files of each table, in the order in which they came.
+
+    Attributes:
+        journal: Segment -> how far it was moved into history; it stays here when the segment is gone.
+        taken: How many files were ever listed.
+    """
 
     tables: dict[str, list[StoredFile]] = {}
     journal: dict[str, int] = {}
     format: int = FORMAT
+    taken: int = 0
+
+    @property
+    def sequence(self) -> int:
+        """The first `SEQUENCE` of what is added next: above all there are, and there were."""
+        return max(self.taken, sum(len(files) for files in self.tables.values())) << 32
 
     def known(self, now: int) -> Manifest:
         """The files that say something that was known at `now`."""
         tables = {
             name: [file for file in files if file.known_from <= now] for name, files in self.tables.items()
         }
-        return Manifest(tables, self.journal)
+        return Manifest(tables, self.journal, taken=self.taken)
 
     def rows(self, table: str) -> int:
         """Rows of a table."""
@@ -102,7 +115,14 @@ class History:
         return [self.folder / table / file.name for file in manifest.tables.get(table, ())]
 
     def adopt(
-        self, table: str, written: Path, rows: int, source: str = "", known_from: int = -FOREVER
+        self,
+        table: str,
+        written: Path,
+        rows: int,
+        source: str = "",
+        *,
+        known_from: int = -FOREVER,
+        known_until: int = FOREVER,
     ) -> StoredFile:
         """Move a finished Parquet file to its place, named by its content. It counts once it is listed."""
         name = f"{file_digest(written)}.parquet"
@@ -114,12 +134,13 @@ class History:
         sync(written)
         os.replace(written, target)
         sync(target.parent)
-        return StoredFile(name, rows, source, known_from)
+        return StoredFile(name, rows, source, known_from, known_until)
 
     @contextmanager
     def adding(self) -> Iterator[Manifest]:
         """Hold the right to replace the manifest; gives the present one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.mkdir(exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield self.manifest()
@@ -130,16 +151,35 @@ class History:
         added: Mapping[str, Sequence[StoredFile]],
         *,
         journal: Mapping[str, int] | None = None,
+        without: Collection[str] = (),
     ) -> Manifest:
-        """List more files (and how far the journal is compacted), all at once; call inside `adding`."""
-        tables = {name: list(files) for name, files in manifest.tables.items()}
+        """List more files (and how far the journal is compacted), all at once; call inside `adding`.
+
+        Args:
+            without: Tables, or files of tables by name, that are listed no longer; their files are left where they are.
+        """
+        tables = {
+            name: [file for file in files if file.name not in without]
+            for name, files in manifest.tables.items()
+            if name not in without
+        }
+        taken = (manifest.sequence >> 32) + sum(map(len, added.values()))
         for name, files in added.items():
             listed = tables.setdefault(name, [])
             listed += [file for file in files if file not in listed]
-        after = Manifest(tables, dict(manifest.journal if journal is None else journal))
+        after = Manifest(tables, dict(manifest.journal if journal is None else journal), taken=taken)
         text = msgspec.json.format(msgspec.json.encode(after, order="sorted"), indent=1)
         write_whole(self.folder / "manifest.json", text)
         return after
+
+    def sweep(self, manifest: Manifest) -> None:
+        """Delete the files of tables that no manifest lists: dropped ones, and what a crash left; inside `adding`."""
+        listed = {(name, file.name) for name, files in manifest.tables.items() for file in files}
+        for path in self.folder.rglob("*.parquet"):
+            table = path.parent.relative_to(self.folder).as_posix()
+            stored = table in manifest.tables or table.startswith(("answers/", "undefined/"))
+            if stored and (table, path.name) not in listed:
+                path.unlink()
 
 
 def write_whole(path: Path, content: bytes) -> None:

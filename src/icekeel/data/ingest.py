@@ -8,16 +8,19 @@ recognised by its content and skipped.
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Collection, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import numpy as np
 
 from icekeel.compile import literal, quote, select
 from icekeel.core.errors import Fault, SourceError, nearest
+from icekeel.core.frames import Array, Frame
 from icekeel.core.ids import file_digest
-from icekeel.core.kinds import Kind
+from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FIRST_TIME, FOREVER, LAST_TIME
 from icekeel.define.fields import Field
 from icekeel.define.nodes import EventField, Node
@@ -25,6 +28,8 @@ from icekeel.define.tables import EventTable
 
 from .contracts import CLOCK_SKEW, LONGEST_ID, LONGEST_TEXT, range_text
 from .history import AVAILABLE, DELETED, SEQUENCE, History, StoredFile
+from .relations import SPILL, connect, create_table
+from .vault import Vault
 
 QUARANTINE = "quarantine"
 _READERS = {
@@ -97,12 +102,14 @@ def ingest(
     announce: Callable[[Ingested], None] = lambda one: None,
     now: int = FOREVER,
     ahead: bool = False,
+    vault: Vault | None = None,
 ) -> list[Ingested]:
     """Take files into a table's history.
 
     Args:
         now: No row can be known from a later time.
         ahead: Whether rows may be about times that lie after the one from which they are known.
+        vault: Gives the pseudonyms of private columns.
         announce: Told of each stored file before the manifest lists it. If the process dies in between, the file
             is not listed, so the next run stores and announces it again.
 
@@ -117,9 +124,9 @@ def ingest(
             if any(file.source == content for file in manifest.tables.get(table.name, ())):
                 results.append(Ingested(table.name, source, None, 0, 0, {}))
                 continue
-            sequence = sum(len(files) for files in manifest.tables.values()) << 32
+            sequence = manifest.sequence
             limits = _time_faults(table, now, ahead=ahead)
-            loaded, added = _take(history, table, source, content, sequence, limits)
+            loaded, added = _take(history, table, source, content, sequence, limits, vault)
             announce(loaded)
             history.replace(manifest, added)
             results.append(loaded)
@@ -127,10 +134,17 @@ def ingest(
 
 
 def _take(
-    history: History, table: EventTable, source: Path, content: str, sequence: int, limits: Sequence[str]
+    history: History,
+    table: EventTable,
+    source: Path,
+    content: str,
+    sequence: int,
+    limits: Sequence[str],
+    vault: Vault | None,
 ) -> tuple[Ingested, dict[str, list[StoredFile]]]:
     draft = history.folder / f"{table.name}.draft"
-    connection = duckdb.connect(config={"threads": 2, "preserve_insertion_order": True})
+    shutil.rmtree(history.folder / SPILL, ignore_errors=True)  # what a crash left
+    connection = connect(threads=2, reads=[source], folder=history.folder)
     try:
         texts = [field.name for field in table.fields.values() if field.kind.is_text]
         relation = read_source(connection, source, texts)
@@ -138,6 +152,7 @@ def _take(
         held |= _empty(connection, relation, table, held)
         if wrong := column_faults(table.fields.values(), str(source), held):
             raise SourceError(*wrong)
+        relation = _hidden(connection, table, relation, vault)
         checked = _checked(connection, table, relation, sequence, limits)
         connection.execute(f"CREATE TEMP TABLE checked AS {checked}")
         reasons = dict(
@@ -150,7 +165,7 @@ def _take(
         good = _copy(connection, f"SELECT {columns} FROM checked WHERE len(_faults) = 0", draft)
         known = connection.execute(f"SELECT min({AVAILABLE}) FROM checked WHERE len(_faults) = 0").fetchone()
         known_from = FOREVER if known is None or known[0] is None else int(known[0])
-        added = {table.name: [history.adopt(table.name, draft, good, content, known_from)]}
+        added = {table.name: [history.adopt(table.name, draft, good, content, known_from=known_from)]}
         bad = _copy(
             connection, "SELECT _raw AS row, _faults AS faults FROM checked WHERE len(_faults) > 0", draft
         )
@@ -163,6 +178,49 @@ def _take(
         connection.close()
         draft.unlink(missing_ok=True)
     return Ingested(table.name, source, added[table.name][0], good, bad, reasons), added
+
+
+def _hidden(
+    connection: duckdb.DuckDBPyConnection, table: EventTable, relation: str, vault: Vault | None
+) -> str:
+    """The relation with pseudonyms in place of private values, and in `_private` what was wrong with those.
+
+    Of a file with private columns only the declared ones go on from here: another may hold the same values.
+    """
+    columns = columns_of(connection, relation)
+    declared = [field for field in table.fields.values() if field.name in columns]
+    private = [field for field in declared if field.entity]
+    if not any(field.entity for field in table.fields.values()):
+        return relation
+    if vault is None:
+        raise ValueError("private columns are not read without a vault")
+    texts = ", ".join(f"CAST({quote(one.name)} AS VARCHAR) AS {quote(one.name)}" for one in private)
+    given = f"SELECT *{f' REPLACE ({texts})' if texts else ''}, row_number() OVER () AS _at FROM {relation}"
+    listed, joins = [], ""
+    for place, field in enumerate(private):
+        name = quote(field.name)
+        found = connection.execute(
+            f"SELECT DISTINCT {name} FROM ({given}) WHERE {name} IS NOT NULL"
+        ).fetchall()
+        known = vault.hide_many(field.entity, (value for (value,) in found))
+        values = Frame({"_value": _texts(known), "_hidden": _texts(known.values())})
+        create_table(connection, f"_p{place}", [Column(one, Kind.ID) for one in values], values)
+        listed.append(f"_p{place}._hidden AS {name}")
+        joins += f" LEFT JOIN _p{place} ON given.{name} = _p{place}._value"
+    listed += [f"given.{quote(field.name)}" for field in declared if not field.entity]
+    wrong = ", ".join(case for field in private for case in _text_faults(field, f"given.{quote(field.name)}"))
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE _given AS SELECT {', '.join(listed)}, [{wrong}]::VARCHAR[] AS _private "
+        f"FROM ({given}) given{joins} ORDER BY _at"
+    )
+    return "_given"
+
+
+def _texts(values: Iterable[str]) -> Array:
+    listed = list(values)
+    array = np.empty(len(listed), dtype=object)
+    array[:] = listed
+    return array
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, statement: str, target: Path) -> int:
@@ -272,6 +330,7 @@ def _checked(
 ) -> str:
     """A statement: the fields in stored form, their raw values as JSON, and the list of faults of each row."""
     columns = columns_of(connection, relation)
+    wrong = "_private" if columns.pop("_private", None) else "[]"
     flag = f"coalesce({quote(table.deleted)}, false)" if table.deleted in columns else "false"
     kept = (table.id, table.available, table.deleted)
     values = [
@@ -283,7 +342,7 @@ def _checked(
     raw = ", ".join(f"{quote(name)} := {quote(name)}" for name in columns)
     source = (
         f"(SELECT *, {quote(table.available)} AS {AVAILABLE}, _at + {sequence} AS {SEQUENCE} FROM "
-        f"(SELECT {', '.join(values)}, CAST({flag} AS DOUBLE) AS {DELETED}, to_json(struct_pack({raw})) AS _raw, row_number() OVER () AS _at FROM {relation}))"
+        f"(SELECT {', '.join(values)}, CAST({flag} AS DOUBLE) AS {DELETED}, to_json(struct_pack({raw})) AS _raw, {wrong} AS _wrong, row_number() OVER () AS _at FROM {relation}))"
     )
     statement, rules = select([rule.condition for rule in table.rules], _leaf, source)
     cases = [
@@ -293,7 +352,7 @@ def _checked(
     for rule, name in zip(table.rules, rules, strict=True):
         cases.append(f"CASE WHEN {name} = 0 THEN {literal('rule: ' + rule.sentence)} END")
     listed = ", ".join(cases)
-    return f"SELECT *, list_filter([{listed}], lambda fault: fault IS NOT NULL) AS _faults FROM ({statement})"
+    return f"SELECT *, list_filter(list_concat(_wrong, [{listed}]), lambda fault: fault IS NOT NULL) AS _faults FROM ({statement})"
 
 
 def _leaf(node: Node) -> str | None:
@@ -325,7 +384,7 @@ def _time_faults(table: EventTable, now: int, *, ahead: bool) -> list[str]:
         checks.append(
             (f"{time} > {now + CLOCK_SKEW} AND {time} <= {LAST_TIME}", f"{table.time}: in the future")
         )
-    return [f"CASE WHEN {condition} THEN {literal(text)} END" for condition, text in checks]
+    return _cases(checks)
 
 
 def _field_faults(field: Field, *, always: bool) -> list[str]:
@@ -347,13 +406,23 @@ def _field_faults(field: Field, *, always: bool) -> list[str]:
         checks.append(
             (f"{name} NOT BETWEEN {FIRST_TIME} AND {LAST_TIME}", f"{field.name}: outside the calendar")
         )
+    if limits.allowed is not None:
+        allowed = ", ".join(literal(value) for value in limits.allowed)
+        checks.append((f"{name} NOT IN ({allowed})", f"{field.name}: not an allowed value"))
+    return [*_text_faults(field, name), *_cases(checks)]
+
+
+def _text_faults(field: Field, name: str) -> list[str]:
+    """The same of the texts in the expression `name`; of a private field's pseudonym they always give null."""
+    checks = []
     if field.kind.is_text:
         checks.append((f"length({name}) > {LONGEST_TEXT}", f"{field.name}: over {LONGEST_TEXT:,} characters"))
     if field.kind is Kind.ID:
         checks.append((f"{name} = ''", f"{field.name}: empty"))
         checks.append((f"strlen({name}) > {LONGEST_ID}", f"{field.name}: over {LONGEST_ID} bytes"))
         checks.append((f"contains({name}, chr(0))", f"{field.name}: holds NUL"))
-    if limits.allowed is not None:
-        allowed = ", ".join(literal(value) for value in limits.allowed)
-        checks.append((f"{name} NOT IN ({allowed})", f"{field.name}: not an allowed value"))
+    return _cases(checks)
+
+
+def _cases(checks: Iterable[tuple[str, str]]) -> list[str]:
     return [f"CASE WHEN {condition} THEN {literal(text)} END" for condition, text in checks]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -20,6 +21,36 @@ SQL_TYPES = {
     Kind.CAT: "VARCHAR",
     Kind.TEXT: "VARCHAR",
 }
+
+
+SPILL = "spill"
+"""Folder of what does not fit into memory, inside one that is given."""
+
+
+def connect(
+    *, threads: int = 1, reads: Iterable[Path] = (), folder: Path | None = None, **config: str | bool | int
+) -> duckdb.DuckDBPyConnection:
+    """A database in memory that no statement takes anywhere else: no network, no extension, no variable of Python.
+
+    Args:
+        threads: How many it uses.
+        reads: Files it may read.
+        folder: Where it may read and write, spilling included; without one what does not fit into memory fails.
+        config: Further settings of DuckDB.
+    """
+    limits: dict[str, str | bool | int | float | list[str]] = {
+        "threads": threads,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "python_enable_replacements": False,
+        "temp_directory": "" if folder is None else str(folder / SPILL),
+    }
+    connection = duckdb.connect(config={**limits, **config})
+    for name, paths in (("allowed_paths", reads), ("allowed_directories", [folder] if folder else [])):
+        listed = ", ".join(literal(str(path)) for path in paths)
+        connection.execute(f"SET {name} = [{listed}]")
+    connection.execute("SET enable_external_access = false")
+    return connection
 
 
 def parquet(files: Sequence[object], *, union: bool = False) -> str:

@@ -29,7 +29,8 @@ from icekeel.define.fields import Field
 
 from .contracts import RecordParser
 from .ingest import column_faults, columns_of, read_source, stored
-from .relations import array_of, create_table, fetch
+from .relations import array_of, connect, create_table, fetch
+from .vault import HideMany, Vault
 
 ASKED_AT = "_asked_at"
 _KINDS = "a data frame of pandas or Polars, an Arrow table, a list of dicts, or the path of a file"
@@ -70,13 +71,14 @@ def _library(table: Any) -> str:
     return type(table).__module__.partition(".")[0]
 
 
-def read_spine(table: Any, fields: Sequence[Field], asked_at: str) -> Spine:
+def read_spine(table: Any, fields: Sequence[Field], asked_at: str, vault: Vault | None = None) -> Spine:
     """The questions in a table.
 
     Args:
         table: From `as_table`; columns that are no field of the request are left aside.
         fields: Of the request; those that are not optional must be there.
         asked_at: Column that tells when each question was asked.
+        vault: Knows the pseudonyms of private fields; a value it does not know is nobody's.
 
     Raises:
         SourceError: columns that are missing or of another type, times outside the calendar, infinite numbers.
@@ -84,9 +86,10 @@ def read_spine(table: Any, fields: Sequence[Field], asked_at: str) -> Spine:
     """
     if isinstance(table, list):
         rows = [_known(decoded(row), {*(field.name for field in fields), asked_at}) for row in table]
-        return read_rows(rows, fields, asked_at)
+        return read_rows(rows, fields, asked_at, vault)
     columns = [*(Column(field.name, field.kind) for field in fields), Column(ASKED_AT, Kind.TIME)]
-    with duckdb.connect(config={"threads": 2}) as connection:
+    reads = [Path(table)] if isinstance(table, str | Path) else []
+    with connect(threads=2, reads=reads) as connection:
         relation, where = _relation(connection, table, fields)
         held = columns_of(connection, relation)
         asked = Field(asked_at, Kind.TIME)
@@ -97,17 +100,33 @@ def read_spine(table: Any, fields: Sequence[Field], asked_at: str) -> Spine:
         listed.append(f"{stored(asked, held)} AS {quote(ASKED_AT)}")
         frame = fetch(connection, f"SELECT {', '.join(listed)} FROM {relation}", columns)
     _check_values(frame, fields, asked_at, where)
+    frame = hide_columns(frame, fields, None if vault is None else vault.seek_many)
     return Spine(frame.select([field.name for field in fields]), frame[ASKED_AT])
 
 
-def read_rows(rows: Sequence[Any], fields: Sequence[Field], asked_at: str) -> Spine:
+def hide_columns(frame: Frame, fields: Sequence[Field], hide: HideMany | None) -> Frame:
+    """The frame with pseudonyms in place of the values of private fields."""
+    hidden = {}
+    for field in fields:
+        if field.entity:
+            if hide is None:
+                raise ValueError("private fields are not read without a vault")
+            known = hide(field.entity, set(frame[field.name]) - {None})
+            hidden[field.name] = np.array([known.get(value) for value in frame[field.name]], dtype=object)
+    return frame.with_columns(hidden)
+
+
+def read_rows(
+    rows: Sequence[Any], fields: Sequence[Field], asked_at: str, vault: Vault | None = None
+) -> Spine:
     """The questions in decoded JSON objects, which have no other members.
 
     Raises:
         RequestError: every fault of every row.
     """
     parser = RecordParser(
-        [*(field for field in fields if field.name != asked_at), Field(asked_at, Kind.TIME)]
+        [*(field for field in fields if field.name != asked_at), Field(asked_at, Kind.TIME)],
+        None if vault is None else vault.seek,
     )
     parsed = [parser.parse(row, f"rows[{place}]") for place, row in enumerate(rows)]
     faults = [fault for _, found in parsed for fault in found]
@@ -191,7 +210,7 @@ def _names(table: Any) -> list[str]:
     if isinstance(table, list):
         return list({str(name) for row in table for name in row})
     if isinstance(table, str | Path):
-        with duckdb.connect() as connection:
+        with connect(reads=[Path(table)]) as connection:
             return list(columns_of(connection, read_source(connection, Path(table))))
     return [str(name) for name in getattr(table, "column_names", getattr(table, "columns", ()))]
 

@@ -17,6 +17,7 @@ class Limits:
     high: float | None = None
     allowed: tuple[str, ...] | None = None
     private: bool = False
+    entity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,11 @@ class Field:
     name: str
     kind: Kind
     limits: Limits = Limits()
+
+    @property
+    def entity(self) -> str:
+        """Whom a private value names: the name that fields of the same people share; empty where it is not private."""
+        return (self.limits.entity or self.name) if self.limits.private else ""
 
 
 def optional() -> Any:
@@ -57,6 +63,14 @@ def one_of(*values: str, optional: bool = False) -> Any:
     return Limits(optional=optional, allowed=tuple(values))
 
 
-def private(*, optional: bool = False) -> Any:
-    """The field identifies a person. This marks it and no more: nothing protects its values yet."""
-    return Limits(optional=optional, private=True)
+def private(entity: str = "", *, optional: bool = False) -> Any:
+    """The identifier names a person (or any other entity) whom Icekeel must be able to forget.
+
+    What is stored is a pseudonym: random, the same wherever the value comes, and known to stand for it by the vault
+    alone. `icekeel forget ENTITY=VALUE` destroys that knowledge.
+
+    Args:
+        entity: What fields that name the same people have in common; the name of the field by default.
+        optional: The field may be null or missing.
+    """
+    return Limits(optional=optional, private=True, entity=entity)

@@ -52,6 +52,8 @@ class Model:
         influences: Whether the answer changes what happens afterwards, as a price or a recommendation does
             and a forecast does not. Versions of such a model are compared by a split test, never in shadow.
         guard, stale, rollout, retrain, watch: See their classes.
+        unlogged: What is answered while the journal cannot be written: `ik.refuse()` answers with HTTP 503,
+            `ik.mark()` answers and says `unlogged`; nobody can walk back from such an answer.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Model:
         rollout: Rollout | None = None,
         retrain: Retrain | None = None,
         watch: Watch | None = None,
+        unlogged: Refuse | Mark | None = None,
     ) -> None:
         self.name = name
         self.request = request
@@ -90,6 +93,7 @@ class Model:
         self.rollout = rollout
         self.retrain = retrain
         self.watch = watch or Watch()
+        self.unlogged = Refuse() if unlogged is None else unlogged
 
     @property
     def task(self) -> Literal["number", "probability"]:
@@ -144,6 +148,7 @@ class Model:
             ("rollout", self.rollout, (Rollout, NoneType), "ik.Rollout(...)"),
             ("retrain", self.retrain, (Retrain, NoneType), "ik.Retrain(...)"),
             ("watch", self.watch, (Watch,), "ik.Watch(...)"),
+            ("unlogged", self.unlogged, (Refuse, Mark), "ik.mark(), ik.refuse()"),
             *(("after", step, (Floor, RoundTo), "ik.floor(...), ik.round_to(...)") for step in self.after),
         ]
         found = [
@@ -213,9 +218,7 @@ class Model:
         ):
             found.append(Fault("bad_action", "an action needs a flag target and two costs above 0", where))
         found += self._number_faults(where)
-        if self.guard is not None and not isinstance(self.guard.otherwise, Refuse | Mark):
-            got = shorten(self.guard.otherwise)
-            found.append(Fault("bad_guard", "otherwise= is a policy", where, got, "ik.mark(), ik.refuse()"))
+        found += self._guard_faults(f"{where}, guard")
         found += self._stale_faults(f"{where}, stale")
         unit = None if self.rollout is None else self.rollout.unit
         if unit is not None and not (isinstance(unit, Id) and isinstance(unit.node, RequestField)):
@@ -232,6 +235,17 @@ class Model:
                 found.append(Fault("bad_step", "round_to= needs a step above 0", where, repr(step.step)))
             if isinstance(step, Floor):
                 found += self._floor_faults(where, step.node)
+        return found
+
+    def _guard_faults(self, where: str) -> list[Fault]:
+        if self.guard is None:
+            return []
+        found = []
+        if not isinstance(self.guard.otherwise, Refuse | Mark):
+            got = shorten(self.guard.otherwise)
+            found.append(Fault("bad_guard", "otherwise= is a policy", where, got, "ik.mark(), ik.refuse()"))
+        if self.guard.review is not None:
+            found += _duration_faults(where, self.guard.review, allowed='"30d"')
         return found
 
     def _stale_faults(self, where: str) -> list[Fault]:

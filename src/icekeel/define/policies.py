@@ -133,10 +133,13 @@ class Guard:
     Attributes:
         budget: Share of ordinary requests that may be flagged, all kinds of check together.
         otherwise: What happens to a flagged request.
+        review: How long what people accept is ordinary, `"30d"`; flagged requests then wait for a person for so long.
+            None: there is no queue.
     """
 
     budget: float = 0.01
     otherwise: Refuse | Mark = field(default_factory=Mark)
+    review: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

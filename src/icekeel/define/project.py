@@ -18,6 +18,7 @@ from .features import FeaturesMeta
 from .model import Model
 from .names import EARLY, early_names, unknown_words
 from .nodes import Invalid, walk
+from .privacy import private_faults
 from .tables import EventsMeta, EventTable, RequestMeta
 
 PROJECT_FILE = "project.py"
@@ -119,6 +120,8 @@ def read_project(module: ModuleType, folder: Path, lines: Mapping[str, int] | No
     )
     for model in models:
         faults += model.faults()
+    if not faults:
+        faults = private_faults(requests, events, features, models)
     names = [model.name for model in models]
     faults += [
         Fault("twice", "two models have one name", name) for name in {n for n in names if names.count(n) > 1}

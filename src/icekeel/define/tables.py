@@ -95,6 +95,11 @@ def _limits_fit(where: str, kind: Kind, limits: Limits) -> list[Fault]:
         return [Fault("bad_limits", "only an ik.Num has a range", where, f"a {kind}")]
     if limits.allowed is not None and kind is not Kind.CAT:
         return [Fault("bad_limits", "only an ik.Cat has allowed values", where, f"a {kind}")]
+    if limits.private and kind is not Kind.ID:
+        hint = "declare what names the person as an ik.Id, and leave out of the project what else is personal"
+        return [Fault("bad_private", "only an ik.Id can be private", where, f"a {kind}", hint=hint)]
+    if limits.entity and not (is_text(limits.entity) and limits.entity.isidentifier()):
+        return [Fault("bad_name", "an entity's name is an identifier", where, shorten(limits.entity))]
     ends = [end for end in (limits.low, limits.high) if end is not None]
     if wrong := [end for end in ends if not is_number(end)]:
         return [Fault("bad_limits", "a range has numbers for ends", where, shorten(wrong[0]))]

@@ -23,7 +23,7 @@ from icekeel.core.frames import Array, Floats, Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FOREVER
 from icekeel.data.history import AVAILABLE, DELETED, SEQUENCE
-from icekeel.data.relations import SQL_TYPES, create_table, fetch, from_sql, parquet
+from icekeel.data.relations import SQL_TYPES, connect, create_table, fetch, from_sql, parquet
 from icekeel.define.nodes import AskedAt, EventField, Node, RequestField
 from icekeel.define.tables import EventTable
 
@@ -70,13 +70,14 @@ class EventStore:
         beside = Path(folder or tempfile.gettempdir())
         _sweep(beside)
         self.spill = beside / f"{SPILL}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "threads": threads,
-            "memory_limit": MEMORY,
-            "temp_directory": str(self.spill),
-            "preserve_insertion_order": False,
-        }
-        self.connection = duckdb.connect(config=config)
+        self.connection = connect(
+            threads=threads,
+            reads=[file for listed in files.values() for file in listed],
+            folder=self.spill,
+            memory_limit=MEMORY,
+            temp_directory=str(self.spill),
+            preserve_insertion_order=False,
+        )
 
     def close(self) -> None:
         """Free what was read, in memory and on disk."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from icekeel.core.frames import Column
+from icekeel.core.frames import Column, Floats
 
 from .tables import (
     MISSING,
@@ -25,12 +25,16 @@ from .verdicts import Verdict, VerdictKind
 MOST_COMBINATIONS = 5
 """Verdicts on combinations given for one request: pairs first, then the most unusual."""
 
+LEAST_TOLD = 0.05
+"""Effect below which a reason does not speak of it, on the target's scale."""
+
 Value = float | str | None
-_KINDS: dict[int, VerdictKind] = {
+KIND_OF: dict[int, VerdictKind] = {
     UNSEEN_PAIR: "unseen_pair",
     UNSEEN_TRIPLE: "unseen_triple",
     MISSING: "missing_combination",
 }
+"""What a cell of `Tables.flags` says."""
 
 
 class Guard:
@@ -59,11 +63,12 @@ class Guard:
         """
         return cls(Tables.decode(data))
 
-    def check(self, values: Sequence[Value]) -> list[Verdict]:
+    def check(self, values: Sequence[Value], prediction: float | None = None) -> list[Verdict]:
         """What is unlike the training data, an empty list for an ordinary request.
 
         Args:
             values: One value for each of `columns`, in order; None or NaN for null.
+            prediction: What the model says to it, before any postprocessor.
         """
         given = [value if value == value else None for value in values]  # noqa: PLR0124 (NaN)
         codes = [lookup.get(given[at], 0) for at, lookup in self._lookups]
@@ -77,11 +82,48 @@ class Guard:
             code = codes[number.group] if number.group >= 0 else 0
             if isinstance(value, int | float):
                 if not number.low[code] <= value <= number.high[code]:
-                    verdicts.append(self._out_of_range(number, value, code, given))
+                    verdicts.append(self._outside("out_of_range", number, value, code, given))
             elif number.watched:
                 reason = f"{number.name} is missing, which it never was in {self._tables.rows:,} rows"
                 verdicts.append(_verdict("unseen_value", reason, (number.name,), 1.0))
+        said = self._tables.prediction
+        if prediction is not None and said is not None:
+            code = codes[said.group] if said.group >= 0 else 0
+            if prediction < said.low[code] or prediction > said.high[code]:
+                verdicts.append(self._outside("odd_prediction", said, prediction, code, given))
         return verdicts
+
+    def check_many(
+        self, columns: Sequence[Sequence[Value]], predictions: Sequence[float] | Floats | None = None
+    ) -> dict[int, list[Verdict]]:
+        """The verdicts of the rows that have any, by place: the same that `check` gives for each.
+
+        Args:
+            columns: For each of `columns` the values of all rows.
+            predictions: What the model says to each row.
+        """
+        given = [predictions] if predictions is not None else []
+        n_rows = len([*columns, *given][0]) if columns or given else 0
+        codes = np.ones((len(self._lookups) + 1, n_rows))
+        for row, (at, lookup) in enumerate(self._lookups):
+            codes[row] = [lookup.get(value if value == value else None, 0) for value in columns[at]]  # noqa: PLR0124
+        watched = np.array([category.watched for category in self._tables.categories], dtype=np.bool_)
+        odd = ((codes[:-1] == 0) & watched[:, None]).any(axis=0)
+        cells = self._weights.dot(codes).astype(np.int64)
+        odd |= (self._flags.take(cells) != ORDINARY).any(axis=0)
+        numbers = [(number, columns[number.at]) for number in self._tables.numbers]
+        if predictions is not None and self._tables.prediction is not None:
+            numbers.append((self._tables.prediction, predictions))  # type: ignore[arg-type]  # numbers, either way
+        for number, column in numbers:
+            values = np.array(column, dtype=np.float64)
+            code = codes[number.group].astype(np.int64) if number.group >= 0 else np.zeros(n_rows, np.int64)
+            odd |= number.outside(values, code) | (np.isnan(values) & number.watched)
+        said = [None] * n_rows if predictions is None else np.asarray(predictions).tolist()
+        return {
+            at: found
+            for at in np.flatnonzero(odd).tolist()
+            if (found := self.check([column[at] for column in columns], said[at]))
+        }
 
     def _unseen_values(self, values: Sequence[Value], codes: Sequence[int]) -> list[Verdict]:
         return [
@@ -92,7 +134,7 @@ class Guard:
                 1.0,
             )
             for category, code in zip(self._tables.categories, codes, strict=True)
-            if not code and category.watched
+            if not code and category.watched and values[category.at] not in category.tolerated
         ]
 
     def _unseen_combinations(
@@ -113,12 +155,15 @@ class Guard:
         self, flag: int, score: float, members: tuple[int, ...], values: Sequence[Value], codes: Sequence[int]
     ) -> Verdict:
         categories = [self._tables.categories[member] for member in members]
-        clause = f"about {score:,.0f} such rows were to be expected"
+        effect = self._effect(members, codes)
+        among, clause = "", f"; about {score:,.0f} such rows were to be expected"
         if flag == UNSEEN_TRIPLE or score < 1:
-            clause = _moves(self._effect(members, codes), self._tables.target, self._tables.scale)
+            clause = f"; {_moves(effect, self._tables.target, self._tables.scale)}"
+            if effect < LEAST_TOLD:
+                among, clause = f" in {self._tables.rows:,} rows", ""
         together = " + ".join([_words(category, values) for category in categories])
         names = tuple([category.name for category in categories])
-        return _verdict(_KINDS[flag], f"never seen together: {together}; {clause}", names, score)
+        return _verdict(KIND_OF[flag], f"never seen together{among}: {together}{clause}", names, score)
 
     def _effect(self, members: tuple[int, ...], codes: Sequence[int]) -> float:
         return min([self._tables.categories[member].effects[codes[member]] for member in members])
@@ -134,18 +179,24 @@ class Guard:
         )
         return min(ij * ik / counts[0], ij * jk / counts[1], ik * jk / counts[2])
 
-    def _out_of_range(self, number: Number, value: float, code: int, values: Sequence[Value]) -> Verdict:
+    def _outside(
+        self, kind: VerdictKind, number: Number, value: float, code: int, values: Sequence[Value]
+    ) -> Verdict:
         low, high = number.low[code], number.high[code]
         where, names = "", [number.name]
         if number.own[code] and code:
             group = self._tables.categories[number.group]
             where, names = f" where {_words(group, values)}", [number.name, group.name]
-        reason = f"{number.name}={value:,.6g} is outside {low:,.6g} to {high:,.6g}, its ordinary range{where}"
-        return _verdict("out_of_range", reason, tuple(names), number.distance(value, code))
+        subject = "the predicted " * (kind == "odd_prediction") + number.name
+        reason = f"{subject}={value:,.6g} is outside {_end(low)} to {_end(high)}, its ordinary range{where}"
+        side = "above" if value > high else "below"
+        return _verdict(kind, reason, tuple(names), number.distance(value, code), f":{side}")
 
 
-def _verdict(kind: VerdictKind, reason: str, columns: tuple[str, ...], score: float) -> Verdict:
-    return Verdict(kind, f"{kind}:{'+'.join(columns)}", reason, columns, score)
+def _verdict(
+    kind: VerdictKind, reason: str, columns: tuple[str, ...], score: float, side: str = ""
+) -> Verdict:
+    return Verdict(kind, f"{kind}:{'+'.join(columns)}{side}", reason, columns, score)
 
 
 def _words(category: Category, values: Sequence[Value]) -> str:
@@ -153,6 +204,11 @@ def _words(category: Category, values: Sequence[Value]) -> str:
     if value is None:
         return f"{category.name} missing"
     return f"{category.name}={value:g}" if isinstance(value, int | float) else f"{category.name}={value}"
+
+
+def _end(value: float) -> str:
+    """An end of a range for reading: four digits at least."""
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:,.4g}"
 
 
 def _moves(effect: float, target: str, scale: Scale) -> str:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from icekeel.core.errors import BundleError, Fault
-from icekeel.core.frames import Array, Column, Floats, Kind
+from icekeel.core.frames import Array, Bools, Column, Floats, Ints, Kind
 
 MAGIC = b"icekeel-guard-1\n"
 ORDINARY, UNSEEN_PAIR, UNSEEN_TRIPLE, MISSING = range(4)
@@ -35,6 +35,7 @@ class Category(msgspec.Struct, frozen=True):
         counts: Training rows by code.
         effects: Absolute effect on the target by code, on the target's scale.
         watched: Whether a value that was never seen is flagged.
+        tolerated: Values never seen that are not flagged, since too many ordinary requests have them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Category(msgspec.Struct, frozen=True):
     counts: tuple[int, ...]
     effects: tuple[float, ...]
     watched: bool
+    tolerated: tuple[str | float | None, ...] = ()
 
 
 class Number(msgspec.Struct, frozen=True):
@@ -83,6 +85,18 @@ class Number(msgspec.Struct, frozen=True):
             gap = max(low - value, value - high)
         return gap / self.width[code]
 
+    def outside(self, values: Floats, codes: Ints) -> Bools:
+        """Whether each value lies outside the range of its code; never for NaN."""
+        with np.errstate(invalid="ignore"):
+            return (values < np.array(self.low)[codes]) | (values > np.array(self.high)[codes])
+
+    def distances(self, values: Floats, codes: Ints) -> Floats:
+        """`distance` of every value; 0 for NaN."""
+        found = np.zeros(len(values))
+        for at in np.flatnonzero(self.outside(values, codes)).tolist():
+            found[at] = self.distance(float(values[at]), int(codes[at]))
+        return found
+
 
 class Tables(msgspec.Struct, frozen=True):
     """All that a guard knows.
@@ -96,6 +110,7 @@ class Tables(msgspec.Struct, frozen=True):
         combinations: Pairs, then triples, of category indices.
         pair_counts: Rows by cell of each pair, in order; little-endian int32.
         flags: One byte per cell of each combination, in order: ORDINARY and so on.
+        prediction: The ranges of what the model says, a number like those of the request; None where none were learnt.
     """
 
     rows: int
@@ -106,6 +121,7 @@ class Tables(msgspec.Struct, frozen=True):
     combinations: tuple[tuple[int, ...], ...]
     pair_counts: bytes
     flags: bytes
+    prediction: Number | None = None
 
     def encode(self) -> bytes:
         """The tables as bytes that `decode` reads: format, SHA-256 of the rest, compressed msgpack."""

@@ -30,6 +30,7 @@ class Counters(Collector):
         self._total_s: dict[str, float] = {}
         self._answers: Counter[tuple[str, str, str, str]] = Counter()
         self._degraded: Counter[tuple[str, str]] = Counter()
+        self._findings: Counter[tuple[str, str, str]] = Counter()
         self._rows: Counter[tuple[str, str]] = Counter()
         self._swaps: Counter[str] = Counter()
         self._gauges: Mapping[str, tuple[str, float]] = {}
@@ -52,6 +53,11 @@ class Counters(Collector):
     def degraded(self, model: str, reason: str) -> None:
         """One prediction whose features lacked something."""
         self._degraded[model, reason] += 1
+
+    def found(self, model: str, codes: Iterable[str], policy: str) -> None:
+        """What the guard found in one request, by the codes of its findings, and what became of it."""
+        for kind in {code.partition(":")[0] for code in codes}:
+            self._findings[model, kind, policy] += 1
 
     def pushed(self, table: str, kept: int, quarantined: int) -> None:
         """Rows pushed."""
@@ -86,6 +92,12 @@ class Counters(Collector):
                 "Answers by model and what their features lacked.",
                 ("model", "reason"),
                 self._degraded,
+            ),
+            (
+                "guard_findings",
+                "Requests in which the guard found something, by model, kind and what became of them.",
+                ("model", "kind", "policy"),
+                self._findings,
             ),
             ("events", "Pushed rows by table and fate.", ("table", "fate"), self._rows),
             ("swaps", "Changes of the serving versions.", ("model",), self._swaps),

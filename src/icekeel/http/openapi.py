@@ -8,9 +8,13 @@ from typing import Any
 import msgspec
 
 from icekeel.core.kinds import Kind
+from icekeel.data.answers import MOST, Wanted
 from icekeel.data.contracts import LONGEST_ID, LONGEST_TEXT
+from icekeel.data.vault import Receipt
 from icekeel.define import EventTable, Model, Project
 from icekeel.define.fields import Field
+from icekeel.journal import Predicted
+from icekeel.operations.forgetting import entities
 from icekeel.serving import SCOPES, Answer, OnlineFeatures
 from icekeel.serving.intake import LARGEST_PUSH
 
@@ -45,17 +49,21 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
         paths[f"/v1/features/{model.name}/historical"] = {"post": _historical(model, auth)}
     for table in project.tables.values():
         paths[f"/v1/events/{table.name}"] = {"post": _push(table, auth)}
+    paths["/v1/outcomes"] = {"post": _outcomes(project, auth)}
+    paths |= _looked_up("read" if auth else "", "read" if auth and not local else "")
     clock = _object({"now": _SCHEMAS[Kind.TIME]})
     paths["/v1/clock"] = {
         "post": _operation("Move the clock; in a rehearsal only.", "admin" if auth else "", clock, {})
     }
+    paths["/v1/forget"] = {"post": _forget(project, auth)}
+    paths |= _reviews(auth)
     for path, (summary, kind, answer) in _PAGES.items():
         closed = path == "/v1/status" or not (local or path in ("/healthz", "/readyz"))
         scope = "read" if auth and closed else ""
         paths[path] = {"get": _operation(summary, scope, None, answer, kind)}
     for path, operations in paths.items():
         _complete(path, operations)
-    kinds = [Answer, OnlineFeatures]
+    kinds = [Answer, OnlineFeatures, Receipt]
     _, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
@@ -67,7 +75,7 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
         },
         "paths": paths,
         "components": {
-            "schemas": {**components, "Problem": _PROBLEM},
+            "schemas": {**components, "Predicted": _predicted(), "Problem": _PROBLEM},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": ", ".join(SCOPES)}
             },
@@ -160,6 +168,18 @@ def _predict(model: Model, auth: bool) -> Json:
     )
 
 
+def _forget(project: Project, auth: bool) -> Json:
+    named = sorted(entities(project))
+    text = {"type": "string", "minLength": 1}
+    body = _object(
+        {"entity": {**text, **({"enum": named} if named else {})}, "value": text, "reason": text},
+        ["entity", "value", "reason"],
+    )
+    receipt = {"oneOf": [{"$ref": "#/components/schemas/Receipt"}, {"type": "null"}]}
+    done = _object({"forgotten": {"type": "boolean"}, "receipt": receipt}, ["forgotten", "receipt"])
+    return _operation("Forget whom a private value names.", "admin" if auth else "", body, done)
+
+
 def _online(model: Model, auth: bool) -> Json:
     row = _record(model.request.icekeel_fields.values())
     found = {"oneOf": [{"$ref": "#/components/schemas/OnlineFeatures"}, _object({"faults": _FAULTS})]}
@@ -196,12 +216,95 @@ def _push(table: EventTable, auth: bool) -> Json:
         },
         [],
     )
-    bad = _object({"row": _COUNT, "delete": _COUNT, "faults": _FAULTS}, ["faults"])
-    aside = {"type": "array", "items": bad}
-    kept = _object({"kept": _COUNT, "deleted": _COUNT, "quarantined": aside})
+    kept = _taken()
     summary = f"Take rows of {table.name} and delete by id; what breaks its contract is set aside."
     sent |= {"minProperties": 1, "examples": [{"rows": row["examples"]}]}
     return _operation(summary, "ingest" if auth else "", sent, kept)
+
+
+def _predicted() -> Json:
+    """An answer by the names of its fields: in the journal it is an array."""
+    schema = msgspec.json.schema(Predicted)["$defs"]["Predicted"]
+    _, *types = schema["prefixItems"]
+    names = list(Predicted.__struct_fields__)
+    return _object(dict(zip(names, types, strict=True)), names)
+
+
+def _taken() -> Json:
+    """What became of rows that were pushed."""
+    bad = _object({"row": _COUNT, "delete": _COUNT, "faults": _FAULTS}, ["faults"])
+    counts = dict.fromkeys(("kept", "deleted", "repeated"), _COUNT)
+    return _object({**counts, "quarantined": {"type": "array", "items": bad}})
+
+
+def _outcomes(project: Project, auth: bool) -> Json:
+    """Rows of any outcome's table, with an answer's id in place of the key, or beside it."""
+    tables = {model.outcome.keyed.table for model in project.models.values()}
+    fields = {
+        field.name: _field(field) for name in sorted(tables) for field in project.tables[name].fields.values()
+    }
+    identifier = {"prediction_id": {"type": "string"}}
+    row = {**_object({**identifier, **fields}, []), "minProperties": 1}
+    rows = {"type": "array", "items": row, "maxItems": LARGEST_PUSH}
+    sent = _object({"rows": rows, "delete": rows, "model": {"enum": list(project.models)}}, [])
+    summary = "Take what came of answers; told again it changes nothing, told otherwise it is a correction."
+    return _operation(summary, "outcome|ingest" if auth else "", {**sent, "minProperties": 1}, _taken())
+
+
+def _looked_up(scope: str, look: str) -> Json:
+    """What is asked for by an answer's id, and the list of answers."""
+    answer = {"$ref": "#/components/schemas/Predicted"}
+    kinds = {"since": _SCHEMAS[Kind.TIME], "until": _SCHEMAS[Kind.TIME], "limit": _LIMIT}
+    query = [
+        {"name": name, "in": "query", "schema": kinds.get(name, {"type": "string"})}
+        for name in Wanted.__dataclass_fields__
+    ]
+    page = _object(
+        {"answers": {"type": "array", "items": answer}, "before": {"type": ["string", "null"]}}, ["answers"]
+    )
+    page["properties"]["before"]["description"] = "The last id of this page: `before` of the next one."
+    found = _operation("Answers, the newest first.", scope, None, page)
+    paths: Json = {"/v1/answers": {"get": {**found, "parameters": query}}}
+    identifier = {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    for path, summary, needed, given, kind in (
+        ("/v1/answers", "One answer, whole.", scope, answer, "application/json"),
+        (
+            "/v1/trace",
+            "What stands behind an answer, and what came of it.",
+            scope,
+            {"type": "object"},
+            "application/json",
+        ),
+        ("/trace", "The same as a page.", look, {}, "text/html"),
+    ):
+        operation = _operation(summary, needed, None, given, kind)
+        paths[f"{path}/{{prediction_id}}"] = {"get": {**operation, "parameters": [identifier]}}
+    return paths
+
+
+_LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST}
+
+
+def _reviews(auth: bool) -> Json:
+    text, number = {"type": "string", "minLength": 1}, {"type": ["number", "null"]}
+    found = {"prediction_id": text, "status": {"enum": ["waiting", "accepted", "rejected"]}, "answer": number}
+    outcome, case = _object(found, list(found)), {"type": "object", "required": list(found)}
+    body = {"decision": {"enum": ["accepted", "rejected"]}, "reason": text, "answer": number}
+    body |= {} if auth else {"by": text}
+    needed = ["decision", "reason"] if auth else ["decision", "reason", "by"]
+    one = {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    model = {"name": "model", "in": "query", "schema": {"type": "string"}}
+    look, judge = ("predict|review", "review") if auth else ("", "")
+    waiting = _object(
+        {"waiting": {"type": "array", "items": case}, "more": {"type": "integer"}}, ["waiting", "more"]
+    )
+    listed = _operation("Flagged requests that wait for a person.", judge, None, waiting)
+    asked = _operation("What a person decided about a flagged request.", look, None, outcome)
+    decided = _operation("Accept the model's answer, or reject it.", judge, _object(body, needed), case)
+    return {
+        "/v1/reviews": {"get": {**listed, "parameters": [model]}},
+        "/v1/reviews/{prediction_id}": {"parameters": [one], "get": asked, "post": decided},
+    }
 
 
 def _operation(summary: str, scope: str, body: Json | None, answer: Json, kind: str = _JSON) -> Json:
@@ -213,7 +316,7 @@ def _operation(summary: str, scope: str, body: Json | None, answer: Json, kind: 
     if body is not None:
         operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": body}}}
     if scope:
-        operation["security"] = [{"token": [scope]}]
+        operation["security"] = [{"token": [one]} for one in scope.split("|")]
     return operation
 
 

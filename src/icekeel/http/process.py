@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -11,7 +12,10 @@ from typing import Any
 import uvicorn
 
 from icekeel.app import App
+from icekeel.core.errors import Fault, SettingsError
 
+from .connections import BoundedProtocol, hang_up
+from .incoming import Visitors
 from .server import Server
 
 STOP_S = 5
@@ -27,13 +31,18 @@ def serve(app: App, *, ready: Callable[[int], None] | None = None) -> None:
         ready: Told the port once the server listens.
 
     Raises:
+        SettingsError: others could reach a server that asks nobody for a token.
         IcekeelError: the registry, the journal or the tokens cannot be opened.
     """
+    if not app.settings.auth and not Visitors(app.settings.host).local:
+        what, hint = "a server that others reach asks for tokens", "auth = true, or host = 127.0.0.1"
+        raise SettingsError(Fault("open_to_all", what, "auth", "false", hint=hint))
     application = Server(app)
     config = uvicorn.Config(
         application,
         host=app.settings.host,
         port=app.settings.port,
+        http=BoundedProtocol,
         log_level="warning",
         access_log=False,
         lifespan="on",
@@ -61,6 +70,12 @@ class _Process(uvicorn.Server):
         await super().startup(sockets)
         if self.started and self._ready:
             self._ready(self.servers[0].sockets[0].getsockname()[1])
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; a second is soon enough for callers who are too slow."""
+        if counter % 10 == 0:
+            hang_up(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -4,7 +4,14 @@ POST /v1/predict/{model}     one request, or {"rows": [...]}        scope predic
 POST /v1/features/{model}/online       {"rows": [...], "features": [...]}, as of now          scope read
 POST /v1/features/{model}/historical   the same, each row with its asked_at: as of then   scope read
 POST /v1/events/{table}      {"rows": [...], "delete": [id, ...]}   scope ingest
+POST /v1/forget              {"entity": "customer", "value": ..., "reason": ...}   scope admin
+POST /v1/outcomes            the same, of answers by prediction_id       scope outcome or ingest
+GET  /v1/answers             the newest, by ?model, key, unit, since, until, verdict, before, limit    scope read
+GET  /v1/answers/{id}        one answer, whole                   scope read
+GET  /v1/trace/{id}, and the page /trace/{id}    what stands behind it, and what came of it   scope read
 POST /v1/clock               {"now": ...}, in a rehearsal only      scope admin
+GET  /v1/reviews             flagged requests that wait for a person                        scope review
+GET, POST /v1/reviews/{prediction_id}   what a person decided (scope predict), deciding     scope review
 GET  /v1/status              versions, keeper, problems             scope read
 GET  /v1/openapi.json, /metrics and / (the status page)             scope read unless on loopback
 GET  /healthz, /readyz                                              open
@@ -15,14 +22,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from icekeel.app import App
-from icekeel.console import status_page
+from icekeel.console import status_page, trace_page
 from icekeel.core.errors import (
     Fault,
     IcekeelError,
@@ -34,9 +43,12 @@ from icekeel.core.errors import (
 )
 from icekeel.core.ids import new_id
 from icekeel.core.time import parse_time
+from icekeel.data.answers import as_dict, wanted
 from icekeel.journal import Ticked
-from icekeel.serving import Answer
+from icekeel.operations.trace import Trace, trace
+from icekeel.serving import Accepted, Answer
 
+from . import reviews
 from .counters import CONTENT_TYPE
 from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_json, request_id
 from .openapi import LARGEST_BATCH, LARGEST_HISTORY, openapi
@@ -46,12 +58,25 @@ from .service import Service
 POLL_S = 0.2
 MOST_WAITING = 100
 """Requests that have come and are not answered; beyond, they are shed until the queue is shorter."""
+PAGE_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; form-action 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+"""A page runs nothing, fetches nothing, sends nothing and stands in no frame, whatever a value in it may hold."""
+CALLER: ContextVar[str] = ContextVar("caller", default="")
+"""Name of the token of the request that is being answered."""
 MOST_SLOW = 2
 """Slow requests at work at a time; beyond, they are shed."""
 _encode = msgspec.json.Encoder().encode
 Scope = Mapping[str, Any]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-Handler = Callable[[Any], Reply]
+Handler = Callable[[Any], Reply | Awaitable[Reply]]
+Done = TypeVar("Done")
 log = logging.getLogger(__name__)
 
 
@@ -65,6 +90,8 @@ class Route:
         scope: That a token needs; empty where none is needed.
         handler: Gives the reply to the decoded body.
         slow: Whether that takes seconds: it then runs in a thread, at most `MOST_SLOW` at a time.
+        whole: Whether the handler is given the whole `Call`, not its body alone.
+        post: What the same path does with a `POST`, where it answers to `GET`.
     """
 
     kind: str
@@ -72,6 +99,23 @@ class Route:
     scope: str
     handler: Handler
     slow: bool = False
+    whole: bool = False
+    post: Route | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request as those routes are given it that ask for more than its body.
+
+    Attributes:
+        last: The last part of a path that is declared with `*` there; else empty.
+        query: The parameters behind the path.
+        body: Decoded JSON; None of a `GET`.
+    """
+
+    last: str
+    query: Mapping[str, str]
+    body: Any
 
 
 class Server:
@@ -103,9 +147,25 @@ class Server:
         """Every path there is, so that finding one is a lookup."""
         look = "" if self._visitors.local else "read"
         routes = {
+            "/v1/outcomes": Route("outcomes", "POST", "outcome|ingest", self._outcomes),
+            "/v1/answers": Route("answers", "GET", "read", self._answers, slow=True, whole=True),
+            "/v1/answers/*": Route("answers", "GET", "read", self._answer, slow=True, whole=True),
+            "/v1/trace/*": Route("trace", "GET", "read", self._trace, whole=True),
+            "/trace/*": Route("page", "GET", look, self._trace_page, whole=True),
             "/v1/clock": Route("clock", "POST", "admin", self._tick),
+            "/v1/forget": Route("forget", "POST", "admin", self._forget, slow=True),
             "/v1/status": Route("status", "GET", "read", self._status),
             "/v1/openapi.json": Route("openapi", "GET", look, self._openapi),
+            "/v1/reviews": Route("reviews", "GET", "review", self._reviews, slow=True, whole=True),
+            "/v1/reviews/*": Route(
+                "review",
+                "GET",
+                "predict|review",
+                lambda call: reviews.decision(self.service.reviews, call.last),
+                slow=True,
+                whole=True,
+                post=Route("review", "POST", "review", self._review, slow=True, whole=True),
+            ),
             "/metrics": Route("metrics", "GET", look, self._metrics),
             "/": Route("page", "GET", look, self._page, slow=True),
             "/healthz": Route("health", "GET", "", lambda _: Reply(200, b'{"status":"alive"}')),
@@ -129,7 +189,9 @@ class Server:
         elif scope["type"] == "http":
             began = perf_counter()
             headers = dict(scope["headers"])
-            route = self.routes.get(scope["path"])
+            route = self.routes.get(scope["path"]) or self.routes.get(_wide(scope["path"]))
+            if route is not None and route.post is not None and scope["method"] == "POST":
+                route = route.post
             reply = await self._reply(route, scope, headers, receive)
             seconds = perf_counter() - began
             self.service.counters.count(route.kind if route else "unknown", reply.status, seconds)
@@ -148,14 +210,19 @@ class Server:
                 return _wrong_method(method, route)
             if route.scope and self._settings.auth:
                 given = headers.get(b"authorization")
-                self.service.access.check(None if given is None else given.decode("latin-1"), route.scope)
+                CALLER.set(
+                    self.service.access.check(None if given is None else given.decode("latin-1"), route.scope)
+                )
             body = None
             if route.method == "POST":
                 if self.waiting() > MOST_WAITING:
                     raise OverloadError(Fault("overload", "too many requests at once", hint="try again"))
                 largest = self._settings.largest_body
                 body = await read_json(headers, receive, largest=largest, slowest_s=self._slowest_body_s)
-            return await self._slowly(route, body) if route.slow else route.handler(body)
+            if route.whole:
+                body = Call(*_asked(scope), body)
+            reply = await self._slowly(route.handler, body) if route.slow else route.handler(body)
+            return reply if isinstance(reply, Reply) else await reply
         except IcekeelError as error:
             return problem(error)
         except Exception:  # a process boundary: the caller gets a 500, the log the trace
@@ -163,13 +230,13 @@ class Server:
             log.exception("request_failed", extra={"path": scope["path"], "id": identifier})
             return internal(identifier)
 
-    async def _slowly(self, route: Route, body: Any) -> Reply:
-        """Answer in a thread, while the others go on being answered here."""
+    async def _slowly(self, work: Callable[[Any], Done], given: Any) -> Done:
+        """Work in a thread, while the others go on being answered here."""
         if self._slow >= MOST_SLOW:
             raise OverloadError(Fault("overload", "too many slow requests at once", hint="try again"))
         self._slow += 1
         try:
-            return await asyncio.to_thread(route.handler, body)
+            return await asyncio.to_thread(work, given)
         finally:
             self._slow -= 1
 
@@ -251,28 +318,95 @@ class Server:
             self.service.counters.answered(model, answer.version, answer.arm, answer.verdict)
             for reason in answer.degraded:
                 self.service.counters.degraded(model, reason)
+            if answer.codes:
+                self.service.counters.found(model, answer.codes, answer.source)
         elif answer.code == "refused":
             self.service.counters.answered(model, "", "", "refused")
+            self.service.counters.found(model, [fault.got for fault in answer.faults], "refused")
 
     def _push(self, table: str, body: Any) -> Reply:
         if not isinstance(body, dict) or not body or not set(body) <= {"rows", "delete"}:
             what = 'expected {"rows": [...]}, {"delete": [id, ...]} or both'
             raise RequestError(Fault("no_rows", what, got=shorten(body)))
         accepted = self.service.intake.push(table, body.get("rows", ()), body.get("delete", ()))
+        return self._taken(table, accepted)
+
+    async def _outcomes(self, body: Any) -> Reply:
+        """Of answers given a moment ago, or long ago, the keeper has nothing at hand: they are looked for elsewhere."""
+        outcomes, answers = self.service.outcomes, self.service.answers
+        told = outcomes.read(body)
+        asked = self.service.asked(told.ids)
+        if others := [one for one in told.ids if one not in asked]:
+            asked |= await self._slowly(lambda ids: outcomes.found(answers, ids), others)
+        return self._taken("outcomes", outcomes.take(told, asked))
+
+    def _taken(self, table: str, accepted: Accepted) -> Reply:
         aside = [("row", *one) for one in accepted.faults.items()]
         aside += [("delete", *one) for one in accepted.wrong_ids.items()]
         self.service.counters.pushed(table, accepted.kept + accepted.deleted, len(aside))
         bad = [
             {kind: place, "faults": [fault.as_dict() for fault in faults]} for kind, place, faults in aside
         ]
-        answer = {"kept": accepted.kept, "deleted": accepted.deleted, "quarantined": bad}
+        answer: dict[str, Any] = {
+            "kept": accepted.kept,
+            "deleted": accepted.deleted,
+            "repeated": accepted.repeated,
+        }
+        answer |= {"quarantined": bad}
         return Reply(200, _encode(answer))
+
+    def _answers(self, call: Call) -> Reply:
+        found = self.service.answers.find(wanted(call.query))
+        more = found[-1].id if found else None
+        return Reply(200, _encode({"answers": [as_dict(one) for one in found], "before": more}))
+
+    def _answer(self, call: Call) -> Reply:
+        return Reply(200, _encode(as_dict(self.service.answers.one(call.last))))
+
+    async def _trace(self, call: Call) -> Reply:
+        return Reply(200, _encode((await self._traced(call)).as_dict()))
+
+    async def _trace_page(self, call: Call) -> Reply:
+        page = trace_page(await self._traced(call))
+        return Reply(200, page.encode(), (), b"text/html; charset=utf-8")
+
+    async def _traced(self, call: Call) -> Trace:
+        """The online state is read in the thread that may close it, all else in another."""
+        service, app = self.service, self.service.app
+        record = await self._slowly(service.answers.one, call.last)
+        standing = service.standing(record.position)
+        return await self._slowly(
+            lambda one: trace(app.workspace, service.registry, one, standing, now=app.clock()), record
+        )
+
+    def _reviews(self, call: Call) -> Reply:
+        model = call.query.get("model")
+        if model is not None:
+            self.service.app.model(model)
+        return reviews.waiting(self.service.reviews, model)
+
+    def _review(self, call: Call) -> Reply:
+        journal = self.service.journal
+        return reviews.decide(self.service.reviews, journal, call.last, call.body, by=CALLER.get())
 
     def _tick(self, body: Any) -> Reply:
         if not isinstance(body, dict) or set(body) != {"now"}:
             raise RequestError(Fault("no_time", 'expected {"now": time}', got=shorten(body)))
         self.service.journal.append(Ticked(at=self._time(body, "now")))
         return Reply(200, b"{}")
+
+    def _forget(self, body: Any) -> Reply:
+        names = ("entity", "value", "reason")
+        if (
+            not isinstance(body, dict)
+            or set(body) != set(names)
+            or not all(isinstance(one, str) for one in body.values())
+        ):
+            raise RequestError(Fault("bad_forget", f"expected {', '.join(names)}, each a text"))
+        receipt = self.service.app.forget(
+            body["entity"], body["value"], by=f"token {CALLER.get()}", reason=body["reason"]
+        )
+        return Reply(200, _encode({"forgotten": receipt is not None, "receipt": receipt}))
 
     def _time(self, body: Mapping[str, Any], name: str) -> int:
         """A time that the caller sets, which is for rehearsals only."""
@@ -298,7 +432,7 @@ class Server:
 
     def _page(self, _: Any) -> Reply:
         page = status_page(self.service.status(), self.service.registry)
-        return Reply(200, page.encode(), (), b"text/html; charset=utf-8")
+        return Reply(200, page.encode(), PAGE_HEADERS, b"text/html; charset=utf-8")
 
     def _ready(self, _: Any) -> Reply:
         return Reply(200, _encode({"status": "ready", "degraded": self.service.ready()}))
@@ -306,6 +440,32 @@ class Server:
 
 _NAMED = {"/v1/predict/": "model", "/v1/features/": "model", "/v1/events/": "table"}
 """What the last part of a path names."""
+
+
+def _wide(path: str) -> str:
+    """The path under which a route for every last part is declared."""
+    return path[: path.rfind("/") + 1] + "*"
+
+
+def _asked(scope: Scope) -> tuple[str, dict[str, str]]:
+    """The last part of the path, and the parameters behind it.
+
+    Raises:
+        RequestError: `bad_query`, a parameter comes twice or cannot be read.
+    """
+    try:
+        text = scope.get("query_string", b"").decode("ascii")
+        pairs = parse_qsl(
+            text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=50
+        )
+    except ValueError as error:
+        raise RequestError(
+            Fault("bad_query", "the parameters cannot be read", got=shorten(str(error)))
+        ) from error
+    query = dict(pairs)
+    if len(query) < len(pairs):
+        raise RequestError(Fault("bad_query", "a parameter comes twice", got=shorten(text)))
+    return scope["path"].rpartition("/")[2], query
 
 
 def _of(handler: Callable[[str, Any], Reply], name: str) -> Handler:
@@ -348,6 +508,7 @@ def _faults(error: RequestError) -> dict[str, Any]:
 
 def _wrong_method(method: str, route: Route) -> Reply:
     allowed = "GET, HEAD" if route.method == "GET" else route.method
+    allowed += ", POST" if route.post is not None else ""
     error = RequestError(
         Fault("wrong_method", "this method is not offered here", "", shorten(method), allowed)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,9 +14,11 @@ import lmdb
 from icekeel.app import App
 from icekeel.core.errors import Fault, IcekeelError, JournalError, StateError
 from icekeel.core.time import SECOND
+from icekeel.define import EventTable, Refuse
 from icekeel.features.live import State
 from icekeel.features.online.extent import Extent
-from icekeel.serving import KEEPER_BEHIND, Answerer, OnlineReader
+from icekeel.operations.trace import Standing
+from icekeel.serving import KEEPER_BEHIND, Answerer, Asked, AskedIndex, OnlineReader, Outcomes, content_of
 from icekeel.store import FeatureStore
 
 from .counters import Counters
@@ -46,8 +48,12 @@ class Service:
         self._closing.callback(self.registry.close)
         self.journal = app.journal("serve")
         self._closing.callback(self.journal.close)
-        self.intake = app.intake(self.journal)
+        self.intake = app.intake(self.journal, self._repeated)
+        self.answers = app.answers()
+        self.outcomes = Outcomes(app.project, self.intake)
+        self._index: AskedIndex | None = None
         self.access = app.access()
+        self.reviews = app.reviews(self.registry)
         self.store = FeatureStore(app)  # for history alone: what is online is opened here
         self._answerers = app.answerers(self.registry, self.journal, None)
         self._readers = app.readers(None)
@@ -75,6 +81,20 @@ class Service:
     def reader(self, name: str) -> OnlineReader:
         """What reads the features of a model of the project."""
         return self._readers[name]
+
+    def asked(self, identifiers: Collection[str]) -> dict[str, Asked]:
+        """The answers of some ids, as far as the keeper has them at hand."""
+        return {} if self._index is None else self._index.find(identifiers)
+
+    def standing(self, serial: int) -> Standing:
+        """How far the projections were at a serial; in the thread that answers."""
+        return Standing.of(self._online, serial)
+
+    def _repeated(self, table: EventTable, row: Mapping[str, Any]) -> bool:
+        """Whether the keeper knows an event as this row tells it; a rehearsal's rows say themselves since when."""
+        if self._index is None or self.app.settings.rehearsal:
+            return False
+        return self._index.content(table.name, str(row[table.id])) == content_of(table, row)
 
     def refresh(self) -> None:
         """Take over what the registry, the token file and the keeper say now."""
@@ -140,11 +160,12 @@ class Service:
             for answerer in self._answerers.values():
                 answerer.windows.connect(online, why)
             readers = self.app.readers(online)
+            index = None if online is None else AskedIndex(online)
         except BaseException:
             if online is not None:
                 online.close()
             raise
-        before, self._online, self._readers = self._online, online, readers
+        before, self._online, self._readers, self._index = self._online, online, readers, index
         if before is not None:
             before.close()
 
@@ -206,9 +227,10 @@ class Service:
 
         Raises:
             StateError: a model has no champion, or no request of it is answered with its windows as they are.
-            JournalError: nothing can be journaled, so nothing is answered.
+            JournalError: nothing can be journaled, so a model that refuses then is not answered for.
         """
-        self.journal.check()
+        if any(isinstance(answerer.model.unlogged, Refuse) for answerer in self._answerers.values()):
+            self.journal.check()
         faults: list[Fault] = []
         for answerer in self._answerers.values():
             try:

@@ -6,7 +6,7 @@ sync. This room knows how records are stored and found again, and nothing of wha
 no model, no schedule.
 """
 
-from .reader import Positions, Tail, scan, verify
+from .reader import Positions, Tail, ends_at, scan, verify
 from .records import (
     Alerted,
     Decided,
@@ -22,7 +22,7 @@ from .records import (
     Ticked,
     Value,
 )
-from .writer import Writer
+from .writer import Writer, is_free, remove
 
 __all__ = [
     "Alerted",
@@ -41,6 +41,9 @@ __all__ = [
     "Ticked",
     "Value",
     "Writer",
+    "ends_at",
+    "is_free",
+    "remove",
     "scan",
     "verify",
 ]

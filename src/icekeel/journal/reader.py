@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar, overload
@@ -102,6 +102,11 @@ class Tail:
         self.positions, self.places, self.stopped = Positions(offsets), places, stopped
         return records
 
+    def forget(self, names: Collection[str]) -> None:
+        """Hold no position in segments that are gone for good."""
+        kept = {name: offset for name, offset in self.positions.offsets.items() if name not in names}
+        self.positions = Positions(kept)
+
     def behind(self) -> int:
         """Bytes not yet read, without those that the last `read` found to be no whole frame."""
         offsets = self.positions.offsets
@@ -115,14 +120,23 @@ class Tail:
 def scan(folder: Path, *, since: Positions | None = None) -> Iterator[Record]: ...
 @overload
 def scan(
-    folder: Path, *, kinds: type[Kind] | tuple[type[Kind], ...], since: Positions | None = None
+    folder: Path,
+    *,
+    kinds: type[Kind] | tuple[type[Kind], ...],
+    since: Positions | None = None,
+    holding: Collection[bytes] = (),
 ) -> Iterator[Kind]: ...
 def scan(
-    folder: Path, *, kinds: type[Entry] | tuple[type[Entry], ...] = KINDS, since: Positions | None = None
+    folder: Path,
+    *,
+    kinds: type[Entry] | tuple[type[Entry], ...] = KINDS,
+    since: Positions | None = None,
+    holding: Collection[bytes] = (),
 ) -> Iterator[Entry]:
     """Every record of these kinds behind `since`, in order of segment name, then of writing.
 
-    Other kinds are passed over without being decoded. A segment is read up to the first frame that is
+    Other kinds are passed over without being decoded, and so are records in which none of the texts in `holding` stands,
+    where there are any: an id is found so, without reading what else there is. A segment is read up to the first frame that is
     torn or damaged.
 
     Raises:
@@ -132,7 +146,7 @@ def scan(
     offsets = since.offsets if since else {}
     for name in segment_sizes(folder):
         for stretch in _stretches(folder / name, offsets.get(name, 0), _STRETCH_BYTES):
-            yield from (record for _, record in _decoded(stretch, name, tags))
+            yield from (record for _, record in _decoded(stretch, name, tags, holding))
 
 
 def verify(folder: Path) -> int:
@@ -219,16 +233,28 @@ def _has_begun(head: bytes, path: Path) -> bool:
     raise JournalError(Fault("bad_segment", what, f"{path.name}@0", repr(head), repr(MAGIC), hint))
 
 
-def _decoded(stretch: _Stretch, name: str, tags: frozenset[bytes]) -> Iterator[tuple[int, Record]]:
+def _decoded(
+    stretch: _Stretch, name: str, tags: frozenset[bytes], holding: Collection[bytes] = ()
+) -> Iterator[tuple[int, Record]]:
     """Offset and content of each record of these kinds."""
     offset = stretch.start
     for payload in stretch.payloads:
-        if tag_of(payload) in tags:
+        if tag_of(payload) in tags and (not holding or any(text in payload for text in holding)):
             try:
                 yield offset, decode(payload)
             except msgspec.DecodeError as error:
                 raise JournalError(_damaged("bad_record", f"{name}@{offset}", str(error))) from error
         offset += FRAME.size + len(payload)
+
+
+def ends_at(path: Path, offset: int) -> bool:
+    """Whether a segment holds no record at or behind an offset: all that may follow is a torn tail."""
+    if path.stat().st_size <= offset:
+        return True
+    with path.open("rb") as file:
+        file.seek(offset)
+        rest = file.read()
+    return not split(rest).used and not holds_a_frame(rest)
 
 
 def _followed(path: Path, offset: int) -> bool:

@@ -130,10 +130,12 @@ class Reviewed(Entry, frozen=True, tag="reviewed"):
 
     Attributes:
         prediction: Id of the answer.
-        decision: `accepted`: such requests are ordinary, until `until`; `rejected`: they are not.
-        answer: What the person answers in the model's place; None where the model's answer stands, or none is given.
-        columns: Request field -> value of what is taught.
+        decision: `accepted`: the model's answer stands, and such requests are ordinary until `until` if another person
+            accepted such a case too; `rejected`: they are not.
+        answer: What the person answers in the model's place, where it was rejected; None where nothing is answered.
+        findings: Code of each finding -> the values of its columns, in their order.
         until: When what is taught expires, microseconds UTC.
+        by, reason: Who decided, and why.
     """
 
     id: str
@@ -141,21 +143,24 @@ class Reviewed(Entry, frozen=True, tag="reviewed"):
     model: str
     decision: str
     answer: float | None
-    columns: dict[str, Value]
+    findings: dict[str, list[Value]]
     until: int
     by: str
     reason: str
 
 
 class Forgotten(Entry, frozen=True, tag="forgotten"):
-    """An entity whose key was destroyed, by the pseudonym that now stands for nobody.
+    """An entity that was forgotten, by the pseudonym that now stands for nobody.
 
     Attributes:
+        id: Of the receipt.
+        entity: What kind of entity it was: `customer`.
         pseudonym: What stands in all records for its private value.
         by, reason: Who asked for it, and why.
     """
 
     id: str
+    entity: str
     pseudonym: str
     by: str
     reason: str
@@ -185,6 +190,11 @@ def tag_of(payload: bytes) -> bytes:
     return payload[start : start + (payload[start - 1] & 0x1F)] if len(payload) >= start else b""
 
 
+def kind_name(kind: type[Entry]) -> str:
+    """The name of a kind of record."""
+    return str(kind.__struct_config__.tag)
+
+
 def tags_of(kinds: tuple[type[Entry], ...]) -> frozenset[bytes]:
     """The tags of these kinds of record."""
-    return frozenset(str(kind.__struct_config__.tag).encode() for kind in kinds)
+    return frozenset(kind_name(kind).encode() for kind in kinds)

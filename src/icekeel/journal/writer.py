@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +35,8 @@ class Writer:
         process: Name of the process for people: letters, digits, `_`, `.`, `-`.
         clock: Names the segments; where it steps back, names still sort in order of opening.
         sync_every_s: Longest time in seconds between a write and its sync.
-        roll_bytes: A segment that has reached this size is followed by a new one.
+        roll_bytes: A segment that has reached this size is followed by a new one,
+        roll_s: as is one of this age in seconds, so that what is kept for a month is gone after a month and a day.
 
     Raises:
         JournalError: `folder` cannot be written, or `process` is no such name.
@@ -47,6 +50,7 @@ class Writer:
         clock: Clock,
         sync_every_s: float = 0.1,
         roll_bytes: int = 64 << 20,
+        roll_s: float = 86_400.0,
     ) -> None:
         if not re.fullmatch(r"[\w.-]+", process):
             allowed = "letters, digits, _, . and -"
@@ -54,7 +58,8 @@ class Writer:
                 Fault("bad_process", "expected the name of a process", got=shorten(process), allowed=allowed)
             )
         self._folder, self._process, self._clock = folder, process, clock
-        self._sync_every_s, self._roll_bytes = sync_every_s, roll_bytes
+        self._sync_every_s, self._roll_bytes, self._roll_s = sync_every_s, roll_bytes, roll_s
+        self._roll_at = 0.0
         self._lock = threading.Lock()
         self._fd, self._path, self._size = -1, folder, 0
         self._failure: OSError | None = None
@@ -151,7 +156,7 @@ class Writer:
             failure, self._failure, self._told = self._failure, None, self._path
             self._size = self._roll_bytes  # what a failed sync left of this segment on disk is unknown
             raise _unwritable(self._path, failure, "records of the last sync may be lost") from failure
-        if self._size >= self._roll_bytes:
+        if self._size >= self._roll_bytes or time.monotonic() >= self._roll_at:
             self._roll()
 
     def _roll(self) -> None:
@@ -183,6 +188,7 @@ class Writer:
             path = self._folder / segment_name(start, self._process, os.getpid())
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
             try:
+                fcntl.flock(fd, fcntl.LOCK_EX)  # for as long as it may be appended to: see `is_free`
                 if os.write(fd, MAGIC) < len(MAGIC):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(fd)
@@ -194,6 +200,7 @@ class Writer:
         except OSError as error:
             raise _unwritable(path, error) from error
         self._fd, self._path, self._size = fd, path, len(MAGIC)
+        self._roll_at = time.monotonic() + self._roll_s
 
     def _note(self, path: Path, error: OSError | None) -> None:
         if error is not None and path != self._told:
@@ -246,6 +253,25 @@ def _framed(record: Record) -> bytes:
             Fault("too_large", what, type(record).__name__, got=f"{len(payload)} bytes", allowed=allowed)
         )
     return frame(payload)
+
+
+def is_free(path: Path) -> bool:
+    """Whether no writer has a segment open; nobody appends to it ever again then."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def remove(folder: Path, names: Iterable[str]) -> None:
+    """Delete segments that are free."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import lmdb
 import numpy as np
 
@@ -25,15 +24,15 @@ from icekeel.core.frames import Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FOREVER, format_time
 from icekeel.data import Manifest
-from icekeel.data.compaction import ANSWERS, FEATURE
-from icekeel.data.relations import fetch, parquet
+from icekeel.data.answers import ANSWERS, FEATURE
+from icekeel.data.relations import connect, fetch, parquet
 from icekeel.define.nodes import Windowed, walk
 from icekeel.features.aggregates import Function
 from icekeel.features.online import GRACE
 from icekeel.features.plan import Plan
 
 from .evidence import Asked, Cause, Evidence
-from .reach import Reach
+from .reach import Reach, Reached
 from .seen import Moment, SeenEvents, chains, reaches, recompute
 from .workspace import Workspace
 
@@ -144,7 +143,8 @@ class Auditor:
         if self._online is None:
             return AuditResult(features=len(plan.features), left_out={**left_out, UNKNOWN: len(sample)})
         reach = Reach(self._online)
-        kept, moments, why = _comparable(sample, manifest, reach)
+        known = reach.at({int(serial) for serial in sample["_position"]})
+        kept, moments, why = comparable(sample, manifest, known)
         left_out |= why
         if not len(kept):
             return AuditResult(features=len(plan.features), left_out=left_out)
@@ -152,7 +152,7 @@ class Auditor:
         with tempfile.TemporaryDirectory(prefix="icekeel-audit-") as folder:
             bulk = {file: serial for file, (serial, _) in reach.files().items()}
             seen = SeenEvents(self._workspace, manifest, bulk, Path(folder))
-            comparison = _Comparison(plan, sample)
+            comparison = Comparison(plan, sample)
             exact = self._recomputed(plan, sample, seen, moments)
             differences = comparison.differences(exact)
             everything = [Moment(moment.asked_at, 0, {}) for moment in moments]
@@ -173,7 +173,7 @@ class Auditor:
         return Frame.stack(found).take(order)
 
 
-class _Comparison:
+class Comparison:
     """A sample of answers beside what history gives for the same questions."""
 
     def __init__(self, plan: Plan, sample: Frame) -> None:
@@ -229,7 +229,7 @@ def _sample(plan: Plan, files: Sequence[Path], span: tuple[int, int], limit: int
     own = [Column("_id", Kind.ID), Column("_asked_at", Kind.TIME), Column("_position", Kind.TIME)]
     logged = [Column(FEATURE + column.name, column.kind) for column in plan.columns]
     columns = [*plan.inputs, *own, *logged]
-    connection = duckdb.connect(config={"threads": 1})
+    connection = connect(reads=files)
     try:
         source = parquet(files, union=True)
         held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
@@ -242,10 +242,15 @@ def _sample(plan: Plan, files: Sequence[Path], span: tuple[int, int], limit: int
         connection.close()
 
 
-def _comparable(sample: Frame, manifest: Manifest, reach: Reach) -> tuple[Ints, list[Moment], dict[str, int]]:
-    """Places of the answers that can be compared, the moment of each, and why others cannot."""
+def comparable(
+    sample: Frame, manifest: Manifest, known: Mapping[int, Reached]
+) -> tuple[Ints, list[Moment], dict[str, int]]:
+    """Places of the answers that can be compared, the moment of each, and why others cannot.
+
+    Args:
+        known: Serial -> how far the projections were.
+    """
     serials = [int(serial) for serial in sample["_position"]]
-    known = reach.at(sorted(set(serials)))
     kept, moments, left_out = [], [], Counter[str]()
     for place, (serial, asked_at) in enumerate(zip(serials, sample["_asked_at"].tolist(), strict=True)):
         reached = known.get(serial)

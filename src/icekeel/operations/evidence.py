@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import duckdb
 import lmdb
 import numpy as np
 
@@ -19,6 +18,7 @@ from icekeel.core.kinds import Kind
 from icekeel.core.time import format_time
 from icekeel.data import AVAILABLE, DELETED
 from icekeel.data.history import OFFSET, SEGMENT
+from icekeel.data.relations import connect
 from icekeel.define import EventTable
 from icekeel.define.features import Feature
 from icekeel.define.nodes import Windowed, walk
@@ -209,7 +209,7 @@ class Evidence:
             asked.moment.asked_at,
         )
         names = [*table.fields, KNOWN, SEGMENT, OFFSET, SOURCE]
-        connection = duckdb.connect(config={"threads": 1})
+        connection = connect(reads=[file])
         try:
             rows = connection.execute(
                 f"SELECT {', '.join(map(quote, names))} FROM (SELECT * FROM read_parquet({literal(str(file))}) "
@@ -268,7 +268,7 @@ class Evidence:
             newest = sorted(rows.values(), key=lambda row: row.time, reverse=True)[:MOST_TRIED]
             for row in newest:
                 kept = files[name].with_suffix(".kept.parquet")
-                with duckdb.connect(config={"threads": 1}) as connection:
+                with connect(folder=kept.parent) as connection:
                     ids = ", ".join(literal(other) for other in rows if other != row.id) or "''"
                     connection.execute(
                         f"COPY (SELECT * FROM read_parquet({literal(str(files[name]))}) WHERE "

@@ -17,19 +17,37 @@ import lmdb
 import msgspec
 
 from icekeel.core.errors import BundleError, JournalError, RegistryError, StateError
-from icekeel.core.time import DAY, SECOND, Clock
+from icekeel.core.time import DAY, FOREVER, SECOND, Clock
+from icekeel.data import Manifest
+from icekeel.data.compaction import all_records, recorded
 from icekeel.features.live import EventFeed, StateCell
+from icekeel.features.online import GRACE
 from icekeel.features.online.extent import Extent
 from icekeel.features.online.lmdb import LmdbWindows, TextCodes, is_disk, writing
-from icekeel.journal import Alerted, Decided, Ingested, Positions, Predicted, Pushed, Record, Tail, Ticked
+from icekeel.journal import (
+    Alerted,
+    Decided,
+    Entry,
+    Ingested,
+    Positions,
+    Predicted,
+    Pushed,
+    Record,
+    Reviewed,
+    Tail,
+    Ticked,
+)
 from icekeel.registry import Alias, Registry
 from icekeel.serving import load_version
 
 from .audit import Auditor
 from .loop import Loop
+from .past import Past, stored_rows
 from .profiles import DayProfiles
-from .projections import AnswerProjection, EventProjection, Settled, Shadow, stored_rows
+from .projections import AnswerProjection, EventProjection, Settled, Shadow
 from .reach import Reach
+from .retention import Retention
+from .reviews import review_of
 from .watch import Duty
 from .workshop import SHADOW
 from .workspace import Workspace
@@ -60,6 +78,7 @@ class Keeper:
         online: The environment of all projections; closed with the keeper.
         registry: For versions in shadow.
         loop: What is due at the end of each day.
+        retention: Moves the journal into history, and removes what is spent.
         clock: The time, unless in rehearsal.
         rehearsal: Take the time from the journal.
     """
@@ -71,6 +90,7 @@ class Keeper:
         online: lmdb.Environment,
         registry: Registry,
         loop: Loop,
+        retention: Retention,
         clock: Clock,
         rehearsal: bool,
     ) -> None:
@@ -78,6 +98,7 @@ class Keeper:
         self._online = online
         self._registry = registry
         self._loop = loop
+        self._retention = retention
         self._clock = clock
         self._rehearsal = rehearsal
         self._shadows: dict[str, tuple[str, Shadow]] = {}
@@ -124,10 +145,17 @@ class Keeper:
     def close(self) -> None:
         """End a training under way, and close the environment."""
         self._loop.retraining.stop()
+        self._retention.stop()
         self._online.close()
 
     def rebuild(self) -> None:
-        """Make all projections of the journal as it is, into an empty environment, and do nothing that is due."""
+        """Make all projections, into an empty environment, and do nothing that is due.
+
+        Of what was moved into history, since its segments may be gone; then of what is in the journal alone.
+        """
+        manifest = self._workspace.history.manifest()
+        self._from_history(manifest)
+        self._tail = Tail(self._workspace.journal, Positions(manifest.journal))
         seen = self._time_seen()
         while records := self._tail.read(LARGEST_READ):
             self._project_all(records, seen=0)
@@ -135,6 +163,33 @@ class Keeper:
         with writing(self._online) as txn:
             self._commit(txn, now=max(self.state.now, self._done), seen=seen)
         self._extent.note()
+
+    def _from_history(self, manifest: Manifest) -> None:
+        """Project what history holds: events, then the answers that they may decide."""
+        past, newest = Past(self._workspace, manifest, since=self.state.now), 0
+        for name, answers in self._answers.items():
+            past.reads(answers.table, answers.within, past.first_asked(name))
+        for name in self._workspace.project.tables:
+            if self._feed.reads(name):
+                past.reads(name, self._feed.horizon(name) + GRACE, FOREVER)
+        for pushed in past.events():
+            with writing(self._online) as txn:
+                newest = max(newest, self._events.apply(txn, [pushed]))
+                for answers in self._answers.values():
+                    answers.happened(txn, [pushed] if pushed.table == answers.table else [])
+        for name in self._answers:
+            for records in past.answers(name):
+                with writing(self._online) as txn:
+                    self._answered(txn, name, records)
+        with writing(self._online) as txn:
+            for record in recorded(self._workspace.history, manifest, (Decided, Alerted, Ticked)):
+                self._note(txn, record)
+            positions = Positions(manifest.journal).encode()
+            known = max(self.state.known_until, newest)
+            serial = self.state.serial + 1
+            self._commit(txn, serial=serial, positions=positions, known_until=known, pushed=past.pushed)
+            bulk = [file.name for files in manifest.tables.values() for file in files if file.source]
+            self._reach.note(txn, self.state, bulk)
 
     def step(self) -> int:
         """Project what is new and do what is due; gives the number of records read.
@@ -189,6 +244,7 @@ class Keeper:
         if not records and not self._reconciled:
             self._reconcile()
         self._loop.poll()
+        self._retention.poll()
         if self._rehearsal:
             now, read_all = self._ticked, self._ticked > self.state.now
         if read_all and (self._rehearsal or now >= self.state.now + HEARTBEAT):
@@ -210,17 +266,10 @@ class Keeper:
                 newest = max(newest, self._ingested(txn, ingested))
             predicted = [record for record in records if isinstance(record, Predicted)]
             for name, answers in self._answers.items():
-                if mine := [record for record in predicted if record.model == name]:
-                    answers.answered(txn, mine, self._in_shadow(name))
-                    self._profiles[name].add(txn, mine, self._loop.watch.profiler(name))
+                self._answered(txn, name, [record for record in predicted if record.model == name])
                 answers.happened(txn, [record for record in pushed if record.table == answers.table])
             for record in records:
-                if isinstance(record, Decided | Alerted):
-                    txn.put(record.id.encode(), b"1", db=self._told)
-                elif isinstance(record, Ticked):
-                    self._first_tick = self._first_tick or record.at
-                    self._ticked = max(self._ticked, record.at)
-                    txn.put(b"rehearsed", _SPAN.pack(self._first_tick, self._ticked), db=self._ticks)
+                self._note(txn, record)
             self._commit(
                 txn,
                 serial=self.state.serial + 1,
@@ -232,6 +281,20 @@ class Keeper:
             if pushed or bulk:
                 self._reach.note(txn, self.state, [record.file for record in bulk])
         self._extent.note()
+
+    def _answered(self, txn: lmdb.Transaction, model: str, records: Sequence[Predicted]) -> None:
+        if records:
+            self._answers[model].answered(txn, records, self._in_shadow(model))
+            self._profiles[model].add(txn, records, self._loop.watch.profiler(model))
+
+    def _note(self, txn: lmdb.Transaction, record: Entry) -> None:
+        """Which decisions and alerts the journal has, and how far a rehearsal is."""
+        if isinstance(record, Decided | Alerted):
+            txn.put(record.id.encode(), b"1", db=self._told)
+        elif isinstance(record, Ticked):
+            self._first_tick = self._first_tick or record.at
+            self._ticked = max(self._ticked, record.at)
+            txn.put(b"rehearsed", _SPAN.pack(self._first_tick, self._ticked), db=self._ticks)
 
     def _commit(self, txn: lmdb.Transaction, **changes: Any) -> None:
         """Write the state; what it says is valid once the transaction is."""
@@ -285,10 +348,15 @@ class Keeper:
         return self._shadows[model][1]
 
     def _reconcile(self) -> None:
-        """Tell the journal, now that all of it is read, of decisions that an earlier crash kept from it."""
+        """Tell the journal, now that all of it is read, of decisions that an earlier crash kept from it.
+
+        Of what people decided the journal knew first: the registry is told.
+        """
         with self._online.begin() as txn:
             told = frozenset(bytes(key).decode() for key, _ in txn.cursor(self._told))
         self._loop.tell_missing(told)
+        for record in all_records(self._workspace.history, self._workspace.journal, Reviewed):
+            self._registry.record(review_of(record))
         self._reconciled = True
 
     def _do_due(self, now: int, seen: int) -> None:
@@ -318,8 +386,21 @@ class Keeper:
                     raise
                 except Exception as error:  # one bad outcome, setting or file must not end the keeper
                     self._loop.failed(duty, name, step, error)
+        if not self._rehearsal:
+            self._retain(duty)
         self._loop.finish(duty)
         self._done = duty.at
+
+    def _retain(self, duty: Duty) -> None:
+        """Remove what is spent; its positions are forgotten with the next commit."""
+        try:
+            sync = partial(self._online.sync, True)
+            offsets = self._tail.positions.offsets
+            self._tail.forget(self._retention.remove(offsets, at=duty.at, sync=sync))
+        except (JournalError, lmdb.Error):
+            raise
+        except Exception as error:  # as above
+            self._loop.failed(duty, next(iter(self._answers)), "retention", error)
 
     def _look(self, duty: Duty, model: str) -> None:
         with self._online.begin() as txn:

@@ -7,26 +7,25 @@ read, so that a crash neither loses nor doubles.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from itertools import pairwise
 from typing import Any, TypeVar
 
-import duckdb
 import lmdb
 import msgspec
 
-from icekeel.compile import Row, compile_event, quote
+from icekeel.compile import Row, compile_event
 from icekeel.core.time import DAY
-from icekeel.data import AVAILABLE, DELETED, SEQUENCE
-from icekeel.data.relations import parquet
-from icekeel.define import EventTable, Model, Project
+from icekeel.data import AVAILABLE, DELETED
+from icekeel.define import Model, Project
 from icekeel.engines import Engine
 from icekeel.features.live import EventFeed, outcome_key
 from icekeel.features.online.lmdb import LmdbWindows
 from icekeel.features.online.versions import digest
 from icekeel.features.outcomes import target_function
 from icekeel.journal import Predicted, Pushed
+from icekeel.serving.asked import Asked, AskedIndex, content_of
 
-LAYOUT = 2
+LAYOUT = 3
 """Changes with how answers and outcomes are kept: the keeper makes another environment for another layout."""
 _OFFSET = 2**63
 GRACE = 2 * DAY
@@ -38,7 +37,8 @@ Keyed = TypeVar("Keyed")
 class Happened(msgspec.Struct, frozen=True, array_like=True):
     """A version of an event that may decide outcomes; its value is None where it does not count.
 
-    `key` is the digest of the key by which answers meet it; empty where a part is null, as in a deletion.
+    `key` is the digest of the key by which answers meet it; empty where a part is null, as in a deletion. `content` is
+    that of the row, see `content_of`.
     """
 
     time: int
@@ -46,6 +46,7 @@ class Happened(msgspec.Struct, frozen=True, array_like=True):
     value: float | None
     available: int
     key: bytes
+    content: bytes = b""
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
@@ -119,11 +120,13 @@ class AnswerProjection:
         self._waiting, self._happened, self._ids, self._settled = (
             environment.open_db(name) for name in (b"waiting", b"happened", b"happened_ids", b"settled")
         )
+        self._index = AskedIndex(environment)
+        self._model = model
         self._mine = digest(model.name.encode())[:8]
         self._outcome = model.outcome
         self._target = target_function(model.target)
         table = project.tables[self._outcome.keyed.table]
-        self.table = table.name
+        self.table, self._table = table.name, table
         self._time, self._id = table.time, table.id
         self._names = list(table.fields)
         self._keys = [column for column, _ in self._outcome.keyed.keys]
@@ -151,6 +154,7 @@ class AnswerProjection:
             )  # fmt: skip
             key = self._mine + digest(record.key.encode())
             txn.put(key + record.id.encode(), _pack(waiting), db=self._waiting)
+            self._index.answered(txn, record.id, Asked.of(record, self._model))
             self._settle_known(txn, key)
 
     def happened(self, txn: lmdb.Transaction, records: Sequence[Pushed]) -> None:
@@ -165,19 +169,28 @@ class AnswerProjection:
                     self._value_of(row),
                     record.at if known is None else int(known),
                     digest(met.encode()) if met else b"",
+                    content_of(self._table, row),
                 )
-                self._keep(txn, event)
-                if met:
+                if self._keep(txn, event) and met:
                     self._settle_known(txn, self._mine + event.key)
 
-    def _keep(self, txn: lmdb.Transaction, event: Happened) -> None:
-        """Put a version among those of its event; of two that became known at once the later read holds."""
+    def _keep(self, txn: lmdb.Transaction, event: Happened) -> bool:
+        """Put a version among those of its event; of two that became known at once the later read holds.
+
+        One that says what was known already is none: False.
+        """
         name = digest(event.id.encode())
         others = [one for one in self._versions_of(txn, name) if one.available != event.available]
-        versions = sorted([*others, event], key=lambda one: one.available)
+        ordered = sorted([*others, event], key=lambda one: one.available)
+        versions = [ordered[0]]
+        versions += [one for before, one in pairwise(ordered) if one.content != before.content]
+        if event not in versions:
+            return False
+        self._index.happened(txn, self.table, event.id, versions[-1].content)
         txn.put(self._mine + name, _pack(versions), db=self._happened)
         if event.key:
             txn.put(self._mine + event.key + name, b"", db=self._ids)
+        return True
 
     def _versions_of(self, txn: lmdb.Transaction, name: bytes) -> list[Happened]:
         """All versions of one event, in the order in which they became known."""
@@ -209,15 +222,18 @@ class AnswerProjection:
         for place, waiting in _under(txn, self._waiting, self._mine, _waiting):
             over = waiting.asked_at + self._outcome.within
             if over <= now:
-                self._settle(txn, place, waiting, now, over)
+                # By the midnight at which it was due, also where that is made up for later or done anew.
+                self._settle(txn, place, waiting, min(now, -(-over // DAY) * DAY), over)
 
     def forget(self, txn: lmdb.Transaction, now: int) -> None:
         """Drop outcomes that no answer still to come can meet."""
         oldest = now - self._outcome.within - GRACE
+        self._index.forget(txn, oldest)
         for place, versions in _under(txn, self._happened, self._mine, _happened):
             if all(max(event.time, event.available) < oldest for event in versions):
                 txn.delete(place, db=self._happened)
                 for event in versions:
+                    self._index.forget_event(txn, self.table, event.id)
                     txn.delete(self._mine + event.key + place[len(self._mine) :], db=self._ids)
 
     def _versions(self, txn: lmdb.Transaction, key: bytes) -> list[Happened]:
@@ -282,29 +298,6 @@ _AGGREGATES: Mapping[str, Callable[[list[float]], float]] = {
     "max": max,
     "count": lambda values: float(len(values)),
 }
-
-
-def stored_rows(
-    file: Path, table: EventTable, *, since: int, batch: int = 20_000
-) -> Iterator[list[dict[str, Value]]]:
-    """The rows of a stored file in batches, as pushed rows look.
-
-    Args:
-        since: Rows that happened and became known before are left out; one that became known later may be the new
-            version of an event that still counts, moved out of every window, or its deletion, which has no time.
-    """
-    names = [*table.fields, AVAILABLE, DELETED]
-    listed = ", ".join(quote(name) for name in names)
-    connection = duckdb.connect(config={"threads": 1})
-    try:
-        result = connection.execute(
-            f"SELECT {listed} FROM {parquet([file])} WHERE {quote(table.time)} >= {since} OR {AVAILABLE} >= {since} "
-            f"ORDER BY {SEQUENCE}"
-        )
-        while rows := result.fetchmany(batch):
-            yield [dict(zip(names, row, strict=True)) for row in rows]
-    finally:
-        connection.close()
 
 
 def _under(

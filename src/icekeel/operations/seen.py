@@ -19,10 +19,11 @@ from icekeel.core.frames import Frame, Ints
 from icekeel.core.time import FOREVER
 from icekeel.data import AVAILABLE, DELETED, SEQUENCE, Manifest
 from icekeel.data.history import OFFSET, SEGMENT
-from icekeel.data.relations import SQL_TYPES, parquet
+from icekeel.data.relations import SQL_TYPES, connect, parquet
 from icekeel.define import EventTable
 from icekeel.features.offline import EventStore, historical_features
 from icekeel.features.plan import Lookup, Plan
+from icekeel.journal.segments import segment_sizes
 
 from .workspace import Workspace
 
@@ -71,15 +72,22 @@ class SeenEvents:
         workspace, manifest: The events.
         bulk: Bulk file -> serial at which it was projected.
         folder: Where files are written.
+        met: Table -> SQL condition on the events that any of the questions can meet; all of a table by default.
     """
 
     def __init__(
-        self, workspace: Workspace, manifest: Manifest, bulk: Mapping[str, int], folder: Path
+        self,
+        workspace: Workspace,
+        manifest: Manifest,
+        bulk: Mapping[str, int],
+        folder: Path,
+        met: Mapping[str, str] | None = None,
     ) -> None:
         self._workspace = workspace
         self._manifest = manifest
         self._bulk = bulk
         self._folder = folder
+        self._met = met or {}
         self._written = 0
 
     def write(self, moments: Sequence[Moment], reaches: Mapping[str, tuple[int, int]]) -> dict[str, Path]:
@@ -94,7 +102,8 @@ class SeenEvents:
         for name, (back, ahead) in reaches.items():
             self._written += 1
             target = self._folder / f"{self._written}.parquet"
-            connection = duckdb.connect(config={"threads": 1})
+            files = self._workspace.history.paths(self._manifest, name)
+            connection = connect(reads=files, folder=self._folder)
             try:
                 self._load(connection, self._workspace.project.tables[name], first - back, last + ahead)
                 self._place(connection, name, moments)
@@ -121,14 +130,20 @@ class SeenEvents:
         listed, identifier = ", ".join(map(quote, columns)), quote(table.id)
         connection.execute(
             f"CREATE TEMP TABLE every AS SELECT {listed} FROM ({source}) WHERE {identifier} IN (SELECT "
-            f"{identifier} FROM ({source}) WHERE {quote(table.time)} BETWEEN {oldest} AND {newest})"
+            f"{identifier} FROM ({source}) WHERE {quote(table.time)} BETWEEN {oldest} AND {newest} "
+            f"AND {self._met.get(table.name, 'true')})"
         )
 
     def _place(self, connection: duckdb.DuckDBPyConnection, name: str, moments: Sequence[Moment]) -> None:
         """Tables of when each stretch of the journal and each bulk file was first seen."""
         reached: dict[tuple[str, int], int] = {}
+        removed = self._removed()
         for moment in moments:
-            for segment, offset in moment.offsets.items():
+            # A segment is removed when all of it is projected, and its position is forgotten: a moment that does not
+            # name it, though it names younger ones, had seen all of it.
+            newest = max(moment.offsets, default="")
+            spent = [(name, end) for name, end in removed.items() if name < newest]
+            for segment, offset in (*spent, *moment.offsets.items()):
                 reached.setdefault((segment, offset), moment.asked_at)
         connection.execute("CREATE TEMP TABLE reached (segment VARCHAR, reach BIGINT, seen BIGINT)")
         if reached:
@@ -141,6 +156,11 @@ class SeenEvents:
             connection.execute("INSERT INTO files VALUES (?, ?)", [str(folder / file.name), seen])
         if not moments[0].serial:
             connection.execute(f"UPDATE every SET {SEGMENT} = NULL")
+
+    def _removed(self) -> dict[str, int]:
+        """Segments that were moved into history and are gone, each with its end."""
+        there = segment_sizes(self._workspace.journal)
+        return {name: end for name, end in self._manifest.journal.items() if name not in there}
 
     def _seen(self, file: str, moments: Sequence[Moment]) -> int:
         serial = self._bulk.get(file)

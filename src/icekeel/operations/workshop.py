@@ -14,8 +14,8 @@ from icekeel.core.errors import BundleError
 from icekeel.core.frames import Frame
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY
-from icekeel.data import snapshot_digest
-from icekeel.data.compaction import ANSWERS
+from icekeel.data import Vault, snapshot_digest
+from icekeel.data.answers import ANSWERS
 from icekeel.define import Model
 from icekeel.define.features import Feature
 from icekeel.features.offline import historical_features
@@ -65,12 +65,16 @@ class Workshop:
         workspace: The definitions, where data come from, and where versions go.
         registry: What knows the versions.
         threads: Of training.
+        vault: Gives the pseudonyms of private fields in declared histories.
     """
 
-    def __init__(self, workspace: Workspace, registry: Registry, *, threads: int) -> None:
+    def __init__(
+        self, workspace: Workspace, registry: Registry, *, threads: int, vault: Vault | None = None
+    ) -> None:
         self._workspace = workspace
         self._registry = registry
         self._threads = threads
+        self._vault = vault
         self._prepared: dict[tuple[str, int], tuple[str, Learnable]] = {}
 
     def prepare(self, name: str, now: int, say: Say) -> tuple[str, Learnable]:
@@ -80,7 +84,7 @@ class Workshop:
             model, plan = project.models[name], self._workspace.plans[name]
             manifest = self._workspace.compact().known(now)
             snapshot = snapshot_digest(manifest, [*project.tables, f"{ANSWERS}/{name}"])
-            questions = past_questions(model, plan, project.folder, history, now=now)
+            questions = past_questions(model, plan, project.folder, history, now=now, vault=self._vault)
             say(
                 f"{len(plan.features)} features of {len(questions):,} past questions, {int(questions.served.sum()):,} as served"
             )

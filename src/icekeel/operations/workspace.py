@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from icekeel.data import History, Manifest
-from icekeel.data.compaction import answer_columns, compact
+from icekeel.data.answers import answer_columns
+from icekeel.data.compaction import compact, unmoved
 from icekeel.define import Project
 from icekeel.features.live import all_views
 from icekeel.features.plan import Lookup, Plan
@@ -37,10 +40,18 @@ class Workspace:
         return all_views(list(self.plans.values()))
 
     def compact(self) -> Manifest:
-        """Move what is new in the journal into history; gives the manifest afterwards.
-
-        Raises:
-            StateError: as `data.compaction.compact`.
-        """
+        """Move what is new in the journal into history; gives the manifest afterwards."""
         answers = {name: answer_columns(plan.inputs, plan.columns) for name, plan in self.plans.items()}
         return compact(self.history, self.journal, self.project.tables, answers)
+
+    @contextmanager
+    def view(self) -> Iterator[Manifest]:
+        """History with the events that are in the journal alone, while nothing is moved: to look once at what is new.
+
+        Files of the manifest that it gives are gone afterwards.
+        """
+        manifest = self.history.manifest()
+        with tempfile.TemporaryDirectory(prefix="icekeel-view-") as folder:
+            added, offsets = unmoved(History(Path(folder)), self.journal, manifest, self.project.tables)
+            tables = {name: [*manifest.tables.get(name, ()), *files] for name, files in added.items()}
+            yield Manifest({**manifest.tables, **tables}, offsets)

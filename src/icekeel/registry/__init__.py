@@ -6,7 +6,7 @@ files mean, and what metrics, gates and evidence say, is the business of those w
 
 from .bundles import Bundle, read, write
 from .contents import GUARD_FILE, INTERVAL_FILE, PROFILE_FILE, Contents
-from .records import Alert, Alias, Change, Decision, Json, Run, Version
+from .records import Alert, Alias, Change, Decision, Json, Review, Run, Version
 from .store import CHAMPION, Registry
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Decision",
     "Json",
     "Registry",
+    "Review",
     "Run",
     "Version",
     "read",

@@ -121,6 +121,28 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """What a person decided about a flagged answer; a projection of the journal's `Reviewed`.
+
+    Attributes:
+        decision: `accepted`: the model's answer stands, and such requests are ordinary until `until`, if another
+            person has accepted such a case too. `rejected`: they are not; `answer` is the person's own, or None.
+        findings: Code of each finding -> the values of its columns, in their order.
+    """
+
+    id: str
+    at: int
+    prediction: str
+    model: str
+    decision: str
+    by: str
+    reason: str
+    answer: float | None
+    findings: Json
+    until: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One piece of scheduled or requested work; `finished_at` None and `running` until it ends."""
 

@@ -16,10 +16,10 @@ from icekeel.core.ids import new_id
 from icekeel.core.time import Clock
 
 from . import tables
-from .records import Alert, Alias, Change, Decision, Json, Run, Version
+from .records import Alert, Alias, Change, Decision, Json, Review, Run, Version
 
 CHAMPION = "champion"
-RowT = TypeVar("RowT", Version, Change, Decision, Alert, Run)
+RowT = TypeVar("RowT", Version, Change, Decision, Alert, Review, Run)
 
 
 class Registry:
@@ -260,9 +260,9 @@ class Registry:
 
     # Decisions, alerts, runs
 
-    def record(self, what: Decision | Alert) -> bool:
-        """Keeps a decision or an alert; False if one with its id is kept already, which then stays as it is."""
-        table = tables.decisions if isinstance(what, Decision) else tables.alerts
+    def record(self, what: Decision | Alert | Review) -> bool:
+        """Keeps what is given; False if one with its id is kept already, which then stays as it is."""
+        table = {Decision: tables.decisions, Alert: tables.alerts, Review: tables.reviews}[type(what)]
         with self._writing() as connection:
             if connection.scalar(sql.select(table.c.id).where(table.c.id == what.id)) is not None:
                 return False
@@ -305,6 +305,10 @@ class Registry:
                 raise RegistryError(Fault("unknown_alert", "no such alert", got=alert))
             still_open = sql.update(table).where(table.c.id == alert, table.c.resolved_at.is_(None))
             connection.execute(still_open.values(evidence=evidence))
+
+    def reviews(self, model: str | None = None) -> list[Review]:
+        """What people decided, oldest first."""
+        return self._rows(Review, _selected(tables.reviews, model, None))
 
     def start_run(self, kind: str, *, details: Json | None = None, at: int | None = None) -> str:
         """The id of a new run, kept with the status `running`."""

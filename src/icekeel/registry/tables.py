@@ -112,6 +112,17 @@ alerts = sql.Table(
     _text("resolution"),
 )
 
+reviews = sql.Table(
+    "reviews",
+    _metadata,
+    _text("id", key=True),
+    _time("at"),
+    *map(_text, ("prediction", "model", "decision", "by", "reason")),
+    sql.Column("answer", sql.Double),
+    _document("findings"),
+    _time("until"),
+)
+
 runs = sql.Table(
     "runs",
     _metadata,

@@ -6,8 +6,10 @@ the registry and the journal; nothing of HTTP, and nothing that trains or decide
 
 from .access import SCOPES, Access
 from .answers import Answer, Answerer
+from .asked import Asked, AskedIndex, content_of
 from .intake import Accepted, Intake
 from .online import OnlineFeatures, OnlineReader
+from .outcomes import Outcomes
 from .routing import Router, Routing
 from .versions import LoadedVersion, load_version
 from .windows import KEEPER_BEHIND, Windows
@@ -19,12 +21,16 @@ __all__ = [
     "Access",
     "Answer",
     "Answerer",
+    "Asked",
+    "AskedIndex",
     "Intake",
     "LoadedVersion",
     "OnlineFeatures",
     "OnlineReader",
+    "Outcomes",
     "Router",
     "Routing",
     "Windows",
+    "content_of",
     "load_version",
 ]

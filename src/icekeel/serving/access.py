@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from icekeel.core.errors import AuthError, Fault, StateError
+from icekeel.core.errors import AuthError, Fault, StateError, nearest, shorten
 
-SCOPES = ("predict", "ingest", "outcome", "read", "admin")
+SCOPES = ("predict", "ingest", "outcome", "read", "review", "admin")
 """`admin` includes all others."""
 
 
@@ -39,20 +39,44 @@ class Access:
                 Fault("unknown_scope", "unknown scope", got=unknown[0], allowed=", ".join(SCOPES))
             )
         token = "ik_" + secrets.token_urlsafe(32)
+        hashed = hashlib.sha256(token.encode()).hexdigest()
+        self._replace(name, [_Token(name, hashed, list(scopes))])
+        return token
+
+    def revoke(self, name: str) -> None:
+        """Let a token open nothing any more; servers notice within a second.
+
+        Raises:
+            AuthError: there is none of that name.
+        """
+        known = self.named()
+        if name not in known:
+            fault = Fault(
+                "unknown_token", "no such token", "", shorten(name), ", ".join(known), nearest(name, known)
+            )
+            raise AuthError(fault)
+        self._replace(name, [])
+
+    def named(self) -> dict[str, list[str]]:
+        """Name of each token -> its scopes."""
         self.refresh()
-        kept = [known for known in self._tokens if known.name != name]
-        kept.append(_Token(name, hashlib.sha256(token.encode()).hexdigest(), list(scopes)))
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return {token.name: token.scopes for token in self._tokens}
+
+    def _replace(self, name: str, by: list[_Token]) -> None:
+        self.refresh()
+        kept = [known for known in self._tokens if known.name != name] + by
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = self._path.with_suffix(".new")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.json.encode(kept))
         os.replace(draft, self._path)
         self.refresh()
-        return token
 
-    def check(self, header: str | None, scope: str) -> None:
-        """Let a request pass, given its `Authorization` header.
+    def check(self, header: str | None, scope: str) -> str:
+        """Let a request pass, given its `Authorization` header; gives the name of its token.
+
+        Of `one|other` either scope will do.
 
         Raises:
             AuthError: `no_token` or `wrong_token` (401), `wrong_scope` (403).
@@ -67,9 +91,13 @@ class Access:
                 found = token
         if found is None:
             raise AuthError(Fault("wrong_token", "this token is not known"))
-        if scope not in found.scopes and "admin" not in found.scopes:
-            fault = Fault("wrong_scope", f"this token may not {scope}", "", ", ".join(found.scopes), scope)
+        if not {*scope.split("|"), "admin"} & {*found.scopes}:
+            allowed = scope.replace("|", " or ")
+            fault = Fault(
+                "wrong_scope", f"this token may not {allowed}", "", ", ".join(found.scopes), allowed
+            )
             raise AuthError(fault)
+        return found.name
 
     def refresh(self) -> None:
         """Take over what another process wrote.

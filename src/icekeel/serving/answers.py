@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -10,11 +11,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from icekeel.compile import compile_row
-from icekeel.core.errors import Fault, RequestError, StateError
+from icekeel.core.errors import Fault, JournalError, RequestError, StateError
 from icekeel.core.ids import new_id
 from icekeel.core.time import Clock
-from icekeel.data import RecordParser
-from icekeel.define import Floor, Model, RoundTo
+from icekeel.data import Hide, RecordParser
+from icekeel.define import Floor, Model, Refuse, RoundTo
 from icekeel.define.nodes import Node, RequestField
 from icekeel.features.live import State, outcome_key
 from icekeel.features.plan import Plan
@@ -28,6 +29,8 @@ from .versions import LoadedVersion
 from .windows import Windows
 
 Value = float | int | str | None
+UNLOGGED = "unlogged"
+log = logging.getLogger(__name__)
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -45,7 +48,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
             before any, and in a rehearsal. A second where the keeper runs.
         degraded: What the features lacked: `no_events` (none seen yet), `keeper_behind` (they lag by more than
             `stale=` allows, since the keeper does not run or does not keep up), `stale:TABLE` (nothing new of it has
-            come for longer than its `fresh=`), `windows_unreadable` (every window counted as never seen).
+            come for longer than its `fresh=`), `windows_unreadable` (every window counted as never seen). And
+            `unlogged`: it is not in the journal.
         source: What gave the answer: `model`, or the fall-back that stood in for it.
     """
 
@@ -73,6 +77,7 @@ class Answerer:
         router: Which version answers.
         journal: Every answer is in it before the caller has it.
         clock: The time of the question.
+        hide: Gives the pseudonyms of private fields.
 
     Attributes:
         windows: What it was given; to be connected to an online state.
@@ -87,13 +92,14 @@ class Answerer:
         *,
         journal: Writer,
         clock: Clock,
+        hide: Hide | None = None,
     ) -> None:
         self.model = model
         self.router = router
         self.windows = windows
         self._journal = journal
         self._clock = clock
-        self._parser = RecordParser(plan.fields)
+        self._parser = RecordParser(plan.fields, hide)
         self._names = tuple(feature.name for feature in plan.features)
         self._definitions = plan.digest
         fields = [field.name for field in plan.fields]
@@ -105,6 +111,7 @@ class Answerer:
         self._after = [_postprocessor(step, fields) for step in model.after]
         self._threshold = model.action.threshold if model.action is not None else math.inf
         self._conduct = Conduct(model, fields)
+        self._unlogged = False
 
     def state(self) -> State:
         """How far the keeper is."""
@@ -129,13 +136,13 @@ class Answerer:
         Raises:
             RequestError: the request is faulty (nothing is journaled), or the guard refuses it (it is).
             StateError: no version serves this model, or its windows are such that the project says to refuse.
-            JournalError: the answer cannot be journaled, so it is not given.
+            JournalError: the answer cannot be journaled, so it is not given, unless `unlogged=` says so.
         """
         draft = self._draft(record, asked_at)
-        self._journal.append(draft.entry)
+        kept = self._keep([draft.entry])
         if draft.refusal is not None:
             raise draft.refusal
-        return draft.answer
+        return draft.answer if kept else _unlogged(draft.answer)
 
     def answer_many(
         self, records: Sequence[Any], *, asked_at: int | None = None
@@ -151,10 +158,27 @@ class Answerer:
                 drafts.append(self._draft(record, asked_at))
             except RequestError as error:
                 drafts.append(error)
-        self._journal.append_many([draft.entry for draft in drafts if isinstance(draft, _Draft)])
+        kept = self._keep([draft.entry for draft in drafts if isinstance(draft, _Draft)])
         return [
-            draft if isinstance(draft, RequestError) else draft.refusal or draft.answer for draft in drafts
+            draft
+            if isinstance(draft, RequestError)
+            else draft.refusal or (draft.answer if kept else _unlogged(draft.answer))
+            for draft in drafts
         ]
+
+    def _keep(self, entries: Sequence[Predicted]) -> bool:
+        """Whether all of these are in the journal; where they cannot be, `unlogged=` says whether that matters."""
+        try:
+            self._journal.append_many(entries)
+        except JournalError as error:
+            if isinstance(self.model.unlogged, Refuse):
+                raise
+            if not self._unlogged:
+                log.error("answers_unlogged", extra={"model": self.model.name, "why": str(error)})
+            self._unlogged = True
+            return False
+        self._unlogged = False
+        return True
 
     def _draft(self, record: Any, asked_at: int | None) -> _Draft:
         """The answer and its entry in the journal, which is not yet written."""
@@ -164,8 +188,8 @@ class Answerer:
         unit = "" if request[self._unit] is None else str(request[self._unit])
         arm, share, version = self._assign(unit)
         read = self.windows.read(request, at)
-        verdicts = self._check(version, request)
         raw = version.engine.predict_one([read.values[place] for place in version.places])
+        verdicts = self._check(version, request, raw, at)
         prediction = self._finish(raw, request)
         interval = version.interval.around(prediction) if version.interval else None
         conducted = (
@@ -243,7 +267,8 @@ class Answerer:
             raise StateError(Fault("no_champion", f'no version serves "{self.model.name}"', hint=hint))
         return champion
 
-    def _check(self, version: LoadedVersion, request: Sequence[Value]) -> list[Verdict]:
+    def _check(self, version: LoadedVersion, request: Sequence[Value], raw: float, at: int) -> list[Verdict]:
+        """What the guard finds, but for what people have taught."""
         if version.guard is None:
             return []
         places = self._guarded.get(version.name)
@@ -254,7 +279,11 @@ class Answerer:
                 what = f'the guard of {version.name} reads "{missing[0]}", which requests no longer have'
                 raise StateError(Fault("other_request", what, hint="train again, or restore the field"))
             places = self._guarded[version.name] = [self._fields.index(name) for name in names]
-        return version.guard.check([request[place] for place in places])
+        verdicts = version.guard.check([request[place] for place in places], raw)
+        if not verdicts:
+            return verdicts
+        named = dict(zip(self._fields, request, strict=True))
+        return self.router.current.taught.remaining(verdicts, named, raw, at)
 
     def _finish(self, raw: float, request: Sequence[Value]) -> float:
         answer = raw
@@ -282,6 +311,10 @@ class _Draft(NamedTuple):
     answer: Answer
     entry: Predicted
     refusal: RequestError | None
+
+
+def _unlogged(answer: Answer) -> Answer:
+    return msgspec.structs.replace(answer, degraded=[*answer.degraded, UNLOGGED])
 
 
 def _refusal(identifier: str, verdicts: Sequence[Verdict]) -> RequestError:

@@ -14,9 +14,9 @@ import msgspec
 
 from icekeel.core.errors import Fault, RequestError, nearest, shorten
 from icekeel.core.time import Clock
-from icekeel.data import AVAILABLE, DELETED, EventContract
+from icekeel.data import AVAILABLE, DELETED, EventContract, Hide
 from icekeel.define import EventTable
-from icekeel.journal import Pushed, Quarantined, QuarantinedRow, Record, Writer
+from icekeel.journal import Pushed, Quarantined, QuarantinedRow, Record, Value, Writer
 
 LARGEST_PUSH = 10_000
 Parse = Callable[[Any, str, int], tuple[list[Any], list[Fault]]]
@@ -27,16 +27,18 @@ class Accepted:
     """What became of a push.
 
     Attributes:
-        kept: Rows in the journal.
+        kept: Rows in the journal, those included that were there before.
         deleted: Ids whose deletion is in the journal.
         faults: The faults of each row that went to quarantine, by its place among the rows.
         wrong_ids: The same of ids that cannot be deleted.
+        repeated: Rows and deletions that said what was known already: nothing was journaled for them.
     """
 
     kept: int
     deleted: int
     faults: Mapping[int, Sequence[Fault]]
     wrong_ids: Mapping[int, Sequence[Fault]]
+    repeated: int = 0
 
 
 class Intake:
@@ -48,6 +50,8 @@ class Intake:
         clock: Stamps what is pushed.
         ahead: Tables that may hold plans: events of a time to come.
         rehearsal: True where history is replayed: rows then say themselves when they became available.
+        hide: Gives the pseudonyms of private fields.
+        repeated: Whether a row, as it is stored, says what is known of its event already.
     """
 
     def __init__(
@@ -58,22 +62,35 @@ class Intake:
         *,
         ahead: Collection[str] = (),
         rehearsal: bool = False,
+        hide: Hide | None = None,
+        repeated: Callable[[EventTable, Mapping[str, Any]], bool] | None = None,
     ) -> None:
         self._contracts = {
-            name: EventContract(table, stamped=not rehearsal, ahead=name in ahead)
+            name: EventContract(table, stamped=not rehearsal, ahead=name in ahead, hide=hide)
             for name, table in tables.items()
         }
         self._journal = journal
         self._clock = clock
         self._rehearsal = rehearsal
+        self._repeated = repeated
 
-    def push(self, table: str, rows: Any = (), delete: Any = ()) -> Accepted:
+    def push(
+        self,
+        table: str,
+        rows: Any = (),
+        delete: Any = (),
+        *,
+        places: tuple[Sequence[int], Sequence[int]] | None = None,
+        filled: Sequence[Mapping[str, Value]] | None = None,
+    ) -> Accepted:
         """Journal the good rows and set the bad ones aside.
 
         Args:
             table: Name of the event table.
             rows: Decoded JSON objects.
             delete: Ids of events that are deleted, after the rows are taken.
+            places: Of the rows and of the ids in what the caller sent, if that was more.
+            filled: For each row, values that are as they are stored.
 
         Raises:
             RequestError: an unknown table, no list of rows or ids, or too many; nothing is kept.
@@ -82,47 +99,68 @@ class Intake:
         if contract is None:
             hint = nearest(table, self._contracts)
             raise RequestError(Fault("unknown_table", "no such event table", got=shorten(table), hint=hint))
-        self._check_lists(rows, delete)
+        check_lists(rows, delete)
+        self._check_deletion(delete)
         now = self._clock()
-        good, faults = self._sort(contract, contract.parse, "rows", rows, now)
-        gone, wrong_ids = self._sort(contract, contract.parse_deletion, "delete", delete, now)
+        sent_at, gone_at = places or (range(len(rows)), range(len(delete)))
+        good, faults = self._sort(contract, contract.parse, ("rows", sent_at), rows, now, filled)
+        gone, wrong_ids = self._sort(contract, contract.parse_deletion, ("delete", gone_at), delete, now)
         gone = [row | {DELETED: 1.0} for row in gone]
-        bad = [_set_aside(rows[at], found) for at, found in faults.items()]
-        bad += [_set_aside({"delete": delete[at]}, found) for at, found in wrong_ids.items()]
-        records: list[Record] = [Pushed(at=now, table=table, rows=good + gone)] if good or gone else []
+        bad = [_set_aside(contract.set_aside(rows[at]), found) for at, found in faults.items()]
+        key = contract.table.id
+        bad += [
+            _set_aside({"delete": contract.set_aside({key: delete[at]})[key]}, found)
+            for at, found in wrong_ids.items()
+        ]
+        known = self._repeated
+        new = [row for row in good + gone if known is None or not known(contract.table, row)]
+        records: list[Record] = [Pushed(at=now, table=table, rows=new)] if new else []
         records += [Quarantined(at=now, table=table, rows=bad)] if bad else []
         self._journal.append_many(records)
-        return Accepted(len(good), len(gone), faults, wrong_ids)
+        return Accepted(
+            len(good),
+            len(gone),
+            {sent_at[at]: found for at, found in faults.items()},
+            {gone_at[at]: found for at, found in wrong_ids.items()},
+            len(good) + len(gone) - len(new),
+        )
 
-    def _check_lists(self, rows: Any, delete: Any) -> None:
-        for name, listed in (("rows", rows), ("delete", delete)):
-            if not isinstance(listed, list | tuple):
-                raise RequestError(Fault("no_rows", "expected a list", name, shorten(listed)))
-        if not rows and not delete:
-            raise RequestError(Fault("no_rows", "expected a list of rows", "rows", shorten(rows)))
-        if (count := len(rows) + len(delete)) > LARGEST_PUSH:
-            raise RequestError(
-                Fault("too_many_rows", "too many rows", "rows", str(count), f"{LARGEST_PUSH:,}")
-            )
+    def set_aside(self, table: str, rows: Sequence[tuple[Any, Sequence[Fault]]]) -> None:
+        """Journal rows in the quarantine of a table, each with its faults.
+
+        Raises:
+            JournalError: the journal cannot be written.
+        """
+        aside = [_set_aside(row, faults) for row, faults in rows]
+        self._journal.append(Quarantined(at=self._clock(), table=table, rows=aside))
+
+    def _check_deletion(self, delete: Any) -> None:
         if delete and self._rehearsal:
             what = "in a rehearsal a deletion must say from when it was known"
             hint = "declare deleted= and push a row in which that flag is true"
             raise RequestError(Fault("no_time", what, "delete", hint=hint))
 
     def _sort(
-        self, contract: EventContract, parse: Parse, where: str, sent: Sequence[Any], now: int
+        self,
+        contract: EventContract,
+        parse: Parse,
+        where: tuple[str, Sequence[int]],
+        sent: Sequence[Any],
+        now: int,
+        filled: Sequence[Mapping[str, Value]] | None = None,
     ) -> tuple[list[dict[str, Any]], dict[int, list[Fault]]]:
-        """What is good as it is stored, and the faults of the rest by their place in what was sent."""
+        """What is good as it is stored, and the faults of the rest by their place here."""
         names = [field.name for field in contract.fields]
         table = contract.table
         good: list[dict[str, Any]] = []
         faults: dict[int, list[Fault]] = {}
         for place, one in enumerate(sent):
-            values, found = parse(one, f"{where}[{place}]", now)
+            values, found = parse(one, f"{where[0]}[{where[1][place]}]", now)
             if found:
                 faults[place] = found
                 continue
             stored: dict[str, Any] = dict(zip(names, values, strict=True))
+            stored |= filled[place] if filled else {}
             if table.deleted and stored[table.deleted] == 1.0:
                 stored[DELETED] = 1.0
             if self._rehearsal:
@@ -131,6 +169,21 @@ class Intake:
                 stored[table.available] = now
             good.append(stored)
         return good, faults
+
+
+def check_lists(rows: Any, delete: Any) -> None:
+    """Refuse what is no lists, nothing at all, or too much.
+
+    Raises:
+        RequestError: `no_rows`, `too_many_rows`.
+    """
+    for name, listed in (("rows", rows), ("delete", delete)):
+        if not isinstance(listed, list | tuple):
+            raise RequestError(Fault("no_rows", "expected a list", name, shorten(listed)))
+    if not rows and not delete:
+        raise RequestError(Fault("no_rows", "expected a list of rows", "rows", shorten(rows)))
+    if (count := len(rows) + len(delete)) > LARGEST_PUSH:
+        raise RequestError(Fault("too_many_rows", "too many rows", "rows", str(count), f"{LARGEST_PUSH:,}"))
 
 
 def _set_aside(row: Any, faults: Sequence[Fault]) -> QuarantinedRow:

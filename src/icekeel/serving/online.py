@@ -10,7 +10,7 @@ import msgspec
 
 from icekeel.core.errors import RequestError
 from icekeel.core.time import Clock
-from icekeel.data import RecordParser
+from icekeel.data import Hide, RecordParser
 from icekeel.features.plan import Plan, select_features
 
 from .answers import age_s
@@ -44,16 +44,19 @@ class OnlineReader:
         plan: All its features.
         opened: Gives what reads those of a part of the plan.
         clock: The time of the question.
+        seek: Knows the pseudonyms of private fields.
     """
 
-    def __init__(self, plan: Plan, opened: Callable[[Plan], Windows], clock: Clock) -> None:
+    def __init__(
+        self, plan: Plan, opened: Callable[[Plan], Windows], clock: Clock, seek: Hide | None = None
+    ) -> None:
         self._names = tuple(feature.name for feature in plan.features)
         self._clock = clock
 
         @lru_cache(_KEPT)
         def select(names: tuple[str, ...]) -> tuple[RecordParser, Windows]:
             part = select_features(plan, names)
-            return RecordParser(part.fields), opened(part)
+            return RecordParser(part.fields, seek), opened(part)
 
         self._select = select
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from icekeel.core.errors import BundleError, RegistryError
 from icekeel.experiments import Arm, Arms
 from icekeel.registry import CHAMPION, Alias, Registry
 
+from .teaching import Taught
 from .versions import LoadedVersion, load_version
 
 CHALLENGER = "challenger"
@@ -27,6 +28,7 @@ class Routing:
         challenger: Answers its share of the units; None without an experiment.
         arms: How units are split; None without an experiment.
         problems: Aliases that could not be followed, and why; what served before goes on.
+        taught: What people have accepted of what the guard flags.
     """
 
     revision: int
@@ -34,6 +36,7 @@ class Routing:
     challenger: LoadedVersion | None = None
     arms: Arms | None = None
     problems: Mapping[str, str] | None = None
+    taught: Taught = field(default_factory=Taught)
 
 
 class Router:
@@ -75,7 +78,10 @@ class Router:
             arms = Arms(alias.salt, (Arm(CHAMPION, 1 - alias.share), Arm(CHALLENGER, alias.share)))
         before = self.current
         self._loaded = {version.name: version for version in (champion, challenger) if version is not None}
-        self.current = Routing(revision, champion, challenger if arms else None, arms, problems or None)
+        taught = Taught(self._registry.reviews(self.model))
+        self.current = Routing(
+            revision, champion, challenger if arms else None, arms, problems or None, taught
+        )
         return (before.champion, before.challenger, before.arms) != (champion, challenger, arms)
 
     def _load(self, alias: Alias | None, name: str, problems: dict[str, str]) -> LoadedVersion | None:

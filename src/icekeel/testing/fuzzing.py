@@ -145,7 +145,7 @@ def _keep(folder: Path, world: World, rng: Random) -> History:
                 draft = folder / "draft"
                 connection.execute(f"COPY (SELECT * EXCLUDE (_row) FROM part) TO '{draft}' (FORMAT parquet)")
                 known_from = min(row[AVAILABLE] for row in some)
-                added.setdefault(name, []).append(kept.adopt(name, draft, len(some), "", known_from))
+                added.setdefault(name, []).append(kept.adopt(name, draft, len(some), known_from=known_from))
         kept.replace(manifest, added)
     return kept
 

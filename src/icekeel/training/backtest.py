@@ -51,6 +51,10 @@ class Backtest:
         """Positions in `rows` of the last fold: the most recent rows."""
         return np.arange(len(self.rows) - self.folds[-1].test_rows, len(self.rows))
 
+    def predicted(self, rung: str, n_rows: int) -> Floats:
+        """What a rung said to each of the `n_rows` rows of which these are the latest; NaN to those not tested."""
+        return np.concatenate([np.full(n_rows - len(self.rows), np.nan), self.predictions[rung]])
+
     def error(self, rung: str) -> float:
         """The error of a rung over all tested rows."""
         return self.problem.error_of(self.rows.target, self.predictions[rung])

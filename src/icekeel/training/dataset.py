@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -11,13 +11,14 @@ import numpy as np
 
 from icekeel.compile import quote
 from icekeel.core.errors import Fault, SourceError, TrainingError, nearest
-from icekeel.core.frames import Frame, Ints
+from icekeel.core.frames import Bools, Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import DAY
-from icekeel.data import History, Manifest, find_sources
-from icekeel.data.compaction import ANSWERS, FEATURE
+from icekeel.data import History, Manifest, Vault, find_sources
+from icekeel.data.answers import ANSWERS, FEATURE
 from icekeel.data.ingest import read_source
-from icekeel.data.relations import fetch, parquet
+from icekeel.data.relations import connect, fetch, parquet
+from icekeel.data.spines import hide_columns
 from icekeel.define import EventTable, Model
 from icekeel.features.events import EventStore, same_rows
 from icekeel.features.outcomes import Outcomes, Status, historical_outcomes
@@ -36,12 +37,14 @@ class Questions:
         logged: Features as they were served, NaN or None where a question was not served under the
             present definitions.
         served: Whether `logged` holds the row's features.
+        flagged: Whether the guard flagged it.
     """
 
     requests: Frame
     asked_at: Ints
     logged: Frame
-    served: np.typing.NDArray[np.bool_]
+    served: Bools
+    flagged: Bools
 
     def __len__(self) -> int:
         return len(self.asked_at)
@@ -54,6 +57,7 @@ class Learnable:
     Attributes:
         requests, features: One row per question.
         outcomes: Their targets; pending and absent ones are for the trainer to leave out.
+        flagged: Whether the guard flagged the question.
         served: Rows whose features were taken from the journal instead of being computed.
     """
 
@@ -61,6 +65,7 @@ class Learnable:
     asked_at: Ints
     features: Frame
     outcomes: Outcomes
+    flagged: Bools
     served: int
 
     def counts(self) -> dict[str, int]:
@@ -75,14 +80,21 @@ class Learnable:
         }
 
 
-def past_questions(model: Model, plan: Plan, folder: Path, history: History, *, now: int) -> Questions:
+def past_questions(
+    model: Model, plan: Plan, folder: Path, history: History, *, now: int, vault: Vault | None = None
+) -> Questions:
     """The questions of the model's declared history and those it has answered since, up to `now`.
+
+    Args:
+        vault: Gives the pseudonyms of private fields in the declared history; answers hold them already.
 
     Raises:
         SourceError: the declared history cannot be read, or its columns are not the request's.
     """
     fields = [Column(field.name, field.kind) for field in plan.fields]
     declared = _declared(model, fields, folder, now)
+    hide = None if vault is None else vault.hide_many
+    declared = replace(declared, requests=hide_columns(declared.requests, plan.fields, hide))
     answered = _answered(model, plan, fields, history, now)
     if answered is not None:
         declared = _without_served(declared, answered, [field.name for _, field in model.outcome.keyed.keys])
@@ -93,10 +105,12 @@ def past_questions(model: Model, plan: Plan, folder: Path, history: History, *, 
         )
     requests = Frame.stack([part.requests for part in parts])
     asked_at = np.concatenate([part.asked_at for part in parts])
-    served = np.concatenate([part.served for part in parts])
+    served, flagged = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("served", "flagged")
+    )
     logged = _stack_logged(plan, parts)
     order = np.argsort(asked_at, kind="stable")
-    return Questions(requests.take(order), asked_at[order], logged.take(order), served[order])
+    return Questions(requests.take(order), asked_at[order], logged.take(order), served[order], flagged[order])
 
 
 def _without_served(declared: Questions, answered: Questions, keys: list[str]) -> Questions:
@@ -118,13 +132,17 @@ def _without_served(declared: Questions, answered: Questions, keys: list[str]) -
     )
     kept = np.flatnonzero(~again)
     return Questions(
-        declared.requests.take(kept), declared.asked_at[kept], declared.logged, declared.served[kept]
+        declared.requests.take(kept),
+        declared.asked_at[kept],
+        declared.logged,
+        declared.served[kept],
+        declared.flagged[kept],
     )
 
 
 def _declared(model: Model, fields: list[Column], folder: Path, now: int) -> Questions:
     sources = find_sources(folder, model.history.source)
-    connection = duckdb.connect(config={"threads": 2})
+    connection = connect(threads=2, reads=sources)
     try:
         relations = [f"(SELECT * FROM {read_source(connection, source)})" for source in sources]
         relation = " UNION ALL BY NAME ".join(f"SELECT * FROM {one}" for one in relations)
@@ -156,13 +174,9 @@ def _declared(model: Model, fields: list[Column], folder: Path, now: int) -> Que
         raise SourceError(Fault("unreadable", str(error).splitlines()[0], model.history.source)) from error
     finally:
         connection.close()
-    n = len(frame)
-    return Questions(
-        frame.select([column.name for column in fields]),
-        frame["_asked_at"],
-        Frame({}),
-        np.zeros(n, dtype=np.bool_),
-    )
+    never = np.zeros(len(frame), dtype=np.bool_)
+    requests = frame.select([column.name for column in fields])
+    return Questions(requests, frame["_asked_at"], Frame({}), never, never)
 
 
 def _micros(name: str, sql_type: str) -> str:
@@ -176,10 +190,10 @@ def _answered(model: Model, plan: Plan, fields: list[Column], history: History, 
     if not files:
         return None
     logged = [Column(FEATURE + column.name, column.kind) for column in plan.columns]
-    own = [Column("_asked_at", Kind.TIME), Column("_definitions", Kind.ID)]
+    own = [Column("_asked_at", Kind.TIME), Column("_definitions", Kind.ID), Column("_verdict", Kind.CAT)]
     columns = [*fields, *own, *logged]
     source = parquet(files, union=True)
-    connection = duckdb.connect(config={"threads": 2})
+    connection = connect(threads=2, reads=files)
     try:
         held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
         listed = ", ".join(quote(c.name) if c.name in held else f"NULL AS {quote(c.name)}" for c in columns)
@@ -187,8 +201,9 @@ def _answered(model: Model, plan: Plan, fields: list[Column], history: History, 
     finally:
         connection.close()
     served = np.array(frame["_definitions"] == plan.digest, dtype=np.bool_)
+    flagged = np.array([verdict not in ("pass", None) for verdict in frame["_verdict"]], dtype=np.bool_)
     values = Frame({column.name: frame[FEATURE + column.name] for column in plan.columns})
-    return Questions(frame.select([c.name for c in fields]), frame["_asked_at"], values, served)
+    return Questions(frame.select([c.name for c in fields]), frame["_asked_at"], values, served, flagged)
 
 
 def _stack_logged(plan: Plan, parts: list[Questions]) -> Frame:
@@ -231,7 +246,8 @@ def learnable(
         model.target, model.outcome, questions.requests, questions.asked_at, store, now=now
     )
     same_rows(len(outcomes.target), len(questions))
-    return Learnable(questions.requests, questions.asked_at, frame, outcomes, int(questions.served.sum()))
+    served = int(questions.served.sum())
+    return Learnable(questions.requests, questions.asked_at, frame, outcomes, questions.flagged, served)
 
 
 def feature_cache(

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from icekeel.core.errors import Fault, TrainingError
-from icekeel.core.frames import Frame, Ints
+from icekeel.core.frames import Floats, Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import DAY, format_time
 from icekeel.define import Model
@@ -147,7 +147,8 @@ def train(
     files = {**fitted.files, GOLDEN_FILE: golden, **(describe(rows) if describe else {})}
     metrics: dict[str, Any] = {"counts": counts, "ladder_winner": ladder.winner}
     if recipe.model.guard is not None:
-        files[GUARD_FILE], metrics["guard"] = _guard(recipe.model, data, known)
+        said = trial.predicted(winner, len(rows))
+        files[GUARD_FILE], metrics["guard"] = _guard(recipe.model, data, known, said)
     if problem.task == "number":
         last = trial.last_fold()
         interval = conformal_interval(problem, trial.rows.target[last], trial.predictions[winner][last])
@@ -246,10 +247,20 @@ def guarded_columns(model: Model) -> tuple[Column, ...]:
     return tuple(Column(field.name, field.kind) for field in fields if field.kind in (Kind.CAT, Kind.NUM))
 
 
-def _guard(model: Model, data: Learnable, known: Ints) -> tuple[bytes, dict[str, Any]]:
-    """The guard of all rows known, its thresholds set on the latest fifth as held against the rest."""
+def _guard(model: Model, data: Learnable, known: Ints, said: Floats) -> tuple[bytes, dict[str, Any]]:
+    """The guard of all rows known, its thresholds set on all that was asked in the time of the latest fifth of them.
+
+    Args:
+        said: What the backtest predicted for each of these rows, NaN for those it did not test.
+    """
     cut = max(1, len(known) * 4 // 5)
     early, later = data.requests.take(known[:cut]), data.requests.take(known[cut:])
+    # What was flagged and has no outcome is nothing ordinary: it would talk the guard into letting it pass.
+    ordinary = ~data.flagged
+    ordinary[known] = True
+    asked = np.flatnonzero(ordinary[known[cut] :]) + known[cut]
+    predictions = np.full(len(asked), np.nan)
+    predictions[np.searchsorted(asked, known[cut:])] = said[cut:]
     target = data.outcomes.target[known]
     scale: Scale = "logit" if model.task == "probability" else "log" if target.min() > 0 else "plain"
     budget = model.guard.budget if model.guard else 0.01
@@ -262,6 +273,8 @@ def _guard(model: Model, data: Learnable, known: Ints) -> tuple[bytes, dict[str,
         scale=scale,
         later=Frame({name: later[name] for name in names}),
         budget=budget,
+        asked=data.requests.take(asked).select(names),
+        predictions=np.concatenate([said[:cut], predictions]),
         target_name=model.name,
     )
     return data_bytes, asdict(report)

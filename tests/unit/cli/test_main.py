@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import duckdb
+import msgspec
 import pytest
 
 from icekeel.cli.main import COMMANDS
+from icekeel.cli.scaffold import scaffold
 from icekeel.journal import Quarantined, QuarantinedRow, Writer
 
 from .conftest import NOW, Call
@@ -234,3 +236,16 @@ def test_ctrl_c_inside_a_query_is_ctrl_c(
             call("plan")
     else:
         assert call("plan").status == status
+
+
+def test_tokens_are_made_listed_and_revoked(tmp_path: Path, call: Call) -> None:
+    scaffold(tmp_path / "shop", lambda text: None)
+    here = ("--project", tmp_path / "shop")
+    made = call("token", "ann", "--scope", "predict", "--scope", "read", *here, "--json").json
+    assert made["token"].startswith("ik_")
+    listed = call("token", *here, "--json").json
+    assert listed == [{"name": "admin", "scopes": ["admin"]}, {"name": "ann", "scopes": ["predict", "read"]}]
+    assert call("token", "ann", "--revoke", *here, "--json").json == {"name": "ann", "revoked": True}
+    assert call("token", "ann", "--revoke", *here).status == 1
+    assert msgspec.json.decode(call("token", "bob", *here, "--json").err)["error"] == "missing_option"
+    assert [one["name"] for one in call("token", *here, "--json").json] == ["admin"]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from icekeel.console import Block, Callout, Chart, Moment, Report, Section, Table, Tile, Tiles, Timeline
 from icekeel.console.charts import Bar, Span, bars, histogram, lines, spans
 from icekeel.core.time import DAY, HOUR, parse_time
+from icekeel.operations.outcome import OutcomeTrace, Told
+from icekeel.operations.trace import FeatureTrace, Gate, Step, Trace, VersionTrace
+from icekeel.operations.window_rows import WindowRows
 from icekeel.registry import Alert, Decision, Json, Registry
+from tests.unit.journal.examples import PREDICTED
 
 MARCH = parse_time("2013-03-01")
 MONTHS = [parse_time(f"2013-0{month}-01") for month in range(3, 10)]
@@ -244,3 +251,42 @@ def filled(folder: Path, text: str = "scheduled: every month") -> tuple[dict[str
     """A status and its registry in a folder."""
     registry = Registry(folder / "registry.db", clock=lambda: MARCH)
     return fill(registry, text), registry
+
+
+def trace(hostile: str = "") -> Trace:
+    """A trace in which everything occurs, and `hostile` wherever a caller's text may."""
+    window = WindowRows(
+        "Orders by customer, last 30d: count", "Orders", {"customer": hostile or "ann"}, 2, None
+    )
+    newest = {"id": hostile or "o7", "at": "2025-03-01T00:00:00Z", "known_from": "2025-03-02T00:00:00Z"}
+    features = [
+        FeatureTrace("orders", 2.0, f"[{window.window}]", "window", True, {}, [window], 2.0, "equal"),
+        FeatureTrace(
+            "spent",
+            9.5,
+            "[Orders by customer]",
+            "window",
+            False,
+            {},
+            [replace(window, newest=newest)],
+            9.0,
+            "differs",
+        ),
+        FeatureTrace("ink", hostile or "gold", None, "", None, {"ink": hostile or "gold"}, [], None, ""),
+    ]
+    step = Step(
+        "2025-03-01T00:00:00Z", "champion", "set", "price-3", 1.0, "ann", hostile or "better", "tried"
+    )
+    version = VersionTrace(
+        "price-3", step.at, hostile or "asked for", "Engineered", "lightgbm", 8_000, step.at, step.at,
+        "a" * 64, "b" * 64, [Gate("parity", True, hostile or "equal"), Gate("size", False, "too large")], step, [step],
+    )  # fmt: skip
+    told = [Told("q1", step.at, {"price": 12.0, "note": hostile or "x"}), Told("q1", step.at, None)]
+    outcome = OutcomeTrace("known", 12.0, step.at, "Results", {"quote_id": hostile or "q1"}, told)
+    record = structs.replace(
+        PREDICTED,
+        request={"ink": hostile or "gold"},
+        reasons=[hostile or "never seen"],
+        codes=["unseen_value:ink"],
+    )
+    return Trace(record, version, features, outcome, "1 of 2 features differ", [hostile or "a note"])

@@ -78,7 +78,14 @@ async def _call(server: Server, method: str, path: str, headers: dict[str, str],
         sent.append(message)
 
     listed = [(name.encode(), value.encode("latin-1")) for name, value in headers.items() if value]
-    scope = {"type": "http", "method": method, "path": path, "headers": listed}
+    path, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": query.encode(),
+        "headers": listed,
+    }
     await server(scope, receive, send)
     head = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return Got(sent[0]["status"], head, sent[1]["body"])

@@ -12,6 +12,7 @@ def test_the_text_is_prometheus_and_holds_what_was_counted() -> None:
     counters.count("predict", 422, 0.0001)
     counters.answered("late", "late-1", "champion", 'odd "value"\n')
     counters.degraded("late", "stale:Scans")
+    counters.found("late", ["unseen_pair:a+b", "unseen_pair:a+c", "out_of_range:size:above"], "refused")
     counters.pushed("Scans", 3, 1)
     counters.swapped("late")
     text = counters.text({"ready": ("Whether it is ready.", 1.0)}).decode()
@@ -21,6 +22,8 @@ def test_the_text_is_prometheus_and_holds_what_was_counted() -> None:
         for sample in family.samples
     }
     assert samples["icekeel_http_requests_total", "predict", "200"] == 4
+    assert samples["icekeel_guard_findings_total", "unseen_pair", "late", "refused"] == 1
+    assert samples["icekeel_guard_findings_total", "out_of_range", "late", "refused"] == 1
     assert samples["icekeel_http_requests_total", "predict", "422"] == 1
     assert samples["icekeel_http_seconds_bucket", "predict", "0.0005"] == 3
     assert samples["icekeel_http_seconds_bucket", "predict", "0.004"] == 4

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from icekeel.app import App
+from icekeel.core.errors import SettingsError
 from icekeel.core.time import DAY, HOUR
 from icekeel.experiments import Arm, Arms
+from icekeel.http import serve
 from icekeel.journal import Predicted, Pushed, Quarantined, Ticked
 from icekeel.registry import Registry
+from icekeel.settings import Settings
 from icekeel.testing.small import REQUEST, TRAINED_TO, train_small
 
 from .conftest import NOW, Client
@@ -420,6 +423,21 @@ def test_a_rehearsal_sets_the_time(start: Start) -> None:
     assert [entry.at for entry in client.journaled(Predicted)] == [TRAINED_TO + HOUR, TRAINED_TO]
 
 
+def test_a_page_can_run_nothing_and_stands_in_no_frame(client: Client) -> None:
+    head = client.call("GET", "/").headers
+    assert head["content-security-policy"].startswith("default-src 'none';")
+    assert "frame-ancestors 'none'" in head["content-security-policy"]
+    assert "script" not in head["content-security-policy"]
+    assert (head["x-content-type-options"], head["cache-control"]) == ("nosniff", "no-store")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "shop.example"])
+def test_a_server_that_others_reach_does_not_start_without_tokens(trained: Path, host: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        serve(App(trained, Settings(host=host, port=0, auth=False)))
+    assert caught.value.code == "open_to_all"
+
+
 # What fails
 
 
@@ -431,6 +449,20 @@ def test_nothing_is_answered_unlogged(client: Client) -> None:
     assert client.call("POST", "/v1/events/Scans", {"rows": [SCAN]}).status == 503
     assert client.call("GET", "/readyz").status == 503
     assert client.call("GET", "/healthz").status == 200
+
+
+def test_a_server_that_answers_unlogged_is_ready(start: Start) -> None:
+    def answer_unlogged(folder: Path) -> None:
+        project = folder / "project.py"
+        project.write_text(
+            project.read_text().replace("    retrain=", "    unlogged=ik.mark(),\n    retrain=")
+        )
+
+    client = start(answer_unlogged)
+    client.server.service.journal.close()
+    assert client.predict(dict(REQUEST)).json["degraded"][-1] == "unlogged"
+    assert client.call("POST", "/v1/events/Scans", {"rows": [SCAN]}).status == 503
+    assert client.call("GET", "/readyz").status == 200
 
 
 def test_a_damaged_version_is_refused_and_told(start: Start) -> None:

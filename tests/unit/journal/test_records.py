@@ -45,7 +45,7 @@ def test_the_stored_form_is_pinned() -> None:
         "action verdict reasons position degraded cpu_us served_at definitions codes source trace",
         "decided": "at id model kind version reason evidence",
         "alerted": "at id model cause severity title evidence",
-        "reviewed": "at id prediction model decision answer columns until by reason",
+        "reviewed": "at id prediction model decision answer findings until by reason",
         "forgotten": "at id pseudonym by reason",
         "ticked": "at",
     }

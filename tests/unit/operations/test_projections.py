@@ -15,7 +15,8 @@ from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, parse_time
 from icekeel.data import AVAILABLE, DELETED, History, ingest
 from icekeel.journal import Pushed
-from icekeel.operations.projections import AnswerProjection, Settled, stored_rows
+from icekeel.operations.past import stored_rows
+from icekeel.operations.projections import AnswerProjection, Settled
 from icekeel.testing.small import write_small_project
 from tests.unit.journal.examples import PREDICTED
 
@@ -73,6 +74,37 @@ def test_a_correction_that_moves_an_event_out_of_the_window_takes_it_away(
 def test_a_correction_that_moves_an_event_into_the_window_counts(joined: Joined) -> None:
     events = [delivered(T0 - HOUR, 0.0, T0 + HOUR), delivered(T0 + HOUR, 60.0, T0 + 2 * HOUR)]
     assert [row.target for row in settle(joined, events)] == [1.0]
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["as told", "the repetition read first"])
+@pytest.mark.parametrize(("minutes", "since"), [(60.0, 2 * DAY + 6 * HOUR), (61.0, 2 * DAY + 12 * HOUR)])
+def test_what_is_told_again_is_known_since_it_was_first_told(
+    joined: Joined, minutes: float, since: int, turned: bool
+) -> None:
+    """Told again, or corrected, when its window is over and before the midnight at which that is looked at."""
+    environment, answers = joined
+    events = [
+        delivered(T0 + 7 * HOUR, 60.0, T0 + 7 * HOUR),
+        delivered(T0 + 7 * HOUR, minutes, T0 + 2 * DAY + 12 * HOUR),
+    ]
+    with environment.begin(write=True) as txn:
+        asked = msgspec.structs.replace(ASKED, at=T0 + 6 * HOUR)
+        answers.answered(txn, [asked], lambda record: {})
+        answers.happened(txn, events[::-1] if turned else events)
+        answers.close(txn, T0 + 3 * DAY)
+        (row,) = answers.settled(txn, 0, T0 + 9 * DAY)
+    assert (row.target, row.settled_at) == (1.0, T0 + since)
+
+
+def test_answers_made_up_for_later_are_settled_by_the_midnight_that_was_due(joined: Joined) -> None:
+    environment, answers = joined
+    events = [delivered(T0 + HOUR, 60.0, T0 + HOUR), delivered(T0 + HOUR, 1.0, T0 + 5 * DAY)]
+    with environment.begin(write=True) as txn:
+        answers.answered(txn, [ASKED], lambda record: {})
+        answers.happened(txn, events)
+        answers.close(txn, T0 + 8 * DAY)
+        (row,) = answers.settled(txn, 0, T0 + 9 * DAY)
+    assert (row.target, row.settled_at) == (1.0, T0 + 2 * DAY)
 
 
 GONE: dict[str, Any] = dict.fromkeys(("parcel_id", "depot", "minutes_late", "delivered_at"))

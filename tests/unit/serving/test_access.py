@@ -58,3 +58,17 @@ def test_a_damaged_file_is_told_and_known_tokens_stay(tmp_path: Path) -> None:
     with pytest.raises(StateError, match=r"tokens\.json"):
         access.refresh()
     access.check(f"Bearer {token}", "read")
+
+
+def test_a_revoked_token_opens_nothing_and_the_others_stay(tmp_path: Path) -> None:
+    access = Access(tmp_path / "tokens.json")
+    gone, kept = access.create("ann", ("read",)), access.create("bob", ("predict", "read"))
+    assert access.check(f"Bearer {kept}", "read") == "bob"
+    Access(tmp_path / "tokens.json").revoke("ann")
+    access.refresh()
+    assert code(access, f"Bearer {gone}", "read") == "wrong_token"
+    assert access.check(f"Bearer {kept}", "read") == "bob"
+    assert access.named() == {"bob": ["predict", "read"]}
+    with pytest.raises(AuthError) as caught:
+        access.revoke("bobb")
+    assert (caught.value.code, caught.value.faults[0].hint) == ("unknown_token", 'did you mean "bob"?')

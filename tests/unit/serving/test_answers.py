@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from icekeel.app import App
-from icekeel.core.errors import JournalError, RequestError, StateError
+from icekeel.core.errors import JournalError, ProjectError, RequestError, StateError
 from icekeel.core.time import HOUR, MINUTE, SECOND
 from icekeel.experiments import Arm, Arms
 from icekeel.features.live import State, StateCell
@@ -200,3 +202,51 @@ def test_a_field_that_the_guard_lost_is_told(open_answerer: Open) -> None:
     extra = "weight: ik.Num = ik.between(0, 50, optional=True)\n    fragile: ik.Flag = ik.optional()"
     kept, _ = open_answerer(PROJECT.replace("weight: ik.Num = ik.between(0, 50, optional=True)", extra))
     assert kept.answer({**REQUEST, "fragile": True}).verdict == "pass"
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """No file may grow beyond the size of the newest segment."""
+    newest = max((folder / ".icekeel" / "journal").glob("*.jnl"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (newest.stat().st_size + 10, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_while_the_journal_cannot_be_written_nothing_is_answered(open_answerer: Open, trained: Path) -> None:
+    answerer, _ = open_answerer()
+    with full_disk(trained):
+        with pytest.raises(JournalError):
+            answerer.answer(dict(REQUEST))
+        with pytest.raises(JournalError):
+            answerer.answer_many([dict(REQUEST)] * 2)
+    assert answerer.answer(dict(REQUEST)).degraded == []
+
+
+def test_a_project_may_want_answers_that_no_journal_has(
+    open_answerer: Open, trained: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    answerer, journal = open_answerer(
+        PROJECT.replace("    retrain=", "    unlogged=ik.mark(),\n    retrain=")
+    )
+    with full_disk(trained):
+        one = answerer.answer(dict(REQUEST))
+        many = answerer.answer_many([dict(REQUEST), {}, dict(REQUEST)])
+    assert one.degraded == ["unlogged"]
+    assert [isinstance(got, RequestError) or got.degraded == ["unlogged"] for got in many] == [True] * 3
+    assert [record.message for record in caplog.records] == ["answers_unlogged"]  # once, not for each
+    after = answerer.answer(dict(REQUEST))
+    assert after.degraded == []
+    journal.close()
+    known = {entry.id for entry in scan(trained / ".icekeel" / "journal", kinds=Predicted)}
+    assert after.prediction_id in known
+    assert one.prediction_id not in known
+
+
+def test_a_policy_for_what_is_unlogged_is_one_of_two(open_answerer: Open) -> None:
+    with pytest.raises(ProjectError) as caught:
+        open_answerer(PROJECT.replace("    retrain=", "    unlogged=True,\n    retrain="))
+    assert [fault.code for fault in caught.value.faults] == ["wrong_type"]

@@ -212,6 +212,135 @@ def test_what_came_late_was_learnt_and_is_not_flagged() -> None:
     assert flags <= 80 + 3 * np.sqrt(80)
 
 
+def test_a_prediction_is_odd_where_no_outcome_of_its_segment_lay() -> None:
+    rng = np.random.default_rng(12)
+    product = rng.integers(0, 2, 6_000)
+    price = np.exp(rng.normal(0, 0.3, 6_000)) * np.array([10.0, 1_000.0])[product]
+    said = price * np.exp(rng.normal(0, 0.1, 6_000))
+    said[:3_000] = np.nan
+    frame = Frame({"product": np.array(["card", "box"], dtype=object)[product]})
+    data, report = compile_guard(
+        frame.take(np.arange(5_000)), [Column("product", Kind.CAT)], price, scale="log",
+        later=frame.take(np.arange(5_000, 6_000)), budget=0.01, predictions=said, target_name="price",
+    )  # fmt: skip
+    guard = Guard.load(data)
+    assert report.flag_rate <= 0.01
+    assert guard.check(["card"], 10.0) == guard.check(["box"], 1_000.0) == guard.check(["card"], None) == []
+    (verdict,) = guard.check(["card"], 1_000.0)
+    assert verdict.code == "odd_prediction:price+product:above"
+    assert "where product=card" in verdict.reason
+    assert guard.check(["box"], 10.0)[0].code == "odd_prediction:price+product:below"
+
+
+def test_probabilities_are_held_against_probabilities() -> None:
+    rng = np.random.default_rng(13)
+    said = rng.uniform(0.1, 0.4, 4_000)
+    frame = Frame({"x": rng.normal(0, 1, 4_000)})
+    late = (rng.random(4_000) < said).astype(float)
+    data, _ = compile_guard(
+        frame.take(np.arange(3_000)), [Column("x", Kind.NUM)], late, scale="logit",
+        later=frame.take(np.arange(3_000, 4_000)), budget=0.01, predictions=said,
+    )  # fmt: skip
+    guard = Guard.load(data)
+    assert guard.check([0.0], 0.3) == []
+    assert [v.kind for v in guard.check([0.0], 0.9)] == ["odd_prediction"]
+    without, _ = compile_guard(
+        frame.take(np.arange(3_000)), [Column("x", Kind.NUM)], late, scale="logit",
+        later=frame.take(np.arange(3_000, 4_000)), budget=0.01,
+    )  # fmt: skip
+    assert Guard.load(without).check([0.0], 0.9) == []
+
+
+def test_common_requests_without_an_outcome_do_not_use_up_the_budget() -> None:
+    """Of two places no outcome was ever known: one is asked for all the time, the other hardly ever."""
+    rng = np.random.default_rng(15)
+    place = np.array(["a", "b", "c"], dtype=object)[rng.integers(0, 3, 5_000)]
+    late = (rng.random(5_000) < 0.3).astype(float)
+    asked = place[4_000:].copy()
+    asked[::20], asked[1] = "nowhere", "seldom"
+    column = [Column("place", Kind.CAT)]
+    data, report = compile_guard(
+        Frame({"place": place[:4_000]}), column, late, scale="logit", later=Frame({"place": place[4_000:]}),
+        asked=Frame({"place": asked}), budget=0.02,
+    )  # fmt: skip
+    guard = Guard.load(data)
+    assert report.blind_spots == (
+        "place=nowhere, of which nothing could be learnt; 5.00% of later requests have one",
+    )
+    assert (report.later_rows, report.flag_rate) == (1_000, 0.001)
+    assert guard.check(["nowhere"]) == []
+    assert [v.code for v in guard.check(["seldom"])] == ["unseen_value:place"]
+    assert list(guard.check_many([["a", "nowhere", "seldom"]])) == [2]
+
+
+@pytest.mark.parametrize(("known", "odd"), [(slice(3_000, 6_000), 8), (slice(5_100, 6_000), 3)])
+def test_probabilities_keep_the_budget_on_rows_that_did_not_set_their_range(known: slice, odd: int) -> None:
+    """Of 1,000 rows 6 may be flagged; where fewer than half of them have a prediction to go by, 2."""
+    rng = np.random.default_rng(16)
+    said = np.full(6_000, np.nan)
+    said[known] = rng.beta(2, 6, known.stop - known.start)
+    said[-odd:] = 0.99
+    frame = Frame({"x": rng.normal(0, 1, 6_000)})
+    late = (rng.random(6_000) < 0.3).astype(float)
+    data, report = compile_guard(
+        frame.take(np.arange(5_000)), [Column("x", Kind.NUM)], late, scale="logit",
+        later=frame.take(np.arange(5_000, 6_000)), budget=0.01, predictions=said,
+    )  # fmt: skip
+    spot = [one for one in report.blind_spots if one.startswith("predictions outside")]
+    assert len(spot) == 1
+    assert Guard.load(data).check([0.0], 0.99) == []
+    assert report.flag_rate <= 0.01
+
+
+def test_a_number_that_may_be_missing_is_not_flagged_where_it_is() -> None:
+    rng = np.random.default_rng(17)
+    x = np.where(rng.random(5_000) < 0.1, np.nan, rng.normal(0, 1, 5_000))
+    frame, later = Frame({"x": x[:4_000]}), Frame({"x": x[4_000:]})
+    data, report = compile_guard(
+        frame, [Column("x", Kind.NUM)], np.ones(5_000), scale="log", later=later, budget=0.01
+    )
+    rates = {kind.kind: kind.rate for kind in report.kinds}
+    assert (rates["unseen_value"], report.blind_spots) == (0, ())
+    assert Guard.load(data).check([None]) == []
+
+
+def test_what_is_missing_is_ranked_by_the_error_it_may_cause() -> None:
+    """Two triples that never occur: of one the parts are rarer and move the price more, of the other they are common."""
+    rng = np.random.default_rng(14)
+    options = rng.random((20_000, 6)) < np.array([0.2, 0.2, 0.2, 0.5, 0.5, 0.5])
+    options[options[:, :3].all(axis=1), 0] = False
+    options[options[:, 3:].all(axis=1), 3] = False
+    price = 100 * np.exp(np.log((2, 2, 2, 1.5, 1.5, 1.5)) @ options.T + rng.normal(0, 0.05, len(options)))
+    frame = Frame(
+        {name: np.where(options[:, at], "yes", "no").astype(object) for at, name in enumerate("abcdef")}
+    )
+    columns = [Column(name, Kind.CAT) for name in "abcdef"]
+    early, later = frame.take(np.arange(16_000)), frame.take(np.arange(16_000, 20_000))
+    _, report = compile_guard(early, columns, price, scale="log", later=later, budget=0.01)
+    common, rare = report.missing[:2]
+    assert common.values == dict.fromkeys("def", "yes")
+    assert rare.values == dict.fromkeys("abc", "yes")
+    assert rare.flagged_as == "unseen_triple"
+    # The least effect, centred on its mean over the rows: 0.8 ln 2 and 0.5 ln 1.5.
+    assert rare.error == pytest.approx(2**0.8 - 1, abs=0.02)
+    assert common.error == pytest.approx(1.5**0.5 - 1, abs=0.02)
+    assert rare.typical == pytest.approx(100 * 2**3 * 1.5**1.375, rel=0.1)
+    # Of 800 rows with each pair 160 were to be the triple; they lack a, of which 3,840 are left.
+    assert rare.expected == pytest.approx(640 * 640 / 3_840, rel=0.1)
+    harm = [one.expected * one.error for one in report.missing]
+    assert harm == sorted(harm, reverse=True)
+
+
+def test_more_rows_leave_less_unseen(compiled: Compiled) -> None:
+    _, report, _ = compiled
+    rows = [point.rows for point in report.growth]
+    unseen = [point.unseen for point in report.growth]
+    assert rows == sorted(rows)
+    assert unseen == sorted(unseen, reverse=True)
+    assert rows[-1] == report.rows - report.later_rows
+    assert unseen[0] > 0
+
+
 def test_values_that_move_nothing_have_no_effect_however_rare() -> None:
     rng = np.random.default_rng(9)
     values = np.array([str(value) for value in rng.zipf(1.5, 5_000) % 300], dtype=object)

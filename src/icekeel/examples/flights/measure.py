@@ -15,7 +15,7 @@ from icekeel.core.frames import Array, Column, Floats, Frame, Ints
 from icekeel.core.statistics import auc, log_loss
 from icekeel.core.time import to_datetime
 from icekeel.data import Ingested
-from icekeel.data.compaction import ANSWER_COLUMNS, ANSWERS, FEATURE
+from icekeel.data.answers import ANSWER_COLUMNS, ANSWERS, FEATURE
 from icekeel.data.relations import fetch, parquet
 from icekeel.define import Act, Model
 from icekeel.features.offline import historical_features

@@ -99,7 +99,7 @@ price = ik.Model(
     choose=ik.Simplest(within=ik.usd_per_year(5_000, error_point=40_000)),
     influences=True,  # a price decides whether the quote is won
     after=[ik.floor(Quote.material_cost), ik.round_to(5)],
-    guard=ik.Guard(budget=0.01, otherwise=ik.refuse()),
+    guard=ik.Guard(budget=0.01, otherwise=ik.refuse(), review="30d"),
 )
 
 

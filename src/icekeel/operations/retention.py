@@ -1,0 +1,188 @@
+"""How long what is kept is kept: the journal moved into history, segments and old answers removed.
+
+A segment goes once every record in it is in history, the keeper's projections are behind it, no process writes to it,
+and `keep_journal` has passed since it was last written to. Answers in history go as whole files, once the newest of
+one is older than `keep_answers`. Versions of events never go: features, trainings and audits of any time are made of
+them. What goes is written down first, so that nothing is ever gone without an entry.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from icekeel.core.time import FOREVER, SECOND, format_duration
+from icekeel.data import History, Manifest
+from icekeel.data.answers import ANSWERS
+from icekeel.journal import Writer, ends_at, is_free, remove
+from icekeel.journal.segments import segment_sizes
+from icekeel.registry import Registry
+
+from .workshop import decide
+from .workspace import Workspace
+
+LOOK_S = 10.0
+"""How often it is looked how much of the journal is not in history."""
+MOST_UNMOVED = 64 << 20
+"""Bytes in the journal alone at which they are moved before the day ends."""
+KIND = "retention"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How long, in microseconds: segments after they were last written to, answers after they were asked."""
+
+    journal: int
+    answers: int = FOREVER
+
+
+class Spent(NamedTuple):
+    """What nobody needs any more: segments with their sizes, and files of answers by their table."""
+
+    segments: Mapping[str, int]
+    files: Mapping[str, Sequence[str]]
+
+
+def spent(
+    history: History, manifest: Manifest, journal: Path, projected: Mapping[str, int], kept: Kept, now: int
+) -> Spent:
+    """What may go.
+
+    Args:
+        history, manifest: What was moved.
+        journal: Folder of the segments.
+        projected: Segment -> how far the keeper has read it; it must be on disk that it has.
+        now: The time by which answers are old; segments are by the machine's.
+    """
+    segments: dict[str, int] = {}
+    oldest = time.time() - kept.journal / SECOND
+    for name, size in segment_sizes(journal).items():
+        offset = manifest.journal.get(name, 0)
+        old = (journal / name).stat().st_mtime < oldest
+        if not old or projected.get(name, 0) < offset or not is_free(journal / name):
+            continue
+        if ends_at(journal / name, offset):
+            segments[name] = size
+        else:
+            log.warning("segment_kept", extra={"segment": name, "why": "it is damaged", "offset": offset})
+    files = {
+        table: [file.name for file in listed if file.known_until < now - kept.answers]
+        for table, listed in manifest.tables.items()
+        if table.startswith(f"{ANSWERS}/")
+    }
+    return Spent(segments, {table: names for table, names in files.items() if names})
+
+
+class Retention:
+    """Moves and removes, for one keeper.
+
+    Args:
+        workspace: Where journal and history lie.
+        registry, journal: Where it is written down what goes.
+        kept: How long what is kept.
+        command: The command line that moves the journal into history, in a process of its own; none in a rehearsal.
+        environment: Of that process.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        registry: Registry,
+        journal: Writer,
+        *,
+        kept: Kept,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+    ) -> None:
+        self._workspace = workspace
+        self._registry = registry
+        self._journal = journal
+        self._kept = kept
+        self._command = command
+        self._environment = environment
+        self._child: subprocess.Popen[bytes] | None = None
+        self._next = 0.0
+
+    def poll(self) -> None:
+        """Start moving the journal where much of it is in the journal alone, and note how that ended."""
+        if not self._command or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + LOOK_S
+        if self._child is not None:
+            status = self._child.poll()
+            if status is None:
+                return
+            self._child = None
+            if status:
+                log.error("compaction_failed", extra={"status": status})
+        moved = self._workspace.history.manifest().journal
+        sizes = segment_sizes(self._workspace.journal)
+        if sum(max(0, size - moved.get(name, 0)) for name, size in sizes.items()) >= MOST_UNMOVED:
+            self._child = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=dict(self._environment),
+            )
+
+    def stop(self) -> None:
+        """End what is under way: it is done as far as it is done."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+
+    def remove(self, projected: Mapping[str, int], *, at: int, sync: Callable[[], None]) -> list[str]:
+        """Remove what may go; gives the segments that are gone and still have a position.
+
+        Args:
+            projected: Segment -> how far the keeper has read it.
+            at: End of the day.
+            sync: Makes that outlast a power cut.
+        """
+        history, folder = self._workspace.history, self._workspace.journal
+        manifest = self._workspace.compact()
+        found = spent(history, manifest, folder, projected, self._kept, at)
+        if found.segments or found.files:
+            sync()
+            self._write_down(found, at)
+        with history.adding() as listed:
+            if found.files:
+                gone = [name for names in found.files.values() for name in names]
+                listed = history.replace(listed, {}, without=gone)  # noqa: PLW2901
+            history.sweep(listed)
+        remove(folder, found.segments)
+        there = segment_sizes(folder)
+        return [name for name in projected if name not in there] if there else []
+
+    def _write_down(self, found: Spent, at: int) -> None:
+        parts = []
+        if found.segments:
+            size = sum(found.segments.values()) / 1e6
+            parts.append(
+                f"{len(found.segments)} segments of the journal ({size:,.1f} MB), in history and written to more than "
+                f"{format_duration(self._kept.journal)} ago"
+            )
+        if found.files:
+            count = sum(map(len, found.files.values()))
+            parts.append(
+                f"{count} files of answers, all asked more than {format_duration(self._kept.answers)} ago"
+            )
+        decide(
+            self._registry,
+            self._journal,
+            "journal",
+            KIND,
+            "",
+            reason=f"removed {'; '.join(parts)}",
+            at=at,
+            evidence={
+                "segments": dict(found.segments),
+                "answers": {k: list(v) for k, v in found.files.items()},
+            },
+        )

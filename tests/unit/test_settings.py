@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from icekeel.core.errors import SettingsError
+from icekeel.settings import Settings, load_settings, read_settings
+
+KEY = "a secret of thirty-two characters!"
+
+
+def test_a_secret_comes_from_the_environment_and_is_not_shown(tmp_path: Path) -> None:
+    found = {one.name: one for one in read_settings(tmp_path, {}, {"ICEKEEL_VAULT_KEY": KEY})}
+    assert (found["vault_key"].value, found["vault_key"].shown) == (KEY, "(secret)")
+    assert (found["port"].value, found["port"].shown) == (8000, 8000)
+    assert KEY not in repr(Settings(vault_key=KEY))
+
+
+def test_a_secret_in_a_file_or_a_flag_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "icekeel.toml").write_text(f'vault_key = "{KEY}"\n')
+    for flags in ({}, {"vault_key": KEY}):
+        with pytest.raises(SettingsError) as caught:
+            load_settings(tmp_path, flags)
+        assert {fault.code for fault in caught.value.faults} == {"secret_setting"}
+        assert KEY not in str(caught.value)
