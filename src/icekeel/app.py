@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import lmdb
 
 from icekeel.core.errors import Fault, ProjectError, RequestError, StateError, nearest
 from icekeel.core.ids import digest
-from icekeel.core.time import Clock, format_time, wall_clock
+from icekeel.core.time import Clock, format_time, parse_duration, wall_clock
 from icekeel.data import History, Ingested, Receipt, Vault, find_sources, ingest
 from icekeel.data.answers import Answers, Wanted
 from icekeel.define import EventTable, Model, Project, load_project
@@ -25,7 +26,7 @@ from icekeel.define.windows import EVER
 from icekeel.features.live import all_views
 from icekeel.features.online.chunks import FORMAT
 from icekeel.features.online.extent import Extent
-from icekeel.features.online.lmdb import open_environment
+from icekeel.features.online.lmdb import DAMAGE, open_environment
 from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Predicted, Writer
@@ -52,8 +53,6 @@ from icekeel.training.dataset import feature_cache, past_questions
 from .settings import Settings, lasting, load_settings
 
 log = logging.getLogger(__name__)
-DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)
-"""What LMDB says of a file whose pages are not what they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +317,8 @@ class App:
             plan = self.plans[name]
             previous = reads_last_champion(model)
             router = Router(name, registry, self.places.bundles, plan.definitions, previous=previous)
-            router.refresh()
+            with suppress(StateError):  # a registry that cannot be read now may be later: refresh it again
+                router.refresh()
             windows = self._windows(model, plan, online=online)
             hide = self.vault.hide if self.vault else None
             found[name] = Answerer(model, plan, windows, router, journal=journal, clock=self.clock, hide=hide)
@@ -336,7 +336,11 @@ class App:
 
     def _windows(self, model: Model, plan: Plan, *, online: lmdb.Environment | None) -> Windows:
         views = [lookup.view for lookup in self.workspace.lookups]
-        windows = Windows(model, plan, views, clock=self.clock, rehearsal=self.settings.rehearsal)
+        read = {lookup.view.table: self.project.tables[lookup.view.table].fresh for lookup in plan.lookups}
+        fresh = {table: parse_duration(limit) for table, limit in read.items() if limit}
+        windows = Windows(
+            model, plan, views, fresh=fresh, clock=self.clock, rehearsal=self.settings.rehearsal
+        )
         windows.connect(online, "" if online is not None else "it is being opened")
         return windows
 
@@ -379,7 +383,7 @@ class App:
             try:
                 if (self.places.online / "data.mdb").exists():
                     return self._keeper(self.online(readonly=False), registry, journal)
-            except StateError as error:
+            except (StateError, *DAMAGE) as error:
                 log.error("online_state_unreadable", extra={"why": str(error)})
         self._rebuild(registry, journal)
         return self._keeper(self.online(readonly=False), registry, journal)
@@ -402,6 +406,8 @@ class App:
                     raise
                 log.error("online_state_damaged", extra={"why": str(error)})
                 self.ask_anew()
+            except lmdb.PanicError as error:  # the disk failed in the middle of a commit: none of it is there
+                log.error("online_state_reopened", extra={"why": str(error)})
             if stop.is_set():
                 return
             keeper = self.keeper(registry, journal)

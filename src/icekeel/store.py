@@ -63,6 +63,7 @@ class FeatureStore:
         self._stamp = 0
         self._readers: Mapping[str, OnlineReader] = {}
         self._journal: Writer | None = None
+        self._closed = False
 
     def get_online_features(
         self, model: str, rows: Sequence[Mapping[str, Any]], features: Sequence[str] | None = None
@@ -119,9 +120,8 @@ class FeatureStore:
         fields = self._fields(model, plan, outcome=outcome)
         spine = read_spine(table, fields, asked_at, self.app.vault)
         at = self._time(now)
-        if now is not None and (late := int((spine.asked_at > at).sum())):
-            what = f"{late:,} rows were asked later than {format_time(at)}: nobody knew then"
-            raise SourceError(Fault("asked_later", what, asked_at))
+        if late := _asked_after(spine, at, asked_at):
+            raise SourceError(late)
         columns, found = self._historical(model, plan, spine, at if outcome else None)
         return add_columns(table, fields, found, columns)
 
@@ -131,6 +131,8 @@ class FeatureStore:
         """The features of decoded JSON objects, each a request with its `asked_at`."""
         plan = self._plan(model, features)
         spine = read_rows(rows, plan.fields, "asked_at", self.app.vault)
+        if late := _asked_after(spine, self.app.clock(), "asked_at"):
+            raise RequestError(late)
         columns, found = self._historical(model, plan, spine, None)
         lists = {column.name.removeprefix(FEATURE): plain(found[column.name]) for column in columns}
         return [{name: values[at] for name, values in lists.items()} for at in range(len(rows))]
@@ -217,7 +219,8 @@ class FeatureStore:
         return self._push(table, [], ids if isinstance(ids, str) else list(ids))  # not each letter of one id
 
     def close(self) -> None:
-        """Sync the journal and close everything."""
+        """Sync the journal and close everything; nothing can be asked or pushed afterwards."""
+        self._closed = True
         if self._online is not None:
             self._online.close()
         self._online, self._readers, self._stamp = None, {}, 0
@@ -233,6 +236,7 @@ class FeatureStore:
 
     def _reader(self, model: str) -> OnlineReader:
         """Reads from the online state that there is now: the keeper may have made it anew."""
+        self._open()
         path = self.app.places.online / "data.mdb"
         stamp = path.stat().st_ino if path.exists() else 0
         if not stamp:
@@ -247,6 +251,7 @@ class FeatureStore:
         return self._readers[model]
 
     def _plan(self, model: str, features: Sequence[str] | None) -> Plan:
+        self._open()
         plan = self.app.plans[self.app.model(model).name]
         return select_features(plan, list(plan.definitions) if features is None else features)
 
@@ -255,6 +260,10 @@ class FeatureStore:
         keys = [field.name for _, field in self.app.model(model).outcome.keyed.keys] if outcome else []
         declared = {field.name: field for field in self.app.plans[model].fields}
         return [declared[field.name] if field.name in keys else field for field in plan.fields]
+
+    def _open(self) -> None:
+        if self._closed:
+            raise StateError(Fault("store_closed", "the store is closed", hint="ik.open_store opens another"))
 
     def _time(self, now: Any) -> int:
         return self.app.clock() if now is None else parse_time(now)
@@ -278,9 +287,17 @@ class FeatureStore:
         return (*_feature_columns(plan), *OUTCOME), found.with_columns(_outcome_columns(outcomes).columns)
 
     def _push(self, table: str, rows: Sequence[Any], delete: Sequence[Any]) -> Accepted:
+        self._open()
         if self._journal is None:
             self._journal = self.app.journal("store")
         return self.app.intake(self._journal).push(table, rows, delete)
+
+
+def _asked_after(spine: Spine, at: int, column: str) -> Fault | None:
+    """The fault of questions that are asked after a time; None where there are none."""
+    late = int((spine.asked_at > at).sum())
+    what = f"{late:,} rows are asked later than {format_time(at)}: nobody knows then"
+    return Fault("asked_later", what, column) if late else None
 
 
 def _feature_columns(plan: Plan) -> tuple[Column, ...]:

@@ -338,9 +338,15 @@ def test_no_questions_are_none(opened: Opened) -> None:
 # Events in
 
 
+def release(store: ik.FeatureStore) -> None:
+    """Close the store, and begin it anew: a keeper in this process opens the same environment."""
+    store.close()
+    ik.FeatureStore.__init__(store, store.app)
+
+
 def both(store: ik.FeatureStore, folder: Path, at: int) -> tuple[list[Any], list[Any]]:
     """Counts and means online and offline at a time, once a keeper has caught up."""
-    store.close()
+    release(store)
     keep(folder, at)
     store.app.clock = lambda: at
     (row,) = store.get_online_features("late", [PARCEL])
@@ -430,7 +436,7 @@ def test_a_file_deletes_online_and_offline_too(folder: Path, opened: Opened) -> 
     listed = [line for line in lines if line.split(",")[0] in {row["parcel_id"] for row in gone}]
     voided = [f"{line.split(',')[0]},,,{line.split(',')[3]},true" for line in listed]
     (folder / "deliveries-2.csv").write_text("\n".join([f"{header},void", *voided]))
-    store.close()
+    release(store)
     store.app.ingest(["Deliveries"])
     online, offline = both(store, folder, TRAINED_TO)
     assert offline == close(online)
@@ -548,3 +554,37 @@ def test_a_training_set_of_then_is_as_it_was_known_then(opened: Opened) -> None:
     assert pending
     store.delete_events("Deliveries", sorted(known))  # what is said later changes nothing of then
     pd.testing.assert_frame_equal(read(store.get_training_set("late", now=then, features=["late_1d"])), got)
+
+
+def test_a_closed_store_neither_answers_nor_takes_events(opened: Opened) -> None:
+    store = opened()
+    store.get_online_features("late", [PARCEL])
+    store.close()
+    for use in (
+        lambda: store.get_online_features("late", [PARCEL]),
+        lambda: store.get_historical_features("late", [{**PARCEL, "at": NOW}], asked_at="at"),
+        lambda: store.get_training_set("late"),
+        lambda: store.delete_events("Deliveries", ["x"]),
+    ):
+        with pytest.raises(StateError) as caught:
+            use()
+        assert caught.value.code == "store_closed"
+
+
+def test_a_question_of_the_future_is_refused(opened: Opened) -> None:
+    store = opened()
+    with pytest.raises(SourceError) as caught:
+        store.get_historical_features(
+            "late", [{**PARCEL, "at": NOW}, {**PARCEL, "at": NOW + 1}], asked_at="at"
+        )
+    assert (caught.value.code, caught.value.faults[0].what[:6]) == ("asked_later", "1 rows")
+    with pytest.raises(RequestError) as refused:
+        store.historical_rows("late", [{**PARCEL, "asked_at": NOW + 1}])
+    assert refused.value.code == "asked_later"
+
+
+def test_a_training_set_makes_no_registry(folder: Path, opened: Opened) -> None:
+    registry = folder / ".icekeel" / "registry.db"
+    registry.unlink()
+    assert len(opened().get_training_set("late").fetchall()) > 100
+    assert not registry.exists()

@@ -21,7 +21,7 @@ def status_page(status: Status, registry: Registry) -> str:
 
     Args:
         status: What this process serves: `models` (name -> `champion`, `challenger`), `problems` (sentences),
-            `keeper` (`now`, `pushed`) and, for the keeper's age, `now`: this process's time where it has one
+            `keeper` (`now`, `seen`, `pushed`) and, for the keeper's age, `now`: this process's time where it has one
             that can be compared with the keeper's.
         registry: What should serve, and what was decided.
     """
@@ -66,7 +66,8 @@ def _keeper(keeper: Mapping[str, Any], clock: int | None) -> list[Tile]:
         return [Tile("Keeper", "not begun", tone="warn"), pushed]
     if clock is None:
         return [Tile("Keeper", moment(now)[:10], f"known until {moment(now)}"), pushed]
-    return [Tile("Keeper", f"{age(clock - now)} behind", f"known until {moment(now)}"), pushed]
+    seen = keeper.get("seen") or now
+    return [Tile("Keeper", f"{age(clock - seen)} behind", f"known until {moment(seen)}"), pushed]
 
 
 def _alert(alert: Alert) -> Callout:

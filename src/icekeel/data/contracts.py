@@ -249,8 +249,12 @@ def _text(raw: Any, field: Field) -> str:
 
 def _identifier(raw: Any, field: Field) -> str:
     text = _text(raw, field)
-    if len(text) > LONGEST_ID or "\0" in text or (not text.isascii() and len(text.encode()) > LONGEST_ID):
-        raise _wrong(raw, f"an identifier of at most {LONGEST_ID} bytes without NUL")
+    if (
+        not 0 < len(text) <= LONGEST_ID
+        or "\0" in text
+        or (not text.isascii() and len(text.encode()) > LONGEST_ID)
+    ):
+        raise _wrong(raw, f"an identifier of 1 to {LONGEST_ID} bytes without NUL")
     return text
 
 

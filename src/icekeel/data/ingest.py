@@ -418,6 +418,7 @@ def _text_faults(field: Field, name: str) -> list[str]:
     if field.kind.is_text:
         checks.append((f"length({name}) > {LONGEST_TEXT}", f"{field.name}: over {LONGEST_TEXT:,} characters"))
     if field.kind is Kind.ID:
+        checks.append((f"{name} = ''", f"{field.name}: empty"))
         checks.append((f"strlen({name}) > {LONGEST_ID}", f"{field.name}: over {LONGEST_ID} bytes"))
         checks.append((f"contains({name}, chr(0))", f"{field.name}: holds NUL"))
     return _cases(checks)

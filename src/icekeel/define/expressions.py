@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
-from icekeel.core.errors import Fault, nearest, shorten
+from icekeel.core.errors import Fault, ProjectError, nearest, shorten
 from icekeel.core.kinds import Kind
 
 from .nodes import AskedAt, Call, EventField, Invalid, Literal, Node, Op, Scalar, shallow
@@ -29,9 +29,8 @@ class Expression:
         self.node = node
 
     def __bool__(self) -> bool:
-        raise TypeError(
-            "an expression has no truth value yet: use &, | and ~ for and, or, not; .one_of for in; ik.when for if"
-        )
+        hint = "use &, | and ~ for and, or, not; .one_of for in; ik.when for if and else"
+        raise ProjectError(Fault("no_truth_value", "an expression has no truth value yet", hint=hint))
 
     def __repr__(self) -> str:
         return f"<{self.node.kind} expression>"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
+from copy import copy
 from types import NoneType
 from typing import Any, Literal
 
@@ -107,33 +109,37 @@ class Model:
     def faults(self) -> list[Fault]:
         """Everything that cannot hold in this definition."""
         where = f'Model "{self.name}"'
-        if wrong := self._broken_arguments(where):
-            return wrong
-        found: list[Fault] = []
+        wrong = [*self._broken_arguments(where), *self._type_faults(where)]
+        broken = {name for name, _ in wrong}
+        broken |= {
+            needs for needs, needed in (("after", "request"), ("influences", "rollout")) if needed in broken
+        }
+        found = [fault for _, fault in wrong]
         if not (isinstance(self.name, str) and self.name.isidentifier()):
             found.append(Fault("bad_name", "a model's name is an identifier", where, repr(self.name)))
-        if not isinstance(self.request, RequestMeta):
-            what = "the second argument is a Request class"
-            return [*found, Fault("bad_request", what, where, shorten(self.request))]
-        if found := found + self._type_faults(where):
-            return found
-        for given in (self.features, self.baseline):
+        # The checks that follow rely on sound arguments: what stands in for the others has no fault of its own.
+        sound = copy(self)
+        vars(sound).update({name: value for name, value in _STAND_INS.items() if name in broken})
+        for given in (sound.features, sound.baseline):
             if given is not None and not isinstance(given, FeaturesMeta):
                 found.append(Fault("bad_features", "features= is a Features class", where, shorten(given)))
-            elif given is not None:
+            elif given is not None and "request" not in broken:
                 found += self.features_fit(where, given)
-        found += self._target_faults(where)
-        found += self._error_faults(where)
-        found += self._policy_faults(where)
+        found += sound._target_faults(where)
+        if "error" not in broken:
+            found += sound._error_faults(where)
+        found += sound._policy_faults(where)
         return found
 
-    def _broken_arguments(self, where: str) -> list[Fault]:
-        """Faults of arguments that are themselves of something wrong; the other checks would only repeat them."""
-        given = [value.node for value in vars(self).values() if isinstance(value, Expression)]
-        return [fault.inside(where) for node in given if isinstance(node, Invalid) for fault in node.faults]
+    def _broken_arguments(self, where: str) -> Iterator[tuple[str, Fault]]:
+        """Faults of arguments that are themselves of something wrong, each with the name of its argument."""
+        for name, value in vars(self).items():
+            if isinstance(value, Expression) and isinstance(value.node, Invalid):
+                yield from ((name, fault.inside(where)) for fault in value.node.faults)
 
-    def _type_faults(self, where: str) -> list[Fault]:
-        """Arguments of the wrong type; the other checks rely on there being none."""
+    def _type_faults(self, where: str) -> list[tuple[str, Fault]]:
+        """Arguments of the wrong type, each with its name."""
+        broken = {name for name, _ in self._broken_arguments(where)}
         expected: list[tuple[str, object, tuple[type, ...], str]] = [
             ("history", self.history, (History,), "ik.table_of(...)"),
             ("choose", self.choose, (Simplest,), "ik.Simplest(within=ik.usd_per_year(...))"),
@@ -146,13 +152,18 @@ class Model:
             ("unlogged", self.unlogged, (Refuse, Mark), "ik.mark(), ik.refuse()"),
             *(("after", step, (Floor, RoundTo), "ik.floor(...), ik.round_to(...)") for step in self.after),
         ]
-        if isinstance(self.choose, Simplest):
-            expected.append(("within", self.choose.within, (Money,), "ik.usd_per_year(...)"))
-        return [
-            Fault("wrong_type", f"{name}= is of the wrong type", where, shorten(value), allowed)
+        found = [
+            (name, Fault("wrong_type", f"{name}= is of the wrong type", where, shorten(value), allowed))
             for name, value, types, allowed in expected
-            if not isinstance(value, types)
+            if name not in broken and not isinstance(value, types)
         ]
+        if isinstance(self.choose, Simplest) and not isinstance(within := self.choose.within, Money):
+            what, allowed = "within= is of the wrong type", "ik.usd_per_year(...)"
+            found.append(("choose", Fault("wrong_type", what, where, shorten(within), allowed)))
+        if "request" not in broken and not isinstance(self.request, RequestMeta):
+            what = "the second argument is a Request class"
+            found.append(("request", Fault("bad_request", what, where, shorten(self.request))))
+        return found
 
     def features_fit(self, where: str, features: FeaturesMeta) -> list[Fault]:
         """Why these features cannot be features of this model's requests."""
@@ -268,6 +279,22 @@ class Model:
             for place, got, holds, allowed in checks
             if not holds
         ]
+
+
+_STAND_INS: Mapping[str, Any] = {
+    "features": None,
+    "baseline": None,
+    "choose": Simplest(within=Money(0.0, 1.0)),
+    "action": None,
+    "influences": False,
+    "guard": None,
+    "stale": Stale(),
+    "rollout": None,
+    "retrain": None,
+    "watch": Watch(),
+    "after": (),
+}
+"""What an argument of the wrong type is taken for while the others are checked."""
 
 
 def _inside(value: object, low: object, high: object) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from icekeel.core.errors import Fault, nearest
 
@@ -29,6 +31,30 @@ def early_names(tree: ast.Module, file: str) -> dict[str, Fault]:
             frozenset(fault.got.split(" -> ")), fault
         )  # a ring is one, wherever it is entered
         found.setdefault(name, told if fault.code == told.code == "cyclic_definition" else fault)
+    return found
+
+
+_CALLED = {"log": "ln", "max": "greatest", "min": "least", "where": "when", "switch": "case"}
+"""What other languages call words of this one."""
+
+
+def unknown_words(path: Path) -> list[Fault]:
+    """Every `ik.word` of a project file that the language does not have, with its line and the nearest one."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = [alias for one in ast.walk(tree) if isinstance(one, ast.Import) for alias in one.names]
+    found = []
+    for alias in (one for one in imported if one.name == "icekeel"):
+        language = sys.modules[alias.name]  # or the file would have stopped at its import
+        here = alias.asname or alias.name
+        for use in ast.walk(tree):
+            named = (
+                isinstance(use, ast.Attribute) and isinstance(use.value, ast.Name) and use.value.id == here
+            )
+            if isinstance(use, ast.Attribute) and named and not hasattr(language, use.attr):
+                near = _CALLED.get(use.attr)
+                hint = f"did you mean {here}.{near}?" if near else nearest(use.attr, language.__all__)
+                place = f"{path.name}:{use.lineno}"
+                found.append(Fault("unknown_word", f"there is no {here}.{use.attr}", place, hint=hint))
     return found
 
 

@@ -228,13 +228,14 @@ class Stale:
     """What is answered while the windows are older than they should be, or cannot be read.
 
     Attributes:
-        after: How long the keeper may be behind.
-        otherwise: Beyond that: `ik.mark()` answers and says `keeper_behind`, `ik.refuse()` answers with HTTP 503.
+        after: How long the keeper may be behind. One that runs is so by a second, one that was started again by some.
+        otherwise: Beyond that, and where a source that the features read has sent nothing for longer than the `fresh=` of its
+            table: `ik.mark()` answers and says `keeper_behind` or `stale:TABLE`, `ik.refuse()` answers with HTTP 503.
         unreadable: Where there are no windows, or damaged ones: `ik.refuse()`, or `ik.mark()`, which answers as if no
             event had ever been seen (`empty=` of each window) and says `windows_unreadable`.
     """
 
-    after: str = "1m"
+    after: str = "10s"
     otherwise: Refuse | Mark = field(default_factory=Mark)
     unreadable: Refuse | Mark = field(default_factory=Refuse)
 

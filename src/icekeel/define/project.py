@@ -16,7 +16,7 @@ from icekeel.core.kinds import Kind
 from .expressions import Expression, Unfinished, invalid
 from .features import FeaturesMeta
 from .model import Model
-from .names import EARLY, early_names
+from .names import EARLY, early_names, unknown_words
 from .nodes import Invalid, walk
 from .privacy import private_faults
 from .tables import EventsMeta, EventTable, RequestMeta
@@ -57,6 +57,8 @@ def load_project(folder: Path) -> Project:
     except ProjectError as error:
         if isinstance(error.__cause__, NameError):
             raise ProjectError(*_faults_with_names(path, error.faults)) from error.__cause__
+        if isinstance(error.__cause__, AttributeError) and (words := unknown_words(path)):
+            raise ProjectError(*words) from error.__cause__
         raise
     return read_project(module, folder, _lines(path))
 
@@ -91,6 +93,8 @@ def _execute(path: Path, names: Mapping[str, object] | None = None) -> ModuleTyp
         if line:
             where += f":{line}"
         del sys.modules[name]
+        if isinstance(error, ProjectError):
+            raise ProjectError(*(fault.at(where) for fault in error.faults)) from error
         raise ProjectError(Fault("broken_project", f"{type(error).__name__}: {error}", where)) from error
     return module
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
-from icekeel.core.errors import Fault, nearest, shorten
+from icekeel.core.errors import Fault, IcekeelError, ProjectError, nearest, shorten
 from icekeel.core.kinds import Kind
+from icekeel.core.time import parse_duration
 
 from .columns import keyed
 from .expressions import KINDS, Expression, Flag, expression, invalid, is_number, is_text, lift
@@ -161,6 +162,7 @@ class EventTable:
         id: Column that identifies the event; rows of equal id are versions of one event.
         source: File or glob relative to the project that `icekeel ingest` reads; empty for pushed events only.
         deleted: Flag column whose true rows say that the event of their id does not hold any more; may be empty.
+        fresh: How long the newest row may have been there before it counts as stale; empty for any time.
     """
 
     name: str
@@ -171,6 +173,7 @@ class EventTable:
     source: str
     rules: tuple[Rule, ...]
     deleted: str = ""
+    fresh: str = ""
 
 
 class EventsMeta(type):
@@ -198,8 +201,10 @@ class EventsMeta(type):
                 setattr(cls, field.name, expression(EventField(name, field.name, field.kind)))
             checks, rule_faults = _read_rules(name, fields, rules)
             source, id_column = str(options.get("source", "")), str(options.get("id", ""))
-            deleted = str(options.get("deleted", ""))
-            cls.icekeel_table = EventTable(name, fields, time, available, id_column, source, checks, deleted)
+            deleted, fresh = str(options.get("deleted", "")), str(options.get("fresh", ""))
+            cls.icekeel_table = EventTable(
+                name, fields, time, available, id_column, source, checks, deleted, fresh
+            )
             cls.icekeel_faults = faults + rule_faults
         return cls
 
@@ -218,7 +223,7 @@ class EventsMeta(type):
         return _unknown_field(cls.__name__, name, cls.icekeel_table.fields)
 
 
-_OPTIONS = ("time", "available", "id", "source", "deleted")
+_OPTIONS = ("time", "available", "id", "source", "deleted", "fresh")
 
 
 def _check_options(name: str, options: Mapping[str, Any], fields: Mapping[str, Field]) -> list[Fault]:
@@ -255,6 +260,11 @@ def _check_options(name: str, options: Mapping[str, Any], fields: Mapping[str, F
             faults.append(Fault(code, what, place, shorten(column), hint=nearest(str(column), fields)))
         elif field is not None and option == "id" and field.limits.optional:
             faults.append(Fault("bad_limits", "the column of id= cannot be optional", place))
+    if "fresh" in options:
+        try:
+            parse_duration(options["fresh"])
+        except IcekeelError as error:
+            faults += [fault.at(f"{place}, fresh") for fault in error.faults]
     return faults
 
 
@@ -269,7 +279,7 @@ def _read_rules(
     for key, check in rules.items():
         try:
             node = lift(check(row))
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, ProjectError, TypeError) as error:
             faults.append(Fault("bad_rule", f"the rule cannot be read: {error}", f"{name}.{key}"))
             continue
         if isinstance(node, Invalid):
@@ -285,7 +295,8 @@ class Events(metaclass=EventsMeta):
 
     Class options: `time=` column of the event time, `available=` column of the time from which a row was
     known (default: the event time), `id=` column that identifies the event, `source=` files to ingest,
-    `deleted=` a flag column: a row in which it is true says that the event of this id holds no more.
+    `deleted=` a flag column: a row in which it is true says that the event of this id holds no more,
+    `fresh=` a duration: where nothing new came for longer, answers say so.
     """
 
     def __init__(self, *values: Any, **named: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import lmdb
@@ -35,6 +35,8 @@ class State(msgspec.Struct, frozen=True, array_like=True):
         known_until: Availability of the newest event projected, microseconds UTC.
         now: The keeper's clock at that commit, microseconds UTC.
         pushed: Pushed rows projected since ever.
+        seen: Whatever was journaled before this time of the keeper's clock is projected, microseconds UTC; 0 in a
+            rehearsal, whose time says nothing of that.
     """
 
     serial: int = 0
@@ -42,6 +44,7 @@ class State(msgspec.Struct, frozen=True, array_like=True):
     known_until: int = 0
     now: int = 0
     pushed: int = 0
+    seen: int = 0
 
 
 class StateCell:
@@ -234,6 +237,11 @@ class LiveFeatures:
         """How far the keeper is."""
         with self._environment.begin() as txn:
             return self._cell.read(txn)
+
+    def newest(self, tables: Iterable[str]) -> dict[str, int]:
+        """When the newest event of each table became available, microseconds UTC; 0 before any."""
+        with self._environment.begin() as txn:
+            return {table: self._windows.newest(txn, table) for table in tables}
 
     def read(self, request: Sequence[Value], asked_at: int) -> Read:
         """The features of a request, in the plan's order, exactly as known at `asked_at`.

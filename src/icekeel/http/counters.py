@@ -29,6 +29,7 @@ class Counters(Collector):
         self._seconds: dict[str, list[int]] = {}
         self._total_s: dict[str, float] = {}
         self._answers: Counter[tuple[str, str, str, str]] = Counter()
+        self._degraded: Counter[tuple[str, str]] = Counter()
         self._findings: Counter[tuple[str, str, str]] = Counter()
         self._rows: Counter[tuple[str, str]] = Counter()
         self._swaps: Counter[str] = Counter()
@@ -48,6 +49,10 @@ class Counters(Collector):
     def answered(self, model: str, version: str, arm: str, verdict: str) -> None:
         """One prediction given, or refused by the guard."""
         self._answers[model, version, arm, verdict] += 1
+
+    def degraded(self, model: str, reason: str) -> None:
+        """One prediction whose features lacked something."""
+        self._degraded[model, reason] += 1
 
     def found(self, model: str, codes: Iterable[str], policy: str) -> None:
         """What the guard found in one request, by the codes of its findings, and what became of it."""
@@ -81,6 +86,12 @@ class Counters(Collector):
                 "Answers by model, version, arm and verdict.",
                 ("model", "version", "arm", "verdict"),
                 self._answers,
+            ),
+            (
+                "degraded",
+                "Answers by model and what their features lacked.",
+                ("model", "reason"),
+                self._degraded,
             ),
             (
                 "guard_findings",

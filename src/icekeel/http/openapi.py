@@ -9,7 +9,7 @@ import msgspec
 
 from icekeel.core.kinds import Kind
 from icekeel.data.answers import MOST, Wanted
-from icekeel.data.contracts import LONGEST_TEXT
+from icekeel.data.contracts import LONGEST_ID, LONGEST_TEXT
 from icekeel.data.vault import Receipt
 from icekeel.define import EventTable, Model, Project
 from icekeel.define.fields import Field
@@ -28,11 +28,11 @@ _SCHEMAS: Mapping[Kind, Json] = {
     Kind.NUM: {"type": "number"},
     Kind.FLAG: {"type": "boolean"},
     Kind.TIME: {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer"}]},
-    Kind.ID: {"type": "string", "maxLength": LONGEST_TEXT},
+    Kind.ID: {"type": "string", "minLength": 1, "maxLength": LONGEST_ID},
     Kind.CAT: {"type": "string", "maxLength": LONGEST_TEXT},
     Kind.TEXT: {"type": "string", "maxLength": LONGEST_TEXT},
 }
-_EXAMPLES: Mapping[Kind, Any] = {Kind.FLAG: True, Kind.TIME: "2025-03-01T12:00:00Z"}
+_EXAMPLES: Mapping[Kind, Any] = {Kind.FLAG: True, Kind.TIME: "2024-01-31T12:00:00Z"}
 
 
 def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
@@ -52,21 +52,28 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
         paths[f"/v1/events/{table.name}"] = {"post": _push(table, auth)}
     paths["/v1/outcomes"] = {"post": _outcomes(project, auth)}
     paths |= _looked_up("read" if auth else "", "read" if auth and not local else "")
-    clock = _object({"now": _SCHEMAS[Kind.TIME]}, ["now"])
+    clock = _object({"now": _SCHEMAS[Kind.TIME]})
     paths["/v1/clock"] = {
         "post": _operation("Move the clock; in a rehearsal only.", "admin" if auth else "", clock, {})
     }
     paths["/v1/forget"] = {"post": _forget(project, auth)}
     paths |= _reviews(auth)
-    for path, (summary, kind) in _PAGES.items():
+    for path, (summary, kind, answer) in _PAGES.items():
         closed = path == "/v1/status" or not (local or path in ("/healthz", "/readyz"))
         scope = "read" if auth and closed else ""
-        paths[path] = {"get": _operation(summary, scope, None, {}, kind)}
+        paths[path] = {"get": _operation(summary, scope, None, answer, kind)}
+    for path, operations in paths.items():
+        _complete(path, operations)
     kinds = [Answer, Explanation, OnlineFeatures, Receipt]
     _, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
-        "info": {"title": f"Icekeel: {project.folder.name}", "version": "1"},
+        "info": {
+            "title": f"Icekeel: {project.folder.name}",
+            "version": "1",
+            "description": "Answers of models, features, and the events they are made of. Every fault is told at "
+            "once, as a problem document (RFC 9457).",
+        },
         "paths": paths,
         "components": {
             "schemas": {**components, "Predicted": _predicted(), "Problem": _PROBLEM},
@@ -77,25 +84,72 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
     }
 
 
-_PAGES = {
-    "/v1/status": ("What serves, how far the keeper is, what is wrong.", "application/json"),
-    "/v1/openapi.json": ("This document.", "application/json"),
-    "/metrics": ("Counters in Prometheus' text format.", "text/plain"),
-    "/": ("The status page.", "text/html"),
-    "/healthz": ("Whether the process answers.", "application/json"),
-    "/readyz": ("Whether every model can be answered for.", "application/json"),
+_TEXT: Json = {"type": "string"}
+_NUMBER: Json = {"type": "number"}
+_COUNT: Json = {"type": "integer", "minimum": 0}
+_LIST: Json = {"type": "array", "items": _TEXT}
+
+
+def _object(properties: Json, required: Iterable[str] | None = None) -> Json:
+    """A closed object; all of its members are required unless it is said which."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties if required is None else required),
+        "additionalProperties": False,
+    }
+
+
+_ROLES = {name: {"type": ["string", "null"]} for name in ("champion", "challenger")}
+_SERVING = _object({**_ROLES, "problems": {"type": "object", "additionalProperties": _TEXT}})
+_KEEPER = {name: {"type": "integer"} for name in ("now", "seen", "known_until", "pushed", "serial")}
+_STATUS = _object(
+    {
+        "now": {"type": "integer"},
+        "models": {"type": "object", "additionalProperties": _SERVING},
+        "keeper": _object(_KEEPER),
+        "problems": _LIST,
+    }
+)
+_READY = _object({"status": {"const": "ready"}, "degraded": _LIST})
+_JSON = "application/json"
+_PAGES: Mapping[str, tuple[str, str, Json]] = {
+    "/v1/status": ("What serves, how far the keeper is, what is wrong and why.", _JSON, _STATUS),
+    "/v1/openapi.json": ("This document.", _JSON, {"type": "object"}),
+    "/metrics": ("Counters in Prometheus' text format.", "text/plain", _TEXT),
+    "/": ("The status page.", "text/html", _TEXT),
+    "/healthz": ("Whether the process answers.", _JSON, _object({"status": {"const": "alive"}})),
+    "/readyz": ("Whether every model can be answered for, and what is degraded.", _JSON, _READY),
 }
-_TEXTS = {name: {"type": "string"} for name in ("code", "what", "where", "got", "allowed", "hint")}
-_FAULTS = {"type": "array", "items": {"type": "object", "properties": _TEXTS, "required": ["code", "what"]}}
+_FAULT = _object(dict.fromkeys(("code", "what", "where", "got", "allowed", "hint"), _TEXT), ["code", "what"])
+_FAULTS: Json = {"type": "array", "items": _FAULT}
 _PROBLEM = {
-    "type": "object",
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "faults": _FAULTS,
-    },
+    **_object({"type": _TEXT, "title": _TEXT, "status": _COUNT, "detail": _TEXT, "faults": _FAULTS}),
+    "examples": [
+        {
+            "type": "urn:icekeel:out_of_range",
+            "title": "Unprocessable Entity",
+            "status": 422,
+            "detail": "out of range",
+            "faults": [{"code": "out_of_range", "what": "out of range", "where": "weight", "got": "51"}],
+        }
+    ],
+}
+_ALWAYS = (421, 500)
+_WITH_BODY = (400, 403, 408, 413, 415, 422, 503)
+_WITH_TOKEN = (401, 403)
+_MEANS: Mapping[int, str] = {
+    400: "The body is no JSON.",
+    401: "A token is needed, or this one is not known.",
+    403: "The token may not do this, or another site sent the browser here.",
+    404: "There is none of this name.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    415: "The body is of another kind than JSON.",
+    421: "The server has another name.",
+    422: "Every fault of what was sent.",
+    500: "An internal error; the log has it.",
+    503: "Nothing can be answered now; try again later.",
 }
 
 
@@ -105,8 +159,8 @@ def _predict(model: Model, auth: bool) -> Json:
         {"rows": {"type": "array", "items": one, "minItems": 1, "maxItems": LARGEST_BATCH}}, ["rows"]
     )
     answer = {"$ref": "#/components/schemas/Answer"}
-    failed = _object({"faults": _FAULTS}, ["faults"])
-    answers = _object({"answers": {"type": "array", "items": {"oneOf": [answer, failed]}}}, ["answers"])
+    failed = _object({"faults": _FAULTS})
+    answers = _object({"answers": {"type": "array", "items": {"oneOf": [answer, failed]}}})
     return _operation(
         f"An answer of {model.name}, or one for each row.",
         "predict" if auth else "",
@@ -129,9 +183,7 @@ def _forget(project: Project, auth: bool) -> Json:
 
 def _online(model: Model, auth: bool) -> Json:
     row = _record(model.request.icekeel_fields.values())
-    found = {
-        "oneOf": [{"$ref": "#/components/schemas/OnlineFeatures"}, _object({"faults": _FAULTS}, ["faults"])]
-    }
+    found = {"oneOf": [{"$ref": "#/components/schemas/OnlineFeatures"}, _object({"faults": _FAULTS})]}
     summary = f"Features of {model.name} as of now; a row need hold only the fields that they read."
     return _features(summary, auth, {**row, "required": []}, found, LARGEST_BATCH)
 
@@ -139,7 +191,7 @@ def _online(model: Model, auth: bool) -> Json:
 def _historical(model: Model, auth: bool) -> Json:
     asked_at = Field("asked_at", Kind.TIME)
     row = _record([*model.request.icekeel_fields.values(), asked_at])
-    found = _object({"features": {"type": "object"}}, ["features"])
+    found = _object({"features": {"type": "object"}})
     summary = f"Features of {model.name} as they were known when each row was asked; takes seconds."
     return _features(summary, auth, {**row, "required": ["asked_at"]}, found, LARGEST_HISTORY)
 
@@ -148,7 +200,7 @@ def _features(summary: str, auth: bool, row: Json, found: Json, most: int) -> Js
     rows = {"type": "array", "items": row, "minItems": 1, "maxItems": most}
     names = {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}
     body = _object({"rows": rows, "features": names}, ["rows"])
-    answer = _object({"rows": {"type": "array", "items": found}}, ["rows"])
+    answer = _object({"rows": {"type": "array", "items": found}})
     body["examples"] = [{"rows": row["examples"]}]
     return _operation(summary, "read" if auth else "", body, answer)
 
@@ -167,7 +219,8 @@ def _push(table: EventTable, auth: bool) -> Json:
     )
     kept = _taken()
     summary = f"Take rows of {table.name} and delete by id; what breaks its contract is set aside."
-    return _operation(summary, "ingest" if auth else "", {**sent, "minProperties": 1}, kept)
+    sent |= {"minProperties": 1, "examples": [{"rows": row["examples"]}]}
+    return _operation(summary, "ingest" if auth else "", sent, kept)
 
 
 def _predicted() -> Json:
@@ -180,10 +233,9 @@ def _predicted() -> Json:
 
 def _taken() -> Json:
     """What became of rows that were pushed."""
-    number = {"type": "integer"}
-    bad = _object({"row": number, "delete": number, "faults": _FAULTS}, ["faults"])
-    counts = {"kept": number, "deleted": number, "repeated": number}
-    return _object({**counts, "quarantined": {"type": "array", "items": bad}}, [*counts, "quarantined"])
+    bad = _object({"row": _COUNT, "delete": _COUNT, "faults": _FAULTS}, ["faults"])
+    counts = dict.fromkeys(("kept", "deleted", "repeated"), _COUNT)
+    return _object({**counts, "quarantined": {"type": "array", "items": bad}})
 
 
 def _outcomes(project: Project, auth: bool) -> Json:
@@ -263,31 +315,32 @@ def _reviews(auth: bool) -> Json:
     }
 
 
-def _operation(
-    summary: str, scope: str, body: Json | None, answer: Json, kind: str = "application/json"
-) -> Json:
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+def _operation(summary: str, scope: str, body: Json | None, answer: Json, kind: str = _JSON) -> Json:
+    """What a path does with a method; which problems it has, `_complete` adds."""
     operation: Json = {
         "summary": summary,
-        "responses": {
-            "200": {"description": "Done.", "content": {kind: {"schema": answer}}},
-            "default": {"description": "Every fault that was found.", "content": problem},
-        },
+        "responses": {"200": {"description": "Done.", "content": {kind: {"schema": answer}}}},
     }
     if body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+        operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": body}}}
     if scope:
         operation["security"] = [{"token": [one]} for one in scope.split("|")]
     return operation
 
 
-def _object(properties: Json, required: list[str]) -> Json:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": False,
-    }
+def _complete(path: str, operations: Json) -> None:
+    """Give each operation of a path a name and every status that it may answer with."""
+    named = "{" in path
+    for method, operation in operations.items():
+        if method == "parameters":
+            continue
+        operation["operationId"] = f"{method} {path}"
+        statuses = {*_ALWAYS, *(_WITH_TOKEN if "security" in operation else ())}
+        statuses |= {*_WITH_BODY} if "requestBody" in operation else set() if path == "/healthz" else {503}
+        statuses |= {404, 422} if named else {422} if "parameters" in operation else set()
+        problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        for status in sorted(statuses):
+            operation["responses"][str(status)] = {"description": _MEANS[status], "content": problem}
 
 
 def _record(fields: Iterable[Field]) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 
 import msgspec
@@ -41,15 +42,21 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 def problem(error: IcekeelError, *headers: tuple[bytes, bytes]) -> Reply:
-    """An error as a problem document; 401, 408 and 503 say what a client does next."""
-    otherwise = 401 if isinstance(error, AuthError) else 422 if isinstance(error, RequestError) else 503
+    """An error as a problem document; 401, 408 and 503 say what a client does next.
+
+    A fault of the server's own state says neither where nor what was found: those are paths and texts of the system,
+    which the log and `GET /v1/status` have.
+    """
+    own = not isinstance(error, RequestError)
+    otherwise = 401 if isinstance(error, AuthError) else 503 if own else 422
     status = HTTPStatus(_STATUS.get(error.code, otherwise))
+    faults = [replace(fault, where="", got="") if own else fault for fault in error.faults]
     document = {
         "type": f"urn:icekeel:{error.code}",
         "title": status.phrase,
         "status": status.value,
-        "detail": error.faults[0].what if error.faults else "",
-        "faults": [fault.as_dict() for fault in error.faults],
+        "detail": faults[0].what if faults else "",
+        "faults": [fault.as_dict() for fault in faults],
     }
     further = {
         401: ((b"www-authenticate", b"Bearer"),),

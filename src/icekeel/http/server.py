@@ -170,7 +170,7 @@ class Server:
                 post=Route("review", "POST", "review", self._review, slow=True, whole=True),
             ),
             "/metrics": Route("metrics", "GET", look, self._metrics),
-            "/": Route("page", "GET", look, self._page),
+            "/": Route("page", "GET", look, self._page, slow=True),
             "/healthz": Route("health", "GET", "", lambda _: Reply(200, b'{"status":"alive"}')),
             "/readyz": Route("health", "GET", "", self._ready),
         }
@@ -246,7 +246,8 @@ class Server:
     def _no_route(self, path: str) -> RequestError:
         for prefix, kind in _NAMED.items():
             if path.startswith(prefix):
-                known = [route.removeprefix(prefix) for route in self.routes if route.startswith(prefix)]
+                rest = (route.removeprefix(prefix) for route in self.routes if route.startswith(prefix))
+                known = list(dict.fromkeys(one.partition("/")[0] for one in rest))
                 name = path.removeprefix(prefix)
                 what = f"no such {kind}"
                 return RequestError(
@@ -318,6 +319,8 @@ class Server:
     def _note(self, model: str, answer: Answer | RequestError) -> None:
         if isinstance(answer, Answer):
             self.service.counters.answered(model, answer.version, answer.arm, answer.verdict)
+            for reason in answer.degraded:
+                self.service.counters.degraded(model, reason)
             if answer.codes:
                 self.service.counters.found(model, answer.codes, answer.source)
         elif answer.code == "refused":
@@ -499,8 +502,10 @@ def _rows(body: Any, most: int, *others: str) -> list[Any]:
 
 
 def _features(body: Mapping[str, Any]) -> list[str] | None:
-    names = body.get("features")
-    if names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+    if "features" not in body:
+        return None
+    names = body["features"]
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
         return names
     raise RequestError(Fault("wrong_type", "expected names of features", "features", shorten(names)))
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import Any
 
 import lmdb
 
 from icekeel.app import App
-from icekeel.core.errors import Fault, IcekeelError, StateError
+from icekeel.core.errors import Fault, IcekeelError, JournalError, StateError
 from icekeel.core.time import SECOND
 from icekeel.define import EventTable, Refuse
 from icekeel.features.live import State
@@ -24,7 +25,8 @@ from .counters import Counters
 
 AGAIN = 25
 """A version that could not be loaded is tried again at every so many refreshes."""
-Opened = TypeVar("Opened")
+ANEW_PAUSE_S = 600.0
+"""Least time between two requests to make the online state anew."""
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +61,9 @@ class Service:
         self._stamp, self._missed = 0, False
         self._lock = threading.Lock()
         self._refreshes = 0
-        self._troubles: dict[str, str] = {}
+        self._asked_anew = -ANEW_PAUSE_S
+        self._troubles: dict[str, Sequence[Fault]] = {}
+        self._rehearsal = app.settings.rehearsal
         self.refresh()
 
     def close(self) -> None:
@@ -101,6 +105,16 @@ class Service:
         """The online state and the tokens; only in the thread that answers."""
         self._try("online", self._follow_online)
         self._try("tokens", self.access.refresh)
+        self._mend_online()
+
+    def _mend_online(self) -> None:
+        """Have the online state made anew where requests meet damage in it: a keeper need not come across it itself."""
+        damaged = [name for name, answerer in self._answerers.items() if answerer.windows.damaged()]
+        now = time.monotonic()
+        if damaged and now >= self._asked_anew + ANEW_PAUSE_S:
+            self._asked_anew = now
+            log.error("online_state_damaged", extra={"then": "the keeper is asked to make it anew"})
+            self._try("rebuild", self.app.ask_anew)
 
     def follow_registry(self) -> None:
         """The versions that serve; in any thread, since loading one takes longer than an answer may."""
@@ -112,9 +126,11 @@ class Service:
         try:
             step()
         except Exception as error:  # a process boundary: what serves goes on serving
-            if self._troubles.get(part) != str(error):
+            own = error.faults if isinstance(error, IcekeelError) else ()
+            faults = own or (Fault("error", "it cannot be followed", got=f"{type(error).__name__}: {error}"),)
+            if self._troubles.get(part) != faults:
                 log.error("refresh_failed", extra={"part": part, "why": str(error)})
-            self._troubles[part] = str(error)
+            self._troubles[part] = faults
         else:
             self._troubles.pop(part, None)
 
@@ -172,29 +188,39 @@ class Service:
             "models": {name: _serving(answerer) for name, answerer in self._answerers.items()},
             "keeper": {
                 "now": state.now,
+                "seen": state.seen,
                 "known_until": state.known_until,
                 "pushed": state.pushed,
                 "serial": state.serial,
             },
-            "problems": self._degraded(state),
+            "problems": [f"{part}: {fault}" for part, faults in self._wrong(state) for fault in faults],
         }
 
     def _degraded(self, state: State) -> list[str]:
-        """What does not work as it should although answers are given."""
-        found = [f"{part}: {why}" for part, why in self._troubles.items()]
+        """What does not work as it should, in words that name no place of this machine: anybody may read them."""
+        return [f"{part}: {fault.what}" for part, faults in self._wrong(state) for fault in faults]
+
+    def _wrong(self, state: State) -> Iterator[tuple[str, Sequence[Fault]]]:
+        """Parts that do not work as they should, and why, in full."""
+        yield from self._troubles.items()
+        try:
+            self.journal.check()
+        except JournalError as error:
+            yield "journal", error.faults
+        now = self.app.clock()
         for name, answerer in self._answerers.items():
-            problems = answerer.router.current.problems or {}
-            found += [f"{name}, {alias}: {why}" for alias, why in problems.items()]
+            for alias, why in (answerer.router.current.problems or {}).items():
+                yield f"{name}, {alias}", [Fault("version_refused", "its version cannot be loaded", got=why)]
             if self._online is not None and answerer.windows.trouble:
-                found.append(f"{name}, windows: {answerer.windows.trouble}")
-        behind = self.app.clock() - state.now
-        if not self.app.settings.rehearsal and behind > KEEPER_BEHIND:
-            found.append(
-                f"keeper: behind by {behind // SECOND:,} s, features are as old as that"
-                if state.now
-                else "keeper: it has not run yet"
-            )
-        return found
+                what = "the windows of some requests cannot be read"
+                yield name, [Fault("windows_unreadable", what, got=answerer.windows.trouble)]
+            for table, newest in answerer.windows.stale(now).items() if not self._rehearsal else ():
+                since = f"for {(now - newest) // SECOND:,} s" if newest else "yet"
+                yield name, [Fault("stale_source", f"nothing new of {table} has come {since}")]
+        behind = now - state.seen
+        if not self._rehearsal and behind > KEEPER_BEHIND:
+            what = f"behind by {behind // SECOND:,} s, features are as old as that"
+            yield "keeper", [Fault("keeper_behind", what if state.seen else "it has not run yet")]
 
     def ready(self) -> list[str]:
         """What is degraded, while every model can be answered for.
@@ -212,7 +238,7 @@ class Service:
             except StateError as error:
                 faults += error.faults
         if faults:
-            raise StateError(*faults)
+            raise StateError(*faults, *(fault for trouble in self._troubles.values() for fault in trouble))
         return self._degraded(self.state())
 
     def gauges(self) -> Mapping[str, tuple[str, float]]:
@@ -225,12 +251,19 @@ class Service:
             ready = 0.0
         return {
             "ready": ("Whether every model can be answered for.", ready),
-            "problems": ("Things that do not work as they should.", len(self._degraded(state))),
+            "problems": ("Things that do not work as they should.", len(list(self._wrong(state)))),
             "known_until_seconds": (
                 "Availability of the newest event the features can see, Unix time.",
                 state.known_until / 1e6,
             ),
-            "keeper_now_seconds": ("The keeper's clock at its last commit, Unix time.", state.now / 1e6),
+            "keeper_now_seconds": (
+                "Time up to which the keeper has done its duties, Unix time.",
+                state.now / 1e6,
+            ),
+            "keeper_seen_seconds": (
+                "Time up to which the keeper has read the journal, Unix time; 0 in a rehearsal.",
+                state.seen / 1e6,
+            ),
             "keeper_rows": ("Pushed rows in the online state.", state.pushed),
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import re
 import threading
@@ -17,6 +18,8 @@ from icekeel.core.time import Clock
 
 from .records import Record, encode
 from .segments import LARGEST, MAGIC, frame, segment_name, segment_sizes, started_at
+
+log = logging.getLogger(__name__)
 
 
 class Writer:
@@ -60,6 +63,7 @@ class Writer:
         self._lock = threading.Lock()
         self._fd, self._path, self._size = -1, folder, 0
         self._failure: OSError | None = None
+        self._refused = False
         self._told = folder  # the last segment whose failure was raised: nothing more is said of it
         self._dirty, self._stop = threading.Event(), threading.Event()
         self._syncer = threading.Thread(target=self._sync_until_closed, name="journal-sync", daemon=True)
@@ -93,13 +97,16 @@ class Writer:
     def check(self) -> None:
         """Raise what the next `append` would raise: the last write or sync failed, or the segment is gone.
 
+        After a write that failed a new segment is begun, so that one who only looks finds out when there is room again.
+
         Raises:
             JournalError: the journal cannot be written.
         """
-        if self._failure is not None:
-            raise _unwritable(self._path, self._failure)
-        if self._stop.is_set():
-            raise JournalError(Fault("journal_closed", "the journal is closed", str(self._path)))
+        with self._lock:
+            self._ready()
+            if self._refused:
+                self._roll()
+                self._refused = False
 
     def close(self) -> None:
         """Sync what was written and end the segment. A second call does nothing.
@@ -129,6 +136,7 @@ class Writer:
     def _write(self, frames: list[bytes]) -> None:
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         with self._lock:
+            self._refused = True  # until it is written
             self._ready()
             written = 0
             try:
@@ -137,6 +145,7 @@ class Writer:
             except OSError as error:
                 raise self._cut(frames, written, error) from error
             self._size += written
+            self._refused = False
             if not self._dirty.is_set():
                 self._dirty.set()
 
@@ -148,9 +157,12 @@ class Writer:
             self._size = self._roll_bytes  # what a failed sync left of this segment on disk is unknown
             raise _unwritable(self._path, failure, "records of the last sync may be lost") from failure
         if self._size >= self._roll_bytes or time.monotonic() >= self._roll_at:
-            fd, path = self._fd, self._path
-            self._open_segment()
-            self._note(path, _sync(fd))
+            self._roll()
+
+    def _roll(self) -> None:
+        fd, path = self._fd, self._path
+        self._open_segment()
+        self._note(path, _sync(fd))
 
     def _cut(self, frames: list[bytes], written: int, error: OSError) -> JournalError:
         """Take back a torn frame, and no whole one; gives the error to raise."""
@@ -192,6 +204,7 @@ class Writer:
 
     def _note(self, path: Path, error: OSError | None) -> None:
         if error is not None and path != self._told:
+            log.error("journal_not_synced", extra={"path": str(path), "why": str(error)})
             self._failure = error
 
     def _sync_until_closed(self) -> None:

@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from icekeel.data.compaction import all_records, recorded
 from icekeel.features.live import EventFeed, StateCell
 from icekeel.features.online import GRACE
 from icekeel.features.online.extent import Extent
-from icekeel.features.online.lmdb import LmdbWindows, TextCodes, writing
+from icekeel.features.online.lmdb import LmdbWindows, TextCodes, is_disk, writing
 from icekeel.journal import (
     Alerted,
     Decided,
@@ -36,7 +37,7 @@ from icekeel.journal import (
     Tail,
     Ticked,
 )
-from icekeel.registry import Registry
+from icekeel.registry import Alias, Registry
 from icekeel.serving import load_version
 
 from .audit import Auditor
@@ -61,8 +62,8 @@ SETTLING = 5 * SECOND
 """A day's duties begin so long after its end: what was stamped before midnight is in the journal by then."""
 PRUNE_DAYS = 7
 REHEARSED_DAYS = 91
-FULL_PAUSE_S = 5.0
-"""Pause before a full environment is tried again."""
+PAUSE_S = 2.0
+"""Pause before a full environment, or a registry that cannot be read, is tried again."""
 LEAST_FREE = 64 << 20
 """Bytes that the disk must have left for the environment to grow."""
 _SPAN = struct.Struct(">QQ")
@@ -101,6 +102,7 @@ class Keeper:
         self._clock = clock
         self._rehearsal = rehearsal
         self._shadows: dict[str, tuple[str, Shadow]] = {}
+        self._aliases: dict[str, Alias | None] = {}
         self._reconciled = False
         self._done = loop.done()
         self._again: float | None = None
@@ -154,10 +156,12 @@ class Keeper:
         manifest = self._workspace.history.manifest()
         self._from_history(manifest)
         self._tail = Tail(self._workspace.journal, Positions(manifest.journal))
+        seen = self._time_seen()
         while records := self._tail.read(LARGEST_READ):
-            self._project_all(records)
+            self._project_all(records, seen=0)
+            seen = self._time_seen()
         with writing(self._online) as txn:
-            self._commit(txn, now=max(self.state.now, self._done))
+            self._commit(txn, now=max(self.state.now, self._done), seen=seen)
         self._extent.note()
 
     def _from_history(self, manifest: Manifest) -> None:
@@ -191,7 +195,7 @@ class Keeper:
         """Project what is new and do what is due; gives the number of records read.
 
         Where the environment is full it is made larger, or waited for; the keeper does not end, since the answers
-        that go on would then not even be settled once there is room.
+        that go on would then not even be settled once there is room. Without the registry it goes on projecting.
         """
         if self._again is not None and time.monotonic() < self._again:
             return 0
@@ -201,9 +205,13 @@ class Keeper:
                 self._again = None
             return self._step()
         except StateError as error:
-            if error.code != "state_full":
+            if error.code == "state_full":
+                self._again = self._make_room(error)
+            elif error.code == "registry_unreadable":
+                log.error("registry_unreadable", extra={"why": str(error)})
+                self._again = time.monotonic() + PAUSE_S
+            else:
                 raise
-            self._again = self._make_room(error)
             return 0
 
     def _make_room(self, error: Exception) -> float:
@@ -215,8 +223,7 @@ class Keeper:
         in the environment. Readers in other processes take the new size over when they begin their next one.
         """
         size, free = int(self._online.info()["map_size"]), shutil.disk_usage(self._online.path()).free
-        by_disk = isinstance(error, lmdb.DiskError) or isinstance(error.__cause__, lmdb.DiskError)
-        if not by_disk and free >= LEAST_FREE:
+        if not is_disk(error.__cause__) and free >= LEAST_FREE:
             self._online.set_mapsize(2 * size)
             log.warning("online_state_enlarged", extra={"bytes": 2 * size})
             return 0.0
@@ -225,26 +232,31 @@ class Keeper:
             self._loop.full(self.state.now, size=size, free=free)
         except Exception as also:  # the registry lies on the same disk
             log.error("alert_failed", extra={"why": str(also)})
-        return time.monotonic() + FULL_PAUSE_S
+        return time.monotonic() + PAUSE_S
 
     def _step(self) -> int:
+        seen = self._time_seen()
         now = self._clock() - SETTLING
         read_all = self._rehearsal or self._tail.behind() <= LARGEST_READ
         records = self._tail.read(LARGEST_READ)
         if records:
-            self._project_all(records)
-        elif not self._reconciled:
+            self._project_all(records, seen=seen if read_all else self.state.seen)
+        if not records and not self._reconciled:
             self._reconcile()
         self._loop.poll()
         self._retention.poll()
         if self._rehearsal:
             now, read_all = self._ticked, self._ticked > self.state.now
         if read_all and (self._rehearsal or now >= self.state.now + HEARTBEAT):
-            self._do_due(now)
+            self._do_due(now, seen)
         return len(records)
 
-    def _project_all(self, records: Sequence[Record]) -> None:
-        """All projections of a batch and the position behind it, in one transaction."""
+    def _time_seen(self) -> int:
+        """The time up to which everything will have been read by a read that begins now."""
+        return 0 if self._rehearsal else self._clock()
+
+    def _project_all(self, records: Sequence[Record], *, seen: int) -> None:
+        """All projections of a batch and the position behind it, in one transaction; `seen` as in `State`."""
         pushed = [record for record in records if isinstance(record, Pushed)]
         with writing(self._online) as txn:
             newest = self._events.apply(txn, pushed)
@@ -264,6 +276,7 @@ class Keeper:
                 positions=self._tail.positions.encode(),
                 known_until=max(self.state.known_until, newest),
                 pushed=self.state.pushed + rows,
+                seen=seen,
             )
             if pushed or bulk:
                 self._reach.note(txn, self.state, [record.file for record in bulk])
@@ -309,7 +322,9 @@ class Keeper:
 
     def _in_shadow(self, model: str) -> Callable[[Predicted], dict[str, float]]:
         """What the version in shadow, if there is one, would have answered."""
-        alias = self._registry.aliases(model).get(SHADOW)
+        with suppress(StateError):  # without the registry: the one before
+            self._aliases[model] = self._registry.aliases(model).get(SHADOW)
+        alias = self._aliases.get(model)
         shadow = self._shadow(model, alias.version) if alias is not None else None
         if alias is None or shadow is None:
             return lambda record: {}
@@ -326,7 +341,7 @@ class Keeper:
                 version = self._registry.version(name)
                 plan = self._workspace.plans[model]
                 loaded = load_version(version, self._workspace.bundles, plan.definitions)
-            except (BundleError, RegistryError) as error:
+            except (BundleError, RegistryError, StateError) as error:
                 log.error("shadow_refused", extra={"model": model, "version": name, "why": str(error)})
                 return None
             self._shadows[model] = (name, Shadow(loaded.engine))
@@ -344,12 +359,16 @@ class Keeper:
             self._registry.record(review_of(record))
         self._reconciled = True
 
-    def _do_due(self, now: int) -> None:
-        """Do each duty whose time has come, in order, then move the clock."""
-        for duty in self._loop.due(max(self.state.now, self._done) or self._first_tick, now):
+    def _do_due(self, now: int, seen: int) -> None:
+        """Do each duty whose time has come, in order, then move the clock; `seen` as in `State`."""
+        duties = self._loop.due(max(self.state.now, self._done) or self._first_tick, now)
+        if duties:  # they take their time, and more where the registry is away
+            with writing(self._online) as txn:
+                self._commit(txn, serial=self.state.serial + 1, seen=seen)
+        for duty in duties:
             self._do(duty)
         with writing(self._online) as txn:
-            self._commit(txn, serial=self.state.serial + 1, now=now)
+            self._commit(txn, serial=self.state.serial + 1, now=now, seen=seen)
 
     def _do(self, duty: Duty) -> None:
         with writing(self._online) as txn:

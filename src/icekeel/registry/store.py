@@ -27,18 +27,19 @@ class Registry:
 
     Threads and processes may share one database. Writers take turns on the row that holds the revision;
     readers never wait. Each method is one transaction; `atomically` makes one of several. Where a method
-    takes `at` it is the time to record, in microseconds UTC, and the clock's by default.
+    takes `at` it is the time to record, in microseconds UTC, and the clock's by default. Any of them may raise a
+    `StateError`: the database is locked, damaged or gone (`registry_unreadable`), or of another format (`bad_format`).
     """
 
     def __init__(self, place: str | Path, *, clock: Clock) -> None:
-        """Opens the database at a URL, or the SQLite file at a path; makes it where it is absent."""
-        self._engine = tables.connect(place)
+        """Of the database at a URL, or the SQLite file at a path; the first call opens it, and makes it where absent."""
+        self._database = tables.Database(place)
         self._clock = clock
         self._local = threading.local()
 
     def close(self) -> None:
         """Closes all connections."""
-        self._engine.dispose()
+        self._database.close()
 
     def changed(self) -> int:
         """A number that grows with every write of any process: the same number means nothing is new."""
@@ -360,7 +361,7 @@ class Registry:
         if outer is not None:
             yield outer
             return
-        with self._engine.begin() as connection:
+        with self._database.connect(write=True) as connection:
             # Comes first: it makes writers wait for each other before any of them has read.
             connection.execute(sql.update(tables.state).values(revision=tables.state.c.revision + 1))
             self._local.connection = connection
@@ -375,7 +376,7 @@ class Registry:
         if outer is not None:
             yield outer
             return
-        with self._engine.connect() as connection:
+        with self._database.connect() as connection:
             yield connection
 
     def _rows(self, kind: type[RowT], query: sql.Select[Any]) -> list[RowT]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,27 +135,96 @@ runs = sql.Table(
 )
 
 
-def connect(place: str | Path) -> sql.Engine:
-    """The database at a URL, or in the SQLite file at a path; tables are made where they are absent.
+class Database:
+    """The registry's database: opened when it is first asked for, and again once another file lies in its place.
+
+    Args:
+        place: A URL, or the path of a SQLite file. Tables are made where they are absent; a file that is taken away
+            from under a running process is not made anew, so that nobody writes into an empty one.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self._place = place
+        self._file = Path(place) if isinstance(place, Path) or "://" not in place else None
+        self._engine: sql.Engine | None = None
+        self._inode = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def connect(self, *, write: bool = False) -> Iterator[sql.Connection]:
+        """A connection; with `write` what is done with it is one transaction.
+
+        Raises:
+            StateError: it is locked, damaged or gone (`registry_unreadable`), or of another format (`bad_format`).
+        """
+        try:
+            engine = self._opened()
+            with engine.begin() if write else engine.connect() as connection:
+                yield connection
+        except sql.exc.DatabaseError as error:
+            if type(error) not in (sql.exc.DatabaseError, sql.exc.OperationalError):  # a fault of ours
+                raise
+            self.close()
+            raise self._unreadable(str(error.orig)) from error
+
+    def close(self) -> None:
+        """Close all connections; the next one opens the database again."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose()
+            self._engine = None
+
+    def _opened(self) -> sql.Engine:
+        with self._lock:
+            if self._inode:
+                inode = self._look()
+                if not inode:
+                    raise self._unreadable("it is gone")
+                if inode != self._inode and self._engine is not None:
+                    self._engine.dispose()
+                    self._engine = None
+            if self._engine is None:
+                self._engine = _open(self._place, self._file)
+                self._inode = self._look()
+            return self._engine
+
+    def _look(self) -> int:
+        """Which file there is; 0 for none, or for a database that is no file."""
+        try:
+            return self._file.stat().st_ino if self._file is not None else 0
+        except FileNotFoundError:
+            return 0
+
+    def _unreadable(self, why: str) -> StateError:
+        hint = "what serves goes on serving; put the database back, or free it"
+        what = "the registry cannot be read or written"
+        return StateError(Fault("registry_unreadable", what, str(self._place), why, hint=hint))
+
+
+def _open(place: str | Path, file: Path | None) -> sql.Engine:
+    """The database, with its tables.
 
     Raises:
         StateError: the tables are of another format.
     """
-    if isinstance(place, Path) or "://" not in place:
-        Path(place).parent.mkdir(parents=True, exist_ok=True)
-        engine = sql.create_engine(f"sqlite:///{place}", connect_args={"timeout": BUSY_TIMEOUT_S})
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        engine = sql.create_engine(f"sqlite:///{file}", connect_args={"timeout": BUSY_TIMEOUT_S})
     else:
-        engine = sql.create_engine(place)
+        engine = sql.create_engine(str(place))
     if engine.dialect.name == "sqlite":
         sql.event.listen(engine, "connect", _write_ahead)
-    with engine.begin() as connection:
-        for table in _metadata.sorted_tables:
-            connection.execute(CreateTable(table, if_not_exists=True))
-        absent = ~sql.exists(sql.select(state.c.format))
-        first = sql.select(sql.literal(FORMAT), sql.literal(0)).where(absent)
-        connection.execute(sql.insert(state).from_select(["format", "revision"], first))
+    if not _metadata.tables.keys() <= set(sql.inspect(engine).get_table_names()):  # to look needs no lock
+        with engine.begin() as connection:
+            for table in _metadata.sorted_tables:
+                connection.execute(CreateTable(table, if_not_exists=True))
+            absent = ~sql.exists(sql.select(state.c.format))
+            first = sql.select(sql.literal(FORMAT), sql.literal(0)).where(absent)
+            connection.execute(sql.insert(state).from_select(["format", "revision"], first))
+    with engine.connect() as connection:
         found = connection.scalar(sql.select(state.c.format))
     if found != FORMAT:
+        engine.dispose()
         raise StateError(
             Fault("bad_format", "a registry of another format", str(place), str(found), str(FORMAT))
         )

@@ -45,9 +45,12 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
         codes: All findings, as codes that name only the caller's own fields.
         features_age_s: Seconds since the newest event the features could see became available; null before any.
             Where the windows could not be read, since the newest that they could see when they last were.
-        degraded: What the features lacked: `no_events` (none seen yet), `keeper_behind` (they miss what came in
-            the last minute or more, since the keeper does not run or does not keep up; `stale=` says how long),
-            `windows_unreadable` (every window counted as never seen). And `unlogged`: it is not in the journal.
+        features_lag_s: The features see every event that was in the journal so many seconds before the question; null
+            before any, and in a rehearsal. A second where the keeper runs.
+        degraded: What the features lacked: `no_events` (none seen yet), `keeper_behind` (they lag by more than
+            `stale=` allows, since the keeper does not run or does not keep up), `stale:TABLE` (nothing new of it has
+            come for longer than its `fresh=`), `windows_unreadable` (every window counted as never seen). And
+            `unlogged`: it is not in the journal.
         source: What gave the answer: `model`, or the fall-back that stood in for it.
     """
 
@@ -60,6 +63,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
     verdict: str = "pass"
     codes: list[str] = []
     features_age_s: float | None = None
+    features_lag_s: float | None = None
     degraded: list[str] = []
     source: str = MODEL
 
@@ -182,9 +186,7 @@ class Answerer:
     def _draft(self, record: Any, asked_at: int | None) -> _Draft:
         """The answer and its entry in the journal, which is not yet written."""
         started = time.thread_time_ns()
-        request, faults = self._parser.parse(record)
-        if faults:
-            raise RequestError(*faults)
+        request = self._request(record)
         at = self._clock() if asked_at is None else asked_at
         unit = "" if request[self._unit] is None else str(request[self._unit])
         arm, share, version = self._assign(unit)
@@ -206,7 +208,8 @@ class Answerer:
             action=self._action(conducted.raw),
             verdict=verdicts[0].kind if verdicts else "pass",
             codes=[verdict.code for verdict in verdicts],
-            features_age_s=age_s(read.state, at),
+            features_age_s=age_s(read.state.known_until, at),
+            features_lag_s=age_s(read.state.seen, at),
             degraded=read.degraded,
             source=conducted.source,
         )
@@ -239,6 +242,12 @@ class Answerer:
         )
         return _Draft(answer, entry, _refusal(answer.prediction_id, verdicts) if conducted.refused else None)
 
+    def _request(self, record: Any) -> Sequence[Value]:
+        request, faults = self._parser.parse(record)
+        if faults:
+            raise RequestError(*faults)
+        return request
+
     def _assign(self, unit: str) -> tuple[str, float, LoadedVersion]:
         """Arm of a unit, its share of all units, and the version that answers there.
 
@@ -254,7 +263,7 @@ class Answerer:
     def _champion(self) -> LoadedVersion:
         champion = self.router.current.champion
         if champion is None:
-            hint = f"icekeel train {self.model.name}, then icekeel promote"
+            hint = f"GET /v1/status says what is wrong; icekeel train {self.model.name} makes a first version"
             raise StateError(Fault("no_champion", f'no version serves "{self.model.name}"', hint=hint))
         return champion
 
@@ -291,9 +300,9 @@ class Answerer:
         return self.model.action.name if probability > self._threshold else "none"
 
 
-def age_s(state: State, at: int) -> float | None:
-    """Seconds since the newest event that features can see became available; None before any."""
-    return max(0.0, (at - state.known_until) / 1e6) if state.known_until else None
+def age_s(since: int, at: int) -> float | None:
+    """Seconds from one time to another, 0 where it is later; None where there is none."""
+    return max(0.0, (at - since) / 1e6) if since else None
 
 
 class _Draft(NamedTuple):
@@ -329,7 +338,7 @@ def _postprocessor(step: Floor | RoundTo, fields: Sequence[str]) -> Any:
 
         def nearest_multiple(answer: float, request: Sequence[Value]) -> float:
             steps = answer / size
-            return round(steps) * size if math.isfinite(steps) else answer
+            return float(round(steps)) * size if math.isfinite(steps) else answer
 
         return nearest_multiple
     row = compile_row([step.node], _field_leaf(fields), "r")

@@ -99,7 +99,7 @@ class Intake:
         contract = self._contracts.get(table)
         if contract is None:
             hint = nearest(table, self._contracts)
-            raise RequestError(Fault("unknown_table", f'no event table "{shorten(table)}"', hint=hint))
+            raise RequestError(Fault("unknown_table", "no such event table", got=shorten(table), hint=hint))
         check_lists(rows, delete)
         self._check_deletion(delete)
         now = self._clock()

@@ -27,13 +27,13 @@ class OnlineFeatures(msgspec.Struct, frozen=True):
     Attributes:
         features: Value of each: a number, 1.0 or 0.0 for a flag, a text, or null.
         asked_at: The time they are exact for, microseconds UTC.
-        features_age_s: Seconds since the newest event they could see became available; null before any.
-        degraded: What they lacked; see `Answer`.
+        features_age_s, features_lag_s, degraded: How old they are and what they lacked; see `Answer`.
     """
 
     features: dict[str, Value]
     asked_at: int
     features_age_s: float | None
+    features_lag_s: float | None
     degraded: list[str]
 
 
@@ -85,5 +85,6 @@ class OnlineReader:
             at = self._clock() if asked_at is None else asked_at
             read = live.read(request, at)
             values = dict(zip(names, read.values, strict=True))
-            found.append(OnlineFeatures(values, at, age_s(read.state, at), read.degraded))
+            age, lag = age_s(read.state.known_until, at), age_s(read.state.seen, at)
+            found.append(OnlineFeatures(values, at, age, lag, read.degraded))
         return found

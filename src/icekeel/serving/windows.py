@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import lmdb
+import msgspec
 
 from icekeel.core.errors import Fault, StateError
 from icekeel.core.time import SECOND, Clock, format_duration, parse_duration
@@ -19,8 +20,9 @@ from icekeel.features.plan import Plan
 Value = float | int | str | bool | None
 UNREADABLE = (lmdb.Error, StateError, ValueError, struct.error)
 """What reading a damaged store may raise: LMDB where it notices, decoding where that meets other bytes."""
-KEEPER_BEHIND = 60 * SECOND
-"""Lag of the keeper's last commit from which it counts as a problem; far more than a keeper that runs ever has."""
+KEEPER_BEHIND = 10 * SECOND
+"""Lag of the keeper from which it counts as a problem: more than one that is started again has."""
+NEVER = 1 << 62
 log = logging.getLogger(__name__)
 
 
@@ -45,15 +47,28 @@ class Windows:
     Args:
         model, plan: The definitions.
         views: Every view of the project, as the keeper keeps them.
+        fresh: How long ago the newest event of a table may have become available, microseconds; of those that the plan
+            reads and that say so.
         clock: The machine's time, or a shifted one.
         rehearsal: Whether history is replayed: the keeper's time is then no measure of its lag.
+
+    Attributes:
+        trouble: Why the windows, or those of some requests, cannot be read; empty where nothing is known to be wrong.
     """
 
     def __init__(
-        self, model: Model, plan: Plan, views: Sequence[View], *, clock: Clock, rehearsal: bool
+        self,
+        model: Model,
+        plan: Plan,
+        views: Sequence[View],
+        *,
+        fresh: Mapping[str, int],
+        clock: Clock,
+        rehearsal: bool,
     ) -> None:
         self._plan = plan
         self._views = views
+        self._fresh = fresh
         self._clock = clock
         self._rehearsal = rehearsal
         self._after = parse_duration(model.stale.after)
@@ -63,6 +78,9 @@ class Windows:
         self._environment: lmdb.Environment | None = None
         self._live: LiveFeatures | None = None
         self._last = State()
+        self._serial, self._newest, self._until = -1, dict[str, int](), NEVER
+        self._sound: Sequence[Value] | None = None
+        self._failed: Sequence[Value] | None = None
         self.trouble = "it is being opened"
 
     def connect(self, environment: lmdb.Environment | None, why: str = "") -> None:
@@ -73,6 +91,7 @@ class Windows:
         """
         live = None if environment is None else self._follow(environment)
         self._environment, self._live, self.trouble = environment, live, why
+        self._serial, self._sound, self._failed = -1, None, None
 
     def _follow(self, environment: lmdb.Environment) -> LiveFeatures:
         try:
@@ -84,20 +103,61 @@ class Windows:
     def state(self) -> State:
         """How far the keeper is; a fresh state where that cannot be read."""
         try:
-            return State() if self._live is None else self._live.state()
+            return self._look()
         except UNREADABLE:
             return State()
+
+    def _look(self) -> State:
+        if self._live is None:
+            return State()
+        state = self._live.state()
+        if state.serial != self._serial:
+            self._date(self._live, state)
+        return state
+
+    def stale(self, at: int) -> dict[str, int]:
+        """When the newest event of each source became available that is not fresh, microseconds UTC; 0 before any."""
+        return {
+            table: self._newest.get(table, 0)
+            for table, fresh in self._fresh.items()
+            if at - self._newest.get(table, 0) > fresh
+        }
 
     def check(self) -> None:
         """Raise what any request now would raise.
 
+        Where some requests find damage, one that found none before is asked again.
+
         Raises:
             StateError: as `read`.
         """
-        if self._live is None:
+        now = self._clock()
+        try:
+            state = self._look()
+        except UNREADABLE as error:
+            self._note(error)
+            self._refuse_unreadable()
+            return
+        if self._live is None or (self.trouble and not self._reads(self._sound or self._failed, now)):
             self._refuse_unreadable()
         else:
-            self._degraded(self.state())
+            self._degraded(state, now)
+
+    def damaged(self) -> bool:
+        """Whether a request that found damage finds it still."""
+        if self._failed is None:
+            return False
+        if self._reads(self._failed, self._clock()):
+            self._failed, self.trouble = None, ""
+        return self._failed is not None
+
+    def _reads(self, request: Sequence[Value] | None, now: int) -> bool:
+        try:
+            if self._live is not None and request is not None:
+                self._read(self._live, request, now)
+        except UNREADABLE:
+            return False
+        return True
 
     def read(self, request: Sequence[Value], asked_at: int) -> Served:
         """The features of a request as known at `asked_at`.
@@ -108,15 +168,19 @@ class Windows:
         if self._live is not None:
             try:
                 read = self._read(self._live, request, asked_at)
+                if read.state.serial != self._serial:
+                    self._date(self._live, read.state)
             except UNREADABLE as error:
-                self._note(f"{type(error).__name__}: {error}")
+                self._failed = request
+                self._note(error)
             else:
-                self._last, self.trouble = read.state, ""
-                return Served(read.values, read.state, self._degraded(read.state))
+                self._last = read.state
+                if self.trouble or self._sound is None:
+                    self._sound = request
+                return Served(read.values, read.state, self._degraded(read.state, asked_at))
         self._refuse_unreadable()
         values = self._compute(request, asked_at, self._plan.unseen())
-        last = State(known_until=self._last.known_until, now=self._last.now)
-        return Served(values, last, ["windows_unreadable"])
+        return Served(values, msgspec.structs.replace(self._last, serial=0), ["windows_unreadable"])
 
     def _read(self, live: LiveFeatures, request: Sequence[Value], asked_at: int) -> Any:
         try:
@@ -126,7 +190,8 @@ class Windows:
                 self._environment.set_mapsize(0)
             return live.read(request, asked_at)
 
-    def _note(self, trouble: str) -> None:
+    def _note(self, error: Exception) -> None:
+        trouble = f"{type(error).__name__}: {error}"
         if trouble != self.trouble:
             log.error("windows_unreadable", extra={"why": trouble})
         self.trouble = trouble
@@ -135,16 +200,34 @@ class Windows:
         if self._refuses_unreadable:
             hint = "is the keeper running? icekeel up starts it; stale= says what happens meanwhile"
             raise StateError(
-                Fault("no_online_state", f"the windows cannot be read: {self.trouble}", hint=hint)
+                Fault("no_online_state", "the windows cannot be read", got=self.trouble, hint=hint)
             )
 
-    def _degraded(self, state: State) -> list[str]:
+    def _date(self, live: LiveFeatures, state: State) -> None:
+        """Look up, once for each state, until when every source is fresh."""
+        self._newest = live.newest(self._fresh)
+        self._until = min(
+            (self._newest[table] + fresh for table, fresh in self._fresh.items()), default=NEVER
+        )
+        self._serial = state.serial
+
+    def _degraded(self, state: State, at: int) -> list[str]:
         found = [] if state.known_until else ["no_events"]
-        behind = self._clock() - state.now
-        if self._rehearsal or behind <= self._after:
+        behind = not self._rehearsal and at - state.seen > self._after
+        if not behind and at <= self._until:
             return found
+        stale = self.stale(at)
         if self._refuses_old:
-            got = f"{behind // SECOND:,} s" if state.now else "it has never run"
-            what = "the keeper is behind, so the windows are older than the project allows"
-            raise StateError(Fault("keeper_behind", what, "", got, format_duration(self._after)))
-        return [*found, "keeper_behind"]
+            raise StateError(*self._too_old(state, at, behind=behind, stale=stale))
+        return [*found, *(["keeper_behind"] if behind else []), *map("stale:{}".format, stale)]
+
+    def _too_old(self, state: State, at: int, *, behind: bool, stale: Iterable[str]) -> Iterator[Fault]:
+        if behind:
+            since = f"for {(at - state.seen) // SECOND:,} s" if state.seen else "yet"
+            what = f"the windows are too old: the keeper has read nothing {since}"
+            yield Fault("keeper_behind", what, allowed=format_duration(self._after))
+        for table in stale:
+            allowed = format_duration(self._fresh[table])
+            yield Fault(
+                "stale_source", f"the windows are too old: nothing new of {table} has come", allowed=allowed
+            )

@@ -54,7 +54,7 @@ WRONG: dict[tuple[str, str], tuple[object, ...]] = {
     ("colors", "wrong_type"): ("3", True, [3], {}, INF, -INF, INF - INF, HUGE, -HUGE),
     ("colors", "out_of_range"): (0, 12.001, 10**30, -1e308),
     ("rush", "wrong_type"): (1, 0.0, "true", []),
-    ("quote_id", "wrong_type"): (5, 1.5, False, ["q"], "x" * 10_001, "\ud800"),
+    ("quote_id", "wrong_type"): (5, 1.5, False, ["q"], "", "x" * 10_001, "\ud800"),
     ("substrate", "not_allowed"): ("", "Vinyl", "vinil"),
     ("due", "wrong_type"): (1.5, True, [], {}),
     ("due", "bad_time"): ("", "soon", "2025-13-01", "12025-01-01", HUGE, 2**62),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import icekeel as ik
+from icekeel.core.errors import ProjectError
 from icekeel.define.nodes import Invalid
 
 
@@ -48,7 +49,7 @@ def test_every_name_of_the_language_exists() -> None:
 
 
 def test_an_expression_has_no_truth_value() -> None:
-    with pytest.raises(TypeError, match="use &"):
+    with pytest.raises(ProjectError, match="use &"):
         _ = Ask.f and Ask.a
 
 

@@ -319,6 +319,7 @@ def test_a_model_that_cannot_hold_is_refused(tmp_path: Path, model: str, code: s
         ('class T(ik.Request):\n    t: ik.Id\n    x: "ik.Numb"\n', "unknown_type"),
         ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    count: ik.Num\n', "reserved_name"),
         ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    T: ik.Num\n', "twice"),
+        ('class T(ik.Events, time="at", id="t", fresh="3 hours"):\n    t: ik.Id\n', "bad_duration"),
         ('class T(ik.Events, time="at", id="t", deleted="gone"):\n    t: ik.Id\n', "bad_deleted"),
         ('class T(ik.Events, time="at", id="t", deleted="x"):\n    t: ik.Id\n    x: ik.Num\n', "bad_deleted"),
         (
@@ -646,3 +647,42 @@ def test_every_policy_of_a_guard_is_named_with_its_place() -> None:
         "otherwise.otherwise.otherwise",
         "otherwise.otherwise.otherwise.otherwise",
     ]
+
+
+def test_a_wrong_argument_hides_no_other_fault(tmp_path: Path) -> None:
+    model = """m = ik.Model("m", Quote, Features, target=result.price.latest(absent=0), error="mea", guard=0.1,
+        rollout=5, influences=True, retrain=ik.Retrain(margin=-1), after=[5, ik.round_to(0)],
+        history=5, choose=ik.Simplest(within=1000))
+    """
+    found = faults(tmp_path, model)
+    assert [(fault.code, fault.what.split("=")[0]) for fault in found if fault.code != "wrong_type"] == [
+        ("bad_error", "this error does not fit a num target"),
+        ("out_of_range", "out of range"),
+    ]
+    assert {fault.what.split("=")[0] for fault in found if fault.code == "wrong_type"} == {
+        *("history", "guard", "rollout", "after", "within")
+    }
+
+
+def test_a_request_of_another_type_hides_no_fault_that_does_not_depend_on_it(tmp_path: Path) -> None:
+    model = 'm = ik.Model("m", 5, Features, target=result.price.latest(absent=0), error="mea", **same)'
+    assert [fault.code for fault in faults(tmp_path, model)] == ["bad_request", "bad_error"]
+
+
+def test_words_of_other_languages_are_all_told_with_what_they_are_called_here(tmp_path: Path) -> None:
+    more = "class More(ik.Features):\n    a = ik.log(Quote.colors)\n    b = ik.sqr(Quote.colors)\n"
+    found = faults(tmp_path, more)
+    assert [(fault.code, fault.what, fault.hint) for fault in found] == [
+        ("unknown_word", "there is no ik.log", "did you mean ik.ln?"),
+        ("unknown_word", "there is no ik.sqr", 'did you mean "sqrt"?'),
+    ]
+    assert [fault.where for fault in found] == [
+        line_of(tmp_path, f"    {name} = ").rstrip(" ") for name in "ab"
+    ]
+
+
+@pytest.mark.parametrize("code", ["1 if Quote.colors > 3 else 0", "Quote.colors > 3 and Quote.colors < 5"])
+def test_a_condition_of_python_is_told_what_to_write(tmp_path: Path, code: str) -> None:
+    (found,) = faults(tmp_path, f"class More(ik.Features):\n    heavy = {code}\n")
+    assert (found.code, found.where) == ("no_truth_value", line_of(tmp_path, "    heavy = ").rstrip(" "))
+    assert "ik.when" in found.hint

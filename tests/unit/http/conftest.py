@@ -37,7 +37,7 @@ class Got:
         return [fault["code"] for fault in self.json["faults"]]
 
 
-@dataclass
+@dataclass(eq=False)
 class Client:
     """Calls an ASGI application as a server would, without one."""
 
@@ -97,7 +97,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small")
     write_small_project(folder)
     train_small(folder)
-    app = App(folder, clock=lambda: TRAINED_TO)
+    app = App(folder, clock=lambda: NOW)
     registry = app.registry()
     with app.journal("keep") as journal:
         keeper = app.keeper(registry, journal)

@@ -11,6 +11,7 @@ def test_the_text_is_prometheus_and_holds_what_was_counted() -> None:
         counters.count("predict", 200, seconds)
     counters.count("predict", 422, 0.0001)
     counters.answered("late", "late-1", "champion", 'odd "value"\n')
+    counters.degraded("late", "stale:Scans")
     counters.found("late", ["unseen_pair:a+b", "unseen_pair:a+c", "out_of_range:size:above"], "refused")
     counters.pushed("Scans", 3, 1)
     counters.swapped("late")
@@ -30,6 +31,7 @@ def test_the_text_is_prometheus_and_holds_what_was_counted() -> None:
     assert samples["icekeel_http_seconds_count", "predict"] == 5
     assert abs(samples["icekeel_http_seconds_sum", "predict"] - 9.004) < 1e-9
     assert samples["icekeel_answers_total", "champion", "late", 'odd "value"\n', "late-1"] == 1
+    assert samples["icekeel_degraded_total", "late", "stale:Scans"] == 1
     assert samples["icekeel_events_total", "quarantined", "Scans"] == 1
     assert samples["icekeel_swaps_total", "late"] == 1
     assert samples["icekeel_ready",] == 1

@@ -147,6 +147,49 @@ def test_a_segment_that_cannot_begin_leaves_no_file_and_is_tried_again(tmp_path:
     assert [record.at for record in scan(tmp_path)] == [1, 3]
 
 
+def test_who_only_looks_is_told_of_a_full_disk_until_there_is_room(tmp_path: Path) -> None:
+    writer = writer_in(tmp_path)
+    writer.check()
+    with disk_full_at(200):
+        append_until_refused(writer)
+        for _ in range(2):
+            with disk_full_at(4), pytest.raises(JournalError) as caught:
+                writer.check()
+            assert caught.value.code == "journal_unwritable"
+    writer.check()
+    assert len(segment_sizes(tmp_path)) == 2
+    writer.append(Ticked(at=9))
+    writer.check()
+    writer.close()
+    with pytest.raises(JournalError):
+        writer.check()
+    assert list(scan(tmp_path))[-1] == Ticked(at=9)
+
+
+def test_who_only_looks_is_told_once_of_a_failed_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = writer_in(tmp_path, sync_every_s=0.0)
+    tried = threading.Event()
+
+    def fail(fd: int) -> None:
+        tried.set()
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        writer.append(Ticked(at=1))
+        assert tried.wait(10)
+        while writer._failure is None:
+            pass
+    with pytest.raises(JournalError):
+        writer.check()
+    writer.check()
+    writer.append(Ticked(at=2))
+    writer.close()
+    assert len(segment_sizes(tmp_path)) == 2
+
+
 def test_records_are_synced_by_another_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = threading.Event()
     threads: list[int] = []

@@ -13,7 +13,7 @@ import pytest
 
 from icekeel.core.errors import RegistryError, StateError
 from icekeel.core.ids import digest
-from icekeel.registry import Alert, Decision, Json, Registry, Version
+from icekeel.registry import Alert, Decision, Json, Registry, Version, tables
 
 PASSED: list[Json] = [{"name": "parity", "passed": True}, {"name": "latency", "passed": True}]
 FAILED: list[Json] = [{"name": "parity", "passed": False}, {"name": "latency", "passed": True}]
@@ -220,13 +220,64 @@ def test_changed_tells_of_writes_through_any_connection(registry: Registry, plac
 
 
 def test_another_format_is_refused(registry: Registry, place: Path) -> None:
+    registry.changed()
     raw = sqlite3.connect(place)
     raw.execute("UPDATE registry SET format = 99")
     raw.commit()
     raw.close()
     with pytest.raises(StateError) as caught:
-        Registry(place, clock=lambda: 0)
+        Registry(place, clock=lambda: 0).changed()
     assert (caught.value.code, caught.value.faults[0].got) == ("bad_format", "99")
+
+
+def unreadable(registry: Registry) -> str:
+    with pytest.raises(StateError) as caught:
+        registry.changed()
+    assert caught.value.code == "registry_unreadable"
+    return caught.value.faults[0].got
+
+
+def test_a_file_that_is_taken_away_is_not_made_anew_and_one_put_back_is_read(
+    registry: Registry, place: Path
+) -> None:
+    add(registry)
+    registry.close()  # so that all of it is in the one file
+    registry.changed()
+    away = place.with_name("away.db")
+    place.rename(away)
+    assert unreadable(registry) == "it is gone"
+    assert not place.exists()
+    place.write_bytes(away.read_bytes())
+    assert [version.number for version in registry.versions()] == [1]
+
+
+def test_a_damaged_file_is_a_fault_until_it_is_mended(registry: Registry, place: Path) -> None:
+    add(registry)
+    registry.close()
+    sound = place.read_bytes()
+    place.write_bytes(b"no database at all" * 1_000)
+    assert "not a database" in unreadable(registry)
+    with pytest.raises(StateError):
+        add(registry, "b")
+    place.write_bytes(sound)
+    assert [version.number for version in registry.versions()] == [1]
+
+
+def test_a_lock_is_waited_for_and_then_a_fault(
+    registry: Registry, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(registry)
+    registry.close()
+    monkeypatch.setattr(tables, "BUSY_TIMEOUT_S", 0.05)
+    other = sqlite3.connect(place, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert [version.number for version in registry.versions()] == [1]  # readers do not wait
+    with pytest.raises(StateError) as caught:
+        add(registry, "b")
+    assert (caught.value.code, caught.value.faults[0].got) == ("registry_unreadable", "database is locked")
+    other.execute("COMMIT")
+    assert add(registry, "b").number == 2
+    other.close()
 
 
 def test_threads_write_in_turn(registry: Registry) -> None:

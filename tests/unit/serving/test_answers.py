@@ -13,7 +13,7 @@ import pytest
 
 from icekeel.app import App
 from icekeel.core.errors import JournalError, ProjectError, RequestError, StateError
-from icekeel.core.time import HOUR, SECOND
+from icekeel.core.time import HOUR, MINUTE, SECOND
 from icekeel.experiments import Arm, Arms
 from icekeel.features.live import State, StateCell
 from icekeel.journal import Predicted, Writer, scan
@@ -114,7 +114,7 @@ def test_postprocessors_work_in_order(open_answerer: Open, trained: Path) -> Non
 
 @pytest.mark.parametrize(
     ("late", "rehearsal", "degraded"),
-    [(30, False, []), (61, False, ["keeper_behind"]), (61, True, [])],
+    [(9, False, []), (11, False, ["keeper_behind"]), (11, True, [])],
 )
 def test_an_answer_says_that_the_keeper_is_behind(
     open_answerer: Open, trained: Path, late: int, rehearsal: bool, degraded: list[str]
@@ -122,15 +122,47 @@ def test_an_answer_says_that_the_keeper_is_behind(
     answerer, _ = open_answerer(now=TRAINED_TO + late * SECOND, rehearsal=rehearsal)
     answer = answerer.answer(dict(REQUEST))
     assert answer.degraded == journaled(trained, answer.prediction_id).degraded == degraded
+    assert answer.features_lag_s == float(late)
+
+
+FRESH = PROJECT.replace('source="scans.csv"', 'source="scans.csv", fresh="4h"')
+REFUSING = FRESH.replace("retrain=", 'stale=ik.Stale(after="1h", otherwise=ik.refuse()),\n    retrain=')
+
+
+def test_an_answer_says_that_a_source_it_reads_has_stopped(open_answerer: Open) -> None:
+    answerer, _ = open_answerer(FRESH, rehearsal=True)
+    degraded = [
+        answerer.answer(dict(REQUEST), asked_at=TRAINED_TO + minutes * MINUTE).degraded
+        for minutes in (0, 70, 71)  # the last scan was booked 170 minutes before
+    ]
+    assert degraded == [[], [], ["stale:Scans"]]
+    assert answerer.windows.stale(TRAINED_TO + 71 * MINUTE) == {"Scans": TRAINED_TO - 170 * MINUTE}
+
+
+@pytest.mark.parametrize(
+    ("minutes", "codes"), [(59, []), (61, ["keeper_behind"]), (71, ["keeper_behind", "stale_source"])]
+)
+def test_windows_that_are_too_old_are_refused_for_every_reason(
+    open_answerer: Open, minutes: int, codes: list[str]
+) -> None:
+    answerer, _ = open_answerer(REFUSING, now=TRAINED_TO + minutes * MINUTE)
+    if not codes:
+        assert answerer.answer(dict(REQUEST)).degraded == []
+        answerer.check()
+        return
+    for refused in (lambda: answerer.answer(dict(REQUEST)), answerer.check):
+        with pytest.raises(StateError) as caught:
+            refused()
+        assert [fault.code for fault in caught.value.faults] == codes
 
 
 def test_an_answer_says_that_there_are_no_events(
     open_answerer: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answerer, _ = open_answerer()
-    monkeypatch.setattr(StateCell, "read", lambda self, txn: State(now=TRAINED_TO))
+    monkeypatch.setattr(StateCell, "read", lambda self, txn: State(seen=TRAINED_TO))
     answer = answerer.answer(dict(REQUEST))
-    assert (answer.degraded, answer.features_age_s) == (["no_events"], None)
+    assert (answer.degraded, answer.features_age_s, answer.features_lag_s) == (["no_events"], None, 0.0)
 
 
 def test_a_request_without_a_unit_is_in_no_experiment(open_answerer: Open, trained: Path) -> None:

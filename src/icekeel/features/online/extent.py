@@ -27,14 +27,17 @@ class Extent:
         self._length = 0
 
     def note(self) -> None:
-        """Note how long the file is now; after a commit, by its writer."""
-        with suppress(FileNotFoundError):  # taken away, which is found out elsewhere
+        """Note how long the file is now; after a commit, by its writer.
+
+        What was noted before stays where the file was taken away, or the disk is full, which is found out elsewhere.
+        """
+        with suppress(OSError):
             length = self._file.stat().st_size
             if length > self._length:
-                self._length = length
                 draft = self._noted.with_suffix(".new")
                 draft.write_text(str(length))
                 draft.replace(self._noted)
+                self._length = length
 
     def check(self) -> None:
         """Refuse a file that has become shorter.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +23,11 @@ from .versions import digest
 Transaction: TypeAlias = "lmdb.Transaction[Any]"
 
 _CODE = struct.Struct(">Q")
-_DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
+DAMAGE = (
+    *(lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.VersionMismatchError),
+    *(lmdb.BadTxnError, lmdb.ProblemError),
+)
+"""What LMDB says of a file whose pages are not what they were; of the first one it met, or of what came after."""
 
 
 def open_environment(path: Path, *, readonly: bool = False, map_size: int = 1 << 36) -> lmdb.Environment:
@@ -46,7 +52,7 @@ def open_environment(path: Path, *, readonly: bool = False, map_size: int = 1 <<
             str(path), map_size=map_size, readonly=readonly, create=not readonly, max_dbs=16, metasync=False
         )
         environment.reader_check()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise damaged(str(error), str(path)) from error
     except (lmdb.Error, OSError) as error:
         fault = Fault("state_missing", "cannot open the online state", where=str(path), got=str(error))
@@ -59,12 +65,20 @@ def reporting(environment: lmdb.Environment) -> Iterator[None]:
     """Makes errors of LMDB to `StateError`s: `state_full`, `state_damaged`."""
     try:
         yield
-    except (lmdb.MapFullError, lmdb.DiskError) as error:
+    except lmdb.Error as error:
+        if isinstance(error, DAMAGE):
+            raise damaged(str(error), environment.path()) from error
+        if not isinstance(error, lmdb.MapFullError) and not is_disk(error):
+            raise
         hint = "make room on the disk, or open it with a larger map_size"
         fault = Fault("state_full", "the online state is full", environment.path(), str(error), hint=hint)
         raise StateError(fault) from error
-    except _DAMAGE as error:
-        raise damaged(str(error), environment.path()) from error
+
+
+def is_disk(error: BaseException | None) -> bool:
+    """Whether the disk took no more: LMDB takes a write that was cut short for an input/output error."""
+    texts = (os.strerror(number) for number in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG))
+    return isinstance(error, lmdb.DiskError) or any(text in str(error) for text in texts)
 
 
 @contextmanager
@@ -107,7 +121,7 @@ class LmdbWindows(OnlineStore[Transaction]):
         """A record; None where there is none."""
         try:
             value = txn.get(name, db=self._records)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise damaged(str(error), self._environment.path()) from error
         # Copied where it is a view of the page: small values lie unaligned there, and NumPy is slow on those.
         return value if value is None else bytes(value)
@@ -184,5 +198,5 @@ def open_database(environment: lmdb.Environment, name: bytes) -> Any:
     except (lmdb.NotFoundError, lmdb.ReadonlyError) as error:
         fault = Fault("state_missing", f"no {name.decode()} in the online state", where=environment.path())
         raise StateError(fault) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise damaged(str(error), environment.path()) from error

@@ -143,6 +143,11 @@ class OnlineStore(ABC, Generic[Txn]):
             self._change(txn, view, change, endings, horizon)
         return admitted.applied
 
+    def newest(self, txn: Txn, table: str) -> int:
+        """The newest `start` that a table has seen, microseconds UTC; 0 before any."""
+        stored = self.get(txn, b"n" + self._tables[table].place)
+        return 0 if stored is None else int(_SEEN.unpack(stored)[0])
+
     def held(self, txn: Txn, view: View, key: bytes, at: int) -> dict[str, tuple[int, tuple[float, ...]]]:
         """What a key's windows hold at a time: id -> event time and values. For audits, not fast."""
         kept = self._views[view.name]
