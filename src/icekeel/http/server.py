@@ -35,7 +35,6 @@ from icekeel.console import status_page, trace_page
 from icekeel.core.errors import (
     Fault,
     IcekeelError,
-    OverloadError,
     RequestError,
     first_faults,
     nearest,
@@ -49,6 +48,7 @@ from icekeel.operations.trace import Trace, trace
 from icekeel.serving import Accepted, Answer
 
 from . import reviews
+from .admission import Admission, overload
 from .counters import CONTENT_TYPE
 from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_json, request_id
 from .openapi import LARGEST_BATCH, LARGEST_HISTORY, openapi
@@ -56,8 +56,6 @@ from .problems import Reply, internal, problem
 from .service import Service
 
 POLL_S = 0.2
-MOST_WAITING = 100
-"""Requests that have come and are not answered; beyond, they are shed until the queue is shorter."""
 PAGE_HEADERS = (
     (
         b"content-security-policy",
@@ -123,7 +121,7 @@ class Server:
 
     Args:
         app: The project.
-        waiting: Gives the number of requests that have come and are not answered.
+        worker: Name of this process among the workers of a server; empty where it is alone.
         slowest_body_s: Most seconds a body may take to arrive.
     """
 
@@ -131,11 +129,11 @@ class Server:
         self,
         app: App,
         *,
-        waiting: Callable[[], int] = lambda: 0,
+        worker: str = "",
         slowest_body_s: float = SLOWEST_BODY_S,
     ) -> None:
-        self.service = Service(app)
-        self.waiting = waiting
+        self.service = Service(app, worker=worker)
+        self.admission = Admission()
         self._settings = app.settings
         self._slowest_body_s = slowest_body_s
         self._visitors = Visitors(app.settings.host)
@@ -215,10 +213,9 @@ class Server:
                 )
             body = None
             if route.method == "POST":
-                if self.waiting() > MOST_WAITING:
-                    raise OverloadError(Fault("overload", "too many requests at once", hint="try again"))
                 largest = self._settings.largest_body
                 body = await read_json(headers, receive, largest=largest, slowest_s=self._slowest_body_s)
+                await self.admission.turn()
             if route.whole:
                 body = Call(*_asked(scope), body)
             reply = await self._slowly(route.handler, body) if route.slow else route.handler(body)
@@ -233,7 +230,7 @@ class Server:
     async def _slowly(self, work: Callable[[Any], Done], given: Any) -> Done:
         """Work in a thread, while the others go on being answered here."""
         if self._slow >= MOST_SLOW:
-            raise OverloadError(Fault("overload", "too many slow requests at once", hint="try again"))
+            raise overload("too many slow requests at once")
         self._slow += 1
         try:
             return await asyncio.to_thread(work, given)
@@ -272,6 +269,7 @@ class Server:
             await asyncio.sleep(POLL_S)
             self.service.follow_files()
             await asyncio.to_thread(self.service.follow_registry)
+            self.service.tell_others()
 
     # What each path answers
 
@@ -425,7 +423,7 @@ class Server:
         return Reply(200, _encode(openapi(project, auth=auth, local=self._visitors.local)))
 
     def _metrics(self, _: Any) -> Reply:
-        return Reply(200, self.service.counters.text(self.service.gauges()), (), CONTENT_TYPE)
+        return Reply(200, self.service.metrics(), (), CONTENT_TYPE)
 
     def _page(self, _: Any) -> Reply:
         page = status_page(self.service.status(), self.service.registry)

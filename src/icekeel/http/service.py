@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -20,7 +20,8 @@ from icekeel.operations.trace import Standing
 from icekeel.serving import KEEPER_BEHIND, Answerer, Asked, AskedIndex, OnlineReader, Outcomes, content_of
 from icekeel.store import FeatureStore
 
-from .counters import Counters
+from .counters import Counters, exposition
+from .workers import Told, Workers, alive
 
 AGAIN = 25
 """A version that could not be loaded is tried again at every so many refreshes."""
@@ -33,14 +34,16 @@ class Service:
 
     Args:
         app: The project.
+        worker: Name of this process among the workers of a server; empty where it is alone.
 
     Raises:
         IcekeelError: the registry, the journal or the tokens cannot be opened.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, *, worker: str = "") -> None:
         self.app = app
-        self.counters = Counters()
+        self._workers = Workers(app.places.state / "workers", worker)
+        self.counters = Counters(self._workers.former())
         self._closing = ExitStack()
         self.registry = app.registry()
         self._closing.callback(self.registry.close)
@@ -60,10 +63,12 @@ class Service:
         self._lock = threading.Lock()
         self._refreshes = 0
         self._troubles: dict[str, str] = {}
+        self._meant = app.settings.workers if worker else 1
         self.refresh()
 
     def close(self) -> None:
         """Sync the journal and close everything."""
+        self.tell_others()
         with self._lock:
             self._answerers, self._readers = {}, {}
             if self._online is not None:
@@ -108,7 +113,7 @@ class Service:
             self._refreshes += 1
             self._try("registry", self._follow_registry)
 
-    def _try(self, part: str, step: Callable[[], None]) -> None:
+    def _try(self, part: str, step: Callable[[], object]) -> None:
         try:
             step()
         except Exception as error:  # a process boundary: what serves goes on serving
@@ -164,12 +169,34 @@ class Service:
             return answerer.state()
         return State()
 
+    def tell_others(self) -> None:
+        """Let the other workers know how it is here."""
+        self._try("workers", self.tell)
+
+    def tell(self) -> list[Told]:
+        """Let the other workers know how it is here; gives what all say of themselves."""
+        serving = {
+            name: champion.name if (champion := answerer.router.current.champion) else ""
+            for name, answerer in self._answerers.items()
+        }
+        return self._workers.tell(serving, self.counters.tally)
+
+    def metrics(self) -> bytes:
+        """The metrics of all workers, in Prometheus' text format."""
+        told = self.tell()
+        return exposition([dict(one.tally) for one in told], self.gauges([one for one in told if alive(one)]))
+
     def status(self) -> dict[str, Any]:
         """What serves, how far the keeper is, what is wrong."""
         state = self.state()
+        workers = [one for one in self.tell() if alive(one)]
         return {
             "now": self.app.clock(),
-            "models": {name: _serving(answerer) for name, answerer in self._answerers.items()},
+            "models": {
+                name: {**_serving(answerer), "workers": f"{_alike(name, workers)} of {self._meant}"}
+                for name, answerer in self._answerers.items()
+            },
+            "workers": [{"pid": one.pid, "serving": one.serving} for one in workers],
             "keeper": {
                 "now": state.now,
                 "known_until": state.known_until,
@@ -187,6 +214,9 @@ class Service:
             found += [f"{name}, {alias}: {why}" for alias, why in problems.items()]
             if self._online is not None and answerer.windows.trouble:
                 found.append(f"{name}, windows: {answerer.windows.trouble}")
+        missing = self._meant - 1 - sum(map(alive, self._workers.others))
+        if missing > 0:
+            found.append(f"workers: {missing} of {self._meant} do not answer")
         behind = self.app.clock() - state.now
         if not self.app.settings.rehearsal and behind > KEEPER_BEHIND:
             found.append(
@@ -215,7 +245,7 @@ class Service:
             raise StateError(*faults)
         return self._degraded(self.state())
 
-    def gauges(self) -> Mapping[str, tuple[str, float]]:
+    def gauges(self, workers: Sequence[Told]) -> Mapping[str, tuple[str, float]]:
         """What is measured when somebody looks."""
         state = self.state()
         try:
@@ -231,8 +261,19 @@ class Service:
                 state.known_until / 1e6,
             ),
             "keeper_now_seconds": ("The keeper's clock at its last commit, Unix time.", state.now / 1e6),
+            "workers": ("Workers that have given a sign of life in the last seconds.", len(workers)),
+            "workers_meant": ("Workers that there should be.", self._meant),
+            "workers_apart": (
+                "Workers that serve another version of a model than the worker that was asked.",
+                max((len(workers) - _alike(name, workers) for name in self._answerers), default=0),
+            ),
             "keeper_rows": ("Pushed rows in the online state.", state.pushed),
         }
+
+
+def _alike(model: str, workers: Sequence[Told]) -> int:
+    """How many serve the same version of a model as the first."""
+    return sum(one.serving.get(model) == workers[0].serving.get(model) for one in workers)
 
 
 def _serving(answerer: Answerer) -> dict[str, Any]:
