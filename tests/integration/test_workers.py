@@ -131,10 +131,11 @@ def test_two_workers_answer_as_one_server_also_when_one_is_killed(project: Path)
         until(lambda: len(ask.status()["workers"]) == 2)
         for number in range(40):
             ask.predict(f"before-{number}")
-        assert ask.requests() == 40
-        seen = [ask.requests() for _ in range(20)]
-        assert seen == [40] * 20
-        time.sleep(0.3)  # a worker that is killed loses what it has counted since it last wrote, 0.2 s
+        seen = [0.0]
+        while seen[-1] < 40:  # what the other worker has counted is known here once it has written that
+            seen.append(ask.requests())
+        assert seen == sorted(seen)
+        assert [ask.requests() for _ in range(20)] == [40] * 20
         os.kill(said["workers"][0], signal.SIGKILL)
         until(lambda: not lives(said["workers"][0]))
         assert ask.requests() >= 40
@@ -193,7 +194,7 @@ def test_a_second_server_does_not_share_the_port_of_the_first(project: Path) -> 
             assert "in use" in done.stderr
 
 
-KILLS = 20
+KILLS = 12
 
 
 def test_whatever_is_killed_under_load_each_answer_given_is_in_the_journal_once(project: Path) -> None:
@@ -214,11 +215,11 @@ def test_whatever_is_killed_under_load_each_answer_given_is_in_the_journal_once(
         for caller in callers:
             caller.start()
         for _ in range(KILLS):
-            time.sleep(rng.uniform(0.05, 0.6))
-            children = _children(process.pid)
-            os.kill(rng.choice(children), signal.SIGKILL)
+            time.sleep(rng.uniform(0, 0.3))
+            os.kill(rng.choice(_children(process.pid)), signal.SIGKILL)
+            answered = len(given)
             until(lambda: len(_children(process.pid)) == 3)
-        until(lambda: len(given) > 100)
+            until(lambda answered=answered: len(given) > answered + 5)  # type: ignore[misc]
         stop.set()
         for caller in callers:
             caller.join()

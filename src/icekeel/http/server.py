@@ -54,6 +54,7 @@ from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_json, req
 from .openapi import LARGEST_BATCH, LARGEST_HISTORY, openapi
 from .problems import Reply, internal, problem
 from .service import Service
+from .tracing import TRACE, trace_of
 
 POLL_S = 0.2
 PAGE_HEADERS = (
@@ -187,6 +188,8 @@ class Server:
         elif scope["type"] == "http":
             began = perf_counter()
             headers = dict(scope["headers"])
+            trace, told = trace_of(headers)
+            TRACE.set(trace)
             route = self.routes.get(scope["path"]) or self.routes.get(_wide(scope["path"]))
             if route is not None and route.post is not None and scope["method"] == "POST":
                 route = route.post
@@ -194,7 +197,11 @@ class Server:
             seconds = perf_counter() - began
             self.service.counters.count(route.kind if route else "unknown", reply.status, seconds)
             await send(
-                {"type": "http.response.start", "status": reply.status, "headers": _head(reply, headers)}
+                {
+                    "type": "http.response.start",
+                    "status": reply.status,
+                    "headers": _head(reply, headers, told),
+                }
             )
             await send({"type": "http.response.body", "body": reply.body})
 
@@ -224,7 +231,9 @@ class Server:
             return problem(error)
         except Exception:  # a process boundary: the caller gets a 500, the log the trace
             identifier = new_id(self.service.app.clock())
-            log.exception("request_failed", extra={"path": scope["path"], "id": identifier})
+            log.exception(
+                "request_failed", extra={"path": scope["path"], "id": identifier, "trace": TRACE.get()}
+            )
             return internal(identifier)
 
     async def _slowly(self, work: Callable[[Any], Done], given: Any) -> Done:
@@ -282,7 +291,7 @@ class Server:
         if isinstance(body, dict) and isinstance(body.get("rows"), list):
             return self._predict_rows(model, body, asked_at)
         try:
-            answer = answerer.answer(body, asked_at=asked_at)
+            answer = answerer.answer(body, asked_at=asked_at, trace=TRACE.get())
         except RequestError as error:
             self._note(model, error)
             raise
@@ -291,7 +300,7 @@ class Server:
 
     def _predict_rows(self, model: str, body: Mapping[str, Any], asked_at: int | None) -> Reply:
         rows = _rows(body, LARGEST_BATCH)
-        answers = self.service.answerer(model).answer_many(rows, asked_at=asked_at)
+        answers = self.service.answerer(model).answer_many(rows, asked_at=asked_at, trace=TRACE.get())
         for answer in answers:
             self._note(model, answer)
         found = [_faults(answer) if isinstance(answer, RequestError) else answer for answer in answers]
@@ -508,11 +517,12 @@ def _wrong_method(method: str, route: Route) -> Reply:
     return problem(error, (b"allow", allowed.encode()))
 
 
-def _head(reply: Reply, headers: Headers) -> list[tuple[bytes, bytes]]:
+def _head(reply: Reply, headers: Headers, told: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
     head = [
         (b"content-type", reply.content_type),
         (b"content-length", b"%d" % len(reply.body)),
         *reply.headers,
+        *told,
     ]
     identifier = request_id(headers)
     if identifier is not None:
