@@ -221,6 +221,17 @@ def test_a_request_id_is_passed_back_if_it_is_one(client: Client) -> None:
     assert "x-request-id" not in client.call("GET", "/healthz", x_request_id="a\r\nset-cookie: b").headers
 
 
+def test_the_trace_of_a_request_is_in_the_journal_and_in_its_answer(client: Client) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    got = client.call(
+        "POST", "/v1/predict/late", dict(REQUEST), traceparent=f"00-{trace}-00f067aa0ba902b7-01"
+    )
+    assert got.headers["traceresponse"].startswith(f"00-{trace}-")
+    client.call("POST", "/v1/predict/late", dict(REQUEST), x_request_id="a-1")
+    client.predict(dict(REQUEST))
+    assert [record.trace for record in client.journaled(Predicted)] == [trace, "a-1", ""]
+
+
 def test_load_is_shed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     async def late() -> None:
         raise overload()
