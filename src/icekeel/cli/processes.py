@@ -1,18 +1,20 @@
-"""`icekeel up`: the server and the keeper as two processes, started, watched and stopped together."""
+"""Several processes as one: serving workers and the keeper, started, watched and stopped together."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -21,12 +23,15 @@ from typing import IO, Any
 from icekeel.core.errors import Fault, StateError
 from icekeel.define import Model, load_project
 from icekeel.define.fields import Field
-from icekeel.settings import load_settings
+from icekeel.settings import Settings
 
 from .output import print_line, say
 
 STOP_S = 15
-STEADY_S = 30
+PATIENCE_S = 60
+"""Seconds after which a worker that has not come up is ended, and tried again."""
+STEADY_S = 3
+"""What has lived so long is started again at once."""
 MOST_DEATHS = 5
 LONGEST_PAUSE_S = 60
 _POLL_S = 0.1
@@ -38,14 +43,15 @@ class Child:
     Args:
         name: The command: `serve`.
         arguments: What follows it.
-        vital: Without it nothing works; any other is tried again for ever.
+        vital: Where it dies again and again before it is ready, nothing works; any other is tried again for ever.
+        label: What people call it; its name by default.
 
     Attributes:
         ready: What it said once it was ready.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], *, vital: bool) -> None:
-        self.name = name
+    def __init__(self, name: str, arguments: Sequence[str], *, vital: bool, label: str = "") -> None:
+        self.name = label or f"icekeel {name}"
         self._vital = vital
         self.ready: dict[str, Any] = {}
         self._command = [sys.executable, "-m", "icekeel", name, *arguments]
@@ -61,10 +67,21 @@ class Child:
         return self._process.pid if self._process else 0
 
     def start(self) -> None:
-        """Start it; the terminal's Ctrl-C reaches it through `stop` only."""
+        """Start it; the terminal's Ctrl-C reaches it through `stop` only.
+
+        Its standard input is a pipe that nobody writes to and that ends with this process, however that ends.
+        """
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
         environment = {"OMP_NUM_THREADS": "1", **os.environ}
+        self._said, self.ready = queue.Queue(), {}
         self._process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
         )
         self._started = time.monotonic()
         if self._process.stdout is not None:
@@ -77,42 +94,62 @@ class Child:
         Raises:
             StateError: it ended before.
         """
-        while not stop.is_set() and not self.ready:
-            with suppress(queue.Empty):
-                self.ready = json.loads(self._said.get(timeout=_POLL_S))
-                continue
+        while not stop.is_set() and not self._is_ready(_POLL_S):
             if self._ended() is not None and self._said.empty():
-                what = f"`icekeel {self.name}` did not start"
+                what = f"{self.name} did not start"
                 raise StateError(Fault("not_started", what, got=f"exit status {self._ended()}"))
 
+    def _is_ready(self, wait_s: float = 0.0) -> bool:
+        if not self.ready:
+            with suppress(queue.Empty):
+                self.ready = json.loads(self._said.get(wait_s > 0, wait_s))
+        return bool(self.ready)
+
     def revive(self) -> None:
-        """Start it again where it died: after 1, 2, 4 ... seconds, at most a minute.
+        """Start it again where it died: at once if it had lived a while, else after 1, 2, 4 ... seconds, at most a minute.
+
+        One that does not become ready in time is ended first; the keeper, which is not vital, takes what time it needs.
 
         Raises:
-            StateError: it is vital and died too often in short succession.
+            StateError: it is vital and died too often in short succession without having been ready.
         """
         status, now = self._ended(), time.monotonic()
         if status is None:
+            if self._vital and not self._is_ready() and now - self._started > PATIENCE_S and self._process:
+                say(f"{self.name}, process {self.pid}, is not ready after {PATIENCE_S} s; ending it")
+                self._process.kill()
             return
         if not self._again:
-            self._deaths = 1 if now - self._started > STEADY_S else self._deaths + 1
-            if self._vital and self._deaths > MOST_DEATHS:
-                what = f"`icekeel {self.name}` died {self._deaths} times in short succession"
+            came_up = self._is_ready()
+            self._deaths = 0 if came_up and now - self._started > STEADY_S else self._deaths + 1
+            if self._vital and not came_up and self._deaths > MOST_DEATHS:
+                what = f"{self.name} died {self._deaths} times in short succession"
                 raise StateError(Fault("keeps_dying", what, got=f"exit status {status}"))
-            pause = min(2 ** (self._deaths - 1), LONGEST_PAUSE_S)
-            goes_on = "" if self._vital else ", the rest goes on"
-            say(f"{self.name} ended with exit status {status}{goes_on}; starting it again in {pause} s")
+            pause = min(2 ** (self._deaths - 1), LONGEST_PAUSE_S) if self._deaths else 0
+            say(
+                f"{self.name} ended with exit status {status}, the rest goes on; starting it again in {pause} s"
+            )
             self._again = now + pause
-        elif now >= self._again:
+        if now >= self._again:
             self._again = 0.0
             self.start()
             say(f"{self.name} runs again as process {self.pid}")
+
+    def ask_to_stop(self) -> None:
+        """Ask it to finish what it has begun."""
+        if self._process is not None and self._ended() is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None and self._ended() is None:
+            self._process.kill()
 
     def stop(self) -> None:
         """Ask it to finish what it has begun, and wait until it has."""
         if self._process is None or self._ended() is not None:
             return
-        self._process.terminate()
+        self.ask_to_stop()
         try:
             self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -130,66 +167,173 @@ def _forward(stream: IO[str], said: queue.Queue[str]) -> None:
             said.put(line)
 
 
-def run_together(folder: Path, *, port: int | None, shift: int, as_json: bool) -> None:
-    """Run the server and the keeper until Ctrl-C or SIGTERM.
+def run_together(folder: Path, settings: Settings, *, shift: int, keeper: bool, as_json: bool) -> None:
+    """Run the workers of a server, and a keeper beside them, until Ctrl-C or SIGTERM; a second one ends all at once.
 
     Args:
         folder: The project.
-        port: Where to listen; the setting's by default.
-        shift: Microseconds that both add to the machine's time.
+        settings: Where to listen, and how many workers.
+        shift: Microseconds that all add to the machine's time.
+        keeper: Whether to run one too.
         as_json: Say where it listens as one line of JSON.
 
     Raises:
-        StateError: one of them does not start, or the server does not stay alive; the other is stopped. Without the
-            keeper the server answers on, from what was known when it died.
+        StateError: one of them does not start, or a worker does not become ready any more; the others are stopped.
+            Without the keeper the workers answer on, from what was known when it died.
     """
-    settings = load_settings(folder, {"port": port})
     models = load_project(folder.resolve()).models
-    common = ["--project", str(folder), "--shift", str(shift)]
-    keeper = Child("keep", common, vital=False)
-    server = Child("serve", [*common, "--port", str(settings.port)], vital=True)
-    with _signalled() as stop:
+    sweep(folder / settings.state)
+    keepers = [Child("keep", [*_common(folder, shift), "--child"], vital=False)] if keeper else []
+    with shared_port(settings.host, settings.port) as port, _signalled() as stop:
+        workers = [
+            _worker(folder, settings, port, shift, f"{os.getpid()}.{number}")
+            for number in range(1, settings.workers + 1)
+        ]
+        children = [*keepers, *workers]
         try:
-            for child in (keeper, server):  # the server reads what the keeper makes
+            for child in children:
                 say(f"starting {child.name}")
                 child.start()
+                if child in keepers:  # the workers read what the keeper makes
+                    child.wait_ready(stop)
+            for child in workers:
                 child.wait_ready(stop)
             if not stop.is_set():
-                address = f"http://{settings.host}:{server.ready['listening']}"
-                _announce(address, keeper, server, as_json=as_json)
-                if not as_json:
+                address = f"http://{settings.host}:{port}"
+                _announce(address, port, keepers, workers, as_json=as_json)
+                if keeper and not as_json:
                     _explain(address, folder, next(iter(models.values())), auth=settings.auth)
             while not stop.wait(_POLL_S):
-                keeper.revive()
-                server.revive()
+                for child in children:
+                    child.revive()
         finally:
-            server.stop()
-            keeper.stop()
+            _stop_all(workers, keepers)
+            sweep(folder / settings.state, os.getpid())
     say("stopped")
+
+
+def _common(folder: Path, shift: int) -> list[str]:
+    return ["--project", str(folder), "--shift", str(shift)]
+
+
+def _worker(folder: Path, settings: Settings, port: int, shift: int, name: str) -> Child:
+    arguments = [*_common(folder, shift), "--port", str(port), "--workers", str(settings.workers)]
+    if settings.rehearsal:
+        arguments.append("--rehearsal")
+    label = "icekeel serve" if settings.workers == 1 else f"worker {name.partition('.')[2]}"
+    return Child("serve", [*arguments, "--worker", name], vital=True, label=label)
+
+
+def _stop_all(workers: Sequence[Child], keepers: Sequence[Child]) -> None:
+    """Stop the workers together, then the keeper; the next signal ends all that is left at once."""
+    children = [*workers, *keepers]
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        for child in children:
+            child.kill()
+        os._exit(128 + number)
+
+    with _handled(end):
+        for worker in workers:
+            worker.ask_to_stop()
+        for child in children:
+            child.stop()
+
+
+@contextmanager
+def shared_port(host: str, port: int) -> Iterator[int]:
+    """A port that is kept for workers which listen on it together; the kernel spreads connections over them.
+
+    Nobody is kept out by a socket that is only bound; so it is first made sure that no other server has the port.
+
+    Raises:
+        StateError: the port cannot be had.
+    """
+    try:
+        with listening_socket(host, port, shared=False) as alone:
+            port = alone.getsockname()[1]
+        with listening_socket(host, port, shared=True):
+            yield port
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise
+        what = f"cannot listen on {host}, port {port}"
+        raise StateError(Fault("port_unusable", what, got=error.strerror or "", hint="--port 0")) from error
+
+
+def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
+    """A socket that is bound and does not listen yet."""
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((host, port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def sweep(state: Path, run: int = 0) -> None:
+    """Remove what workers of one run told each other, or of all runs whose first process is gone."""
+    for file in (state / "workers").glob("*.*"):
+        owner = file.name.partition(".")[0]
+        if owner == str(run) or (not run and owner.isdigit() and not _lives(int(owner))):
+            file.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
+
+
+def end_with_parent() -> None:
+    """Have this process told to stop when the one that started it is gone: its standard input ends then."""
+
+    def wait() -> None:
+        with suppress(OSError):
+            while os.read(0, 1024):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 @contextmanager
 def _signalled() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; afterwards they mean what they meant before."""
+    """An event that Ctrl-C and SIGTERM set."""
     stop = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _handled(lambda number, frame: stop.set()):
         yield stop
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM are handled so; afterwards they mean what they meant before."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
-def _announce(address: str, keeper: Child, server: Child, *, as_json: bool) -> None:
-    if as_json:
-        print_line({"address": address, "serve": server.pid, "keep": keeper.pid})
+def _announce(
+    address: str, port: int, keepers: Sequence[Child], workers: Sequence[Child], *, as_json: bool
+) -> None:
+    served, kept = [child.pid for child in workers], [child.pid for child in keepers]
+    if not keepers:
+        print_line({"listening": port, "workers": served})
+    elif as_json:
+        print_line({"address": address, "serve": served[0], "keep": kept[0], "workers": served})
     else:
-        print(f"{address}  (server: process {server.pid}, keeper: process {keeper.pid}; Ctrl-C stops both)")
+        pids = ", ".join(map(str, served))
+        print(f"{address}  (server: process {pids}, keeper: process {kept[0]}; Ctrl-C stops all)")
 
 
 def _explain(address: str, folder: Path, model: Model, *, auth: bool) -> None:

@@ -14,32 +14,50 @@ import typer
 
 from icekeel.core.errors import Fault, StateError
 from icekeel.core.time import SECOND, format_time, parse_time, wall_clock
+from icekeel.settings import load_settings
 
 from .options import HERE, AsJson, ProjectFolder, Shift, open_app
 from .output import log_as_json, print_line, say
 
 Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Serving processes on that port.")]
 DEMOS = Path("icekeel-demo")
 
 
 def serve(
     project: ProjectFolder = HERE,
     port: Port = None,
+    workers: Workers = None,
     rehearsal: Annotated[bool, typer.Option(help="Callers set the clock: only to replay history.")] = False,
     shift: Shift = 0,
+    worker: Annotated[str, typer.Option(hidden=True, help="Run as this one of several workers.")] = "",
 ) -> None:
     """Answer requests over HTTP; the keeper must run beside it (`icekeel up` starts both)."""
-    app = open_app(project, shift=shift, port=port, rehearsal=rehearsal or None)
+    from . import processes
+
+    flags = {"port": port, "workers": workers, "rehearsal": rehearsal or None}
+    settings = load_settings(project.resolve(), flags)
+    log_as_json()
+    if settings.workers > 1 and not worker:
+        processes.run_together(project, settings, shift=shift, keeper=False, as_json=True)
+        return
+    listening = None
+    if worker:
+        processes.end_with_parent()
+        listening = processes.listening_socket(settings.host, settings.port, shared=True)
+    # Loaded where it is used: a process that only watches over workers does not need it.
+    from icekeel.app import App
     from icekeel.http import serve as run
 
-    log_as_json()
-    run(app, ready=lambda listening: print_line({"listening": listening}))
+    app = App(project.resolve(), settings, clock=lambda: wall_clock() + shift)
+    run(app, worker=worker, listening=listening, ready=lambda port: print_line({"listening": port}))
 
 
 def keep(
     project: ProjectFolder = HERE,
     rehearsal: Annotated[bool, typer.Option(help="Take the time from the journal.")] = False,
     shift: Shift = 0,
+    child: Annotated[bool, typer.Option(hidden=True, help="End with the process that started it.")] = False,
 ) -> None:
     """Make the projections of the journal and run the schedule."""
     app = open_app(project, shift=shift, rehearsal=rehearsal or None)
@@ -47,6 +65,10 @@ def keep(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    if child:
+        from .processes import end_with_parent
+
+        end_with_parent()
     with only_keeper(app.places.state), app.journal("keep") as journal:
         registry = app.registry()
         app.keep(registry, journal, stop, ready=lambda: print_line({"keeping": str(app.places.state)}))
@@ -56,6 +78,7 @@ def up(
     system: Annotated[str, typer.Argument(help="A demo's name; nothing for the project here.")] = "",
     project: ProjectFolder = HERE,
     port: Port = None,
+    workers: Workers = None,
     now: Annotated[str, typer.Option(help="Start the clock here, as 2013-10-01; it then runs on.")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -63,16 +86,17 @@ def up(
 
     A demo's clock goes on from where its data end, so that its windows hold something.
     """
-    from .processes import run_together
-
     folder = DEMOS / system if system else project
     if system and not (folder / "project.py").is_file():
         hint = f"icekeel demo {system}"
         raise StateError(Fault("no_demo", f'the demo "{system}" has not run here', str(folder), hint=hint))
+    from . import processes
+
     shift = _shift(folder, now, follow=bool(system))
     if shift:
         say(f"the clock starts at {format_time((wall_clock() + shift) // SECOND * SECOND)}")
-    run_together(folder, port=port, shift=shift, as_json=as_json)
+    settings = load_settings(folder.resolve(), {"port": port, "workers": workers})
+    processes.run_together(folder, settings, shift=shift, keeper=True, as_json=as_json)
 
 
 def demo(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-import vl_convert
 from markupsafe import Markup
 
 from icekeel.core.time import DAY
@@ -334,6 +333,9 @@ def _chart(title: str, layers: Sequence[Json], *, height: int) -> Chart:
     spec = {"width": WIDTH, "height": height, "layer": list(layers), "config": _config()}
     # All charts are equally wide with their labels, so that a letter is equally large in each.
     spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    # Loaded where it is used: a server that draws nothing starts without it.
+    import vl_convert
+
     svg = vl_convert.vegalite_to_svg(spec, vl_version="6.4", allowed_base_urls=[])
     return Chart(title, svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1))
 

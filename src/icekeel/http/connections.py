@@ -1,26 +1,48 @@
-"""Connections whose callers cannot make the server hold more than it wants to: heads of requests have a size and a time.
+"""Connections whose callers cannot make the server hold or do more than it wants to.
 
-uvicorn bounds neither. Bodies are bounded where they are read (`incoming`), idle connections by uvicorn itself.
+Heads of requests have a size and a time, answers a time until they are taken; uvicorn bounds none of these. Bodies are
+bounded where they are read (`incoming`), idle connections by uvicorn itself. What is too much is refused here, as soon
+as its head has been read, which costs a tenth of an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .admission import overload
+from .incoming import request_id
+from .problems import problem
 
 LARGEST_HEAD = 32_768
 """Bytes of a request line and its headers, and what comes with their last ones."""
 SLOWEST_HEAD_S = 10.0
 """Seconds from the opening of a connection, or from the first byte of a later request, to the end of its headers."""
+SLOWEST_READER_S = 10.0
+"""Seconds in which a caller must take some of an answer that is larger than what the sockets hold."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 of one connection; a head that is too large or too slow ends it with 431 or 408."""
+    """HTTP/1.1 of one connection; a head that is too large or too slow ends it with 431 or 408.
+
+    Args:
+        full: Whether no more work is taken on now.
+        shed: Told of each request that is refused therefore.
+    """
 
     began_s = 0.0
+    stalled_s = 0.0
     _read = 0
+    _shed = False
+
+    def __init__(
+        self, *arguments: Any, full: Callable[[], bool], shed: Callable[[], None], **named: Any
+    ) -> None:
+        super().__init__(*arguments, **named)
+        self._full, self._note = full, shed
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head from now on."""
@@ -42,9 +64,51 @@ class BoundedProtocol(HttpToolsProtocol):
         self.began_s = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        """It is whole."""
+        """It is whole: have it answered, or refuse it where it asks for work and there is too much of it."""
         self.began_s, self._read = 0.0, 0
+        idle = self.cycle is None or self.cycle.response_complete
+        if self.parser.get_method() == b"POST" and self._full() and idle and not self.expect_100_continue:
+            self._shed = True
+            return
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of a body; that of a refused request is read over, since the next request is behind it."""
+        if not self._shed:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of a request; one that was refused is told now."""
+        if not self._shed:
+            super().on_message_complete()
+            return
+        self._shed = False
+        self._note()
+        reply = problem(overload())
+        head = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: %s\r\ncontent-length: %d\r\n" % (
+            reply.content_type,
+            len(reply.body),
+        )
+        identifier = request_id(dict(self.headers))
+        further = reply.headers if identifier is None else (*reply.headers, (b"x-request-id", identifier))
+        lines = b"".join(b"%s: %s\r\n" % line for line in further)
+        keep_alive = self.parser.should_keep_alive()
+        if not keep_alive:
+            lines += b"connection: close\r\n"
+        self.transport.write(b"%s%s\r\n%s" % (head, lines, reply.body))
+        if not keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def pause_writing(self) -> None:
+        """The caller does not take what it asked for."""
+        super().pause_writing()
+        self.stalled_s = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        self.stalled_s = 0.0
 
     def refuse(self, status: bytes) -> None:
         """Say why, and hang up."""
@@ -56,5 +120,8 @@ class BoundedProtocol(HttpToolsProtocol):
 def hang_up(connections: Iterable[object], now_s: float) -> None:
     """End the connections whose callers are too slow; `now_s` is the time of their loop."""
     for one in list(connections):
-        if isinstance(one, BoundedProtocol) and 0 < one.began_s < now_s - SLOWEST_HEAD_S:
-            one.refuse(b"408 Request Timeout")
+        if isinstance(one, BoundedProtocol):
+            if 0 < one.began_s < now_s - SLOWEST_HEAD_S:
+                one.refuse(b"408 Request Timeout")
+            elif 0 < one.stalled_s < now_s - SLOWEST_READER_S:
+                one.transport.abort()

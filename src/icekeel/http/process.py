@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -20,14 +24,23 @@ from .server import Server
 
 STOP_S = 5
 """Seconds that requests under way get to finish once the process is told to end."""
-MOST_CONNECTIONS = 1_000
+MOST_CONNECTIONS = 900
+"""A process may have 1,024 files open where nobody has said otherwise."""
 
 
-def serve(app: App, *, ready: Callable[[int], None] | None = None) -> None:
+def serve(
+    app: App,
+    *,
+    worker: str = "",
+    listening: socket.socket | None = None,
+    ready: Callable[[int], None] | None = None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that have begun are finished, the journal is synced.
 
     Args:
         app: The project.
+        worker: Name of this process among the workers of a server, as `RUN.NUMBER`; empty where it is alone.
+        listening: Where to accept connections; by default the settings' address.
         ready: Told the port once the server listens.
 
     Raises:
@@ -37,12 +50,14 @@ def serve(app: App, *, ready: Callable[[int], None] | None = None) -> None:
     if not app.settings.auth and not Visitors(app.settings.host).local:
         what, hint = "a server that others reach asks for tokens", "auth = true, or host = 127.0.0.1"
         raise SettingsError(Fault("open_to_all", what, "auth", "false", hint=hint))
-    application = Server(app)
+    application = Server(app, worker=worker)
     config = uvicorn.Config(
         application,
         host=app.settings.host,
         port=app.settings.port,
-        http=BoundedProtocol,
+        http=partial(  # type: ignore[arg-type]  # which uvicorn calls like the class
+            BoundedProtocol, full=application.admission.full, shed=application.service.counters.shed
+        ),
         log_level="warning",
         access_log=False,
         lifespan="on",
@@ -54,8 +69,7 @@ def serve(app: App, *, ready: Callable[[int], None] | None = None) -> None:
         date_header=False,
     )
     server = _Process(config, ready)
-    application.waiting = lambda: len(server.server_state.tasks)
-    server.run()
+    server.run(None if listening is None else [listening])
 
 
 class _Process(uvicorn.Server):
@@ -69,13 +83,19 @@ class _Process(uvicorn.Server):
         """Start listening, then say so."""
         await super().startup(sockets)
         if self.started and self._ready:
-            self._ready(self.servers[0].sockets[0].getsockname()[1])
+            self._ready((sockets or self.servers[0].sockets)[0].getsockname()[1])
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second; a second is soon enough for callers who are too slow."""
         if counter % 10 == 0:
             hang_up(self.server_state.connections, asyncio.get_running_loop().time())
         return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; at once if told twice: what the journal has been given is with the operating system already."""
+        if self.should_exit:
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

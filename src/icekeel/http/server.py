@@ -36,7 +36,6 @@ from icekeel.console import status_page, trace_page
 from icekeel.core.errors import (
     Fault,
     IcekeelError,
-    OverloadError,
     RequestError,
     first_faults,
     nearest,
@@ -51,15 +50,15 @@ from icekeel.operations.trace import Trace, trace
 from icekeel.serving import Accepted, Answer
 
 from . import reviews
+from .admission import Admission, overload
 from .counters import CONTENT_TYPE
 from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_json, request_id
 from .openapi import LARGEST_BATCH, LARGEST_HISTORY, openapi
 from .problems import Reply, internal, problem
 from .service import Service
+from .tracing import TRACE, trace_of
 
 POLL_S = 0.2
-MOST_WAITING = 100
-"""Requests that have come and are not answered; beyond, they are shed until the queue is shorter."""
 PAGE_HEADERS = (
     (
         b"content-security-policy",
@@ -125,7 +124,7 @@ class Server:
 
     Args:
         app: The project.
-        waiting: Gives the number of requests that have come and are not answered.
+        worker: Name of this process among the workers of a server; empty where it is alone.
         slowest_body_s: Most seconds a body may take to arrive.
     """
 
@@ -133,11 +132,11 @@ class Server:
         self,
         app: App,
         *,
-        waiting: Callable[[], int] = lambda: 0,
+        worker: str = "",
         slowest_body_s: float = SLOWEST_BODY_S,
     ) -> None:
-        self.service = Service(app)
-        self.waiting = waiting
+        self.service = Service(app, worker=worker)
+        self.admission = Admission()
         self._settings = app.settings
         self._slowest_body_s = slowest_body_s
         self._visitors = Visitors(app.settings.host)
@@ -192,6 +191,8 @@ class Server:
         elif scope["type"] == "http":
             began = perf_counter()
             headers = dict(scope["headers"])
+            trace, told = trace_of(headers)
+            TRACE.set(trace)
             route = self.routes.get(scope["path"]) or self.routes.get(_wide(scope["path"]))
             if route is not None and route.post is not None and scope["method"] == "POST":
                 route = route.post
@@ -199,7 +200,11 @@ class Server:
             seconds = perf_counter() - began
             self.service.counters.count(route.kind if route else "unknown", reply.status, seconds)
             await send(
-                {"type": "http.response.start", "status": reply.status, "headers": _head(reply, headers)}
+                {
+                    "type": "http.response.start",
+                    "status": reply.status,
+                    "headers": _head(reply, headers, told),
+                }
             )
             await send({"type": "http.response.body", "body": reply.body})
 
@@ -218,10 +223,9 @@ class Server:
                 )
             body = None
             if route.method == "POST":
-                if self.waiting() > MOST_WAITING:
-                    raise OverloadError(Fault("overload", "too many requests at once", hint="try again"))
                 largest = self._settings.largest_body
                 body = await read_json(headers, receive, largest=largest, slowest_s=self._slowest_body_s)
+                await self.admission.turn()
             if route.whole:
                 body = Call(*_asked(scope), body)
             reply = await self._slowly(route.handler, body) if route.slow else route.handler(body)
@@ -230,13 +234,15 @@ class Server:
             return problem(error)
         except Exception:  # a process boundary: the caller gets a 500, the log the trace
             identifier = new_id(self.service.app.clock())
-            log.exception("request_failed", extra={"path": scope["path"], "id": identifier})
+            log.exception(
+                "request_failed", extra={"path": scope["path"], "id": identifier, "trace": TRACE.get()}
+            )
             return internal(identifier)
 
     async def _slowly(self, work: Callable[[Any], Done], given: Any) -> Done:
         """Work in a thread, while the others go on being answered here."""
         if self._slow >= MOST_SLOW:
-            raise OverloadError(Fault("overload", "too many slow requests at once", hint="try again"))
+            raise overload("too many slow requests at once")
         self._slow += 1
         try:
             return await asyncio.to_thread(work, given)
@@ -276,6 +282,7 @@ class Server:
             await asyncio.sleep(POLL_S)
             self.service.follow_files()
             await asyncio.to_thread(self.service.follow_registry)
+            self.service.tell_others()
 
     # What each path answers
 
@@ -288,7 +295,7 @@ class Server:
         if isinstance(body, dict) and isinstance(body.get("rows"), list):
             return self._predict_rows(model, body, asked_at)
         try:
-            answer = answerer.answer(body, asked_at=asked_at)
+            answer = answerer.answer(body, asked_at=asked_at, trace=TRACE.get())
         except RequestError as error:
             self._note(model, error)
             raise
@@ -297,7 +304,7 @@ class Server:
 
     def _predict_rows(self, model: str, body: Mapping[str, Any], asked_at: int | None) -> Reply:
         rows = _rows(body, LARGEST_BATCH)
-        answers = self.service.answerer(model).answer_many(rows, asked_at=asked_at)
+        answers = self.service.answerer(model).answer_many(rows, asked_at=asked_at, trace=TRACE.get())
         for answer in answers:
             self._note(model, answer)
         found = [_faults(answer) if isinstance(answer, RequestError) else answer for answer in answers]
@@ -436,7 +443,7 @@ class Server:
         return Reply(200, _encode(openapi(project, auth=auth, local=self._visitors.local)))
 
     def _metrics(self, _: Any) -> Reply:
-        return Reply(200, self.service.counters.text(self.service.gauges()), (), CONTENT_TYPE)
+        return Reply(200, self.service.metrics(), (), CONTENT_TYPE)
 
     def _page(self, _: Any) -> Reply:
         page = status_page(self.service.status(), self.service.registry)
@@ -523,11 +530,12 @@ def _wrong_method(method: str, route: Route) -> Reply:
     return problem(error, (b"allow", allowed.encode()))
 
 
-def _head(reply: Reply, headers: Headers) -> list[tuple[bytes, bytes]]:
+def _head(reply: Reply, headers: Headers, told: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
     head = [
         (b"content-type", reply.content_type),
         (b"content-length", b"%d" % len(reply.body)),
         *reply.headers,
+        *told,
     ]
     identifier = request_id(headers)
     if identifier is not None:

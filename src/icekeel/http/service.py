@@ -21,7 +21,8 @@ from icekeel.operations.trace import Standing
 from icekeel.serving import KEEPER_BEHIND, Answerer, Asked, AskedIndex, OnlineReader, Outcomes, content_of
 from icekeel.store import FeatureStore
 
-from .counters import Counters
+from .counters import Counters, exposition
+from .workers import Told, Workers, alive
 
 AGAIN = 25
 """A version that could not be loaded is tried again at every so many refreshes."""
@@ -35,14 +36,16 @@ class Service:
 
     Args:
         app: The project.
+        worker: Name of this process among the workers of a server; empty where it is alone.
 
     Raises:
         IcekeelError: the registry, the journal or the tokens cannot be opened.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, *, worker: str = "") -> None:
         self.app = app
-        self.counters = Counters()
+        self._workers = Workers(app.places.state / "workers", worker)
+        self.counters = Counters(self._workers.former())
         self._closing = ExitStack()
         self.registry = app.registry()
         self._closing.callback(self.registry.close)
@@ -64,10 +67,12 @@ class Service:
         self._asked_anew = -ANEW_PAUSE_S
         self._troubles: dict[str, Sequence[Fault]] = {}
         self._rehearsal = app.settings.rehearsal
+        self._meant = app.settings.workers if worker else 1
         self.refresh()
 
     def close(self) -> None:
         """Sync the journal and close everything."""
+        self.tell_others()
         with self._lock:
             self._answerers, self._readers = {}, {}
             if self._online is not None:
@@ -122,7 +127,7 @@ class Service:
             self._refreshes += 1
             self._try("registry", self._follow_registry)
 
-    def _try(self, part: str, step: Callable[[], None]) -> None:
+    def _try(self, part: str, step: Callable[[], object]) -> None:
         try:
             step()
         except Exception as error:  # a process boundary: what serves goes on serving
@@ -180,12 +185,34 @@ class Service:
             return answerer.state()
         return State()
 
+    def tell_others(self) -> None:
+        """Let the other workers know how it is here."""
+        self._try("workers", self.tell)
+
+    def tell(self) -> list[Told]:
+        """Let the other workers know how it is here; gives what all say of themselves."""
+        serving = {
+            name: champion.name if (champion := answerer.router.current.champion) else ""
+            for name, answerer in self._answerers.items()
+        }
+        return self._workers.tell(serving, self.counters.tally)
+
+    def metrics(self) -> bytes:
+        """The metrics of all workers, in Prometheus' text format."""
+        told = self.tell()
+        return exposition([dict(one.tally) for one in told], self.gauges([one for one in told if alive(one)]))
+
     def status(self) -> dict[str, Any]:
         """What serves, how far the keeper is, what is wrong."""
         state = self.state()
+        workers = [one for one in self.tell() if alive(one)]
         return {
             "now": self.app.clock(),
-            "models": {name: _serving(answerer) for name, answerer in self._answerers.items()},
+            "models": {
+                name: {**_serving(answerer), "workers": f"{_alike(name, workers)} of {self._meant}"}
+                for name, answerer in self._answerers.items()
+            },
+            "workers": [{"pid": one.pid, "serving": one.serving} for one in workers],
             "keeper": {
                 "now": state.now,
                 "seen": state.seen,
@@ -217,6 +244,9 @@ class Service:
             for table, newest in answerer.windows.stale(now).items() if not self._rehearsal else ():
                 since = f"for {(now - newest) // SECOND:,} s" if newest else "yet"
                 yield name, [Fault("stale_source", f"nothing new of {table} has come {since}")]
+        missing = self._meant - 1 - sum(map(alive, self._workers.others))
+        if missing > 0:
+            yield "workers", [Fault("workers_missing", f"{missing} of {self._meant} do not answer")]
         behind = now - state.seen
         if not self._rehearsal and behind > KEEPER_BEHIND:
             what = f"behind by {behind // SECOND:,} s, features are as old as that"
@@ -241,7 +271,7 @@ class Service:
             raise StateError(*faults, *(fault for trouble in self._troubles.values() for fault in trouble))
         return self._degraded(self.state())
 
-    def gauges(self) -> Mapping[str, tuple[str, float]]:
+    def gauges(self, workers: Sequence[Told]) -> Mapping[str, tuple[str, float]]:
         """What is measured when somebody looks."""
         state = self.state()
         try:
@@ -266,6 +296,11 @@ class Service:
             ),
             "keeper_rows": ("Pushed rows in the online state.", state.pushed),
         }
+
+
+def _alike(model: str, workers: Sequence[Told]) -> int:
+    """How many serve the same version of a model as the first."""
+    return sum(one.serving.get(model) == workers[0].serving.get(model) for one in workers)
 
 
 def _serving(answerer: Answerer) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.special import ndtri  # type: ignore[import-untyped]
 
 from icekeel.core.frames import Bools, Floats, Ints
 
@@ -76,7 +76,7 @@ class Reference:
         Args:
             rate: Chance of a quiet day on which any column is flagged: false alarms a year over 365.
         """
-        spreads = float(ndtri(1 - rate / max(1, len(profiler.binnings))))
+        spreads = NormalDist().inv_cdf(1 - rate / max(1, len(profiler.binnings)))
         total, usual, excess = {}, {}, {}
         for name, binning in profiler.binnings.items():
             counts = np.array([day.counts[name] for day in days])
@@ -138,7 +138,7 @@ def _finding(reference: Reference, name: str, counts: Ints, p_value: float, cert
     binning, before = reference.profiler.binnings[name], reference.total.counts[name]
     moved, excess = distance(binning, before, counts), reference.excess[name]
     # Days of other sizes than the reference's have other counting noise; the rest of the usual stays.
-    spreads = float(ndtri(1 - reference.rate / max(1, len(reference.profiler.binnings))))
+    spreads = NormalDist().inv_cdf(1 - reference.rate / max(1, len(reference.profiler.binnings)))
     usual = excess + _noise(binning, before, float(counts.sum()), spreads) if reference.usual[name] else 0.0
     now, then = counts / max(1, counts.sum()), before / max(1, before.sum())
     cell = int(np.argmax(np.abs(now - then)))

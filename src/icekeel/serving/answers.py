@@ -129,26 +129,27 @@ class Answerer:
         self._champion()
         self.windows.check()
 
-    def answer(self, record: Any, *, asked_at: int | None = None) -> Answer:
+    def answer(self, record: Any, *, asked_at: int | None = None, trace: str = "") -> Answer:
         """The answer to one request, journaled.
 
         Args:
             record: Decoded JSON.
             asked_at: Time of the question in a rehearsal; otherwise the clock's.
+            trace: Which trace of the caller's it belongs to, for the journal.
 
         Raises:
             RequestError: the request is faulty (nothing is journaled), or the guard refuses it (it is).
             StateError: no version serves this model, or its windows are such that the project says to refuse.
             JournalError: the answer cannot be journaled, so it is not given, unless `unlogged=` says so.
         """
-        draft = self._draft(record, asked_at)
+        draft = self._draft(record, asked_at, trace)
         kept = self._keep([draft.entry])
         if draft.refusal is not None:
             raise draft.refusal
         return draft.answer if kept else _unlogged(draft.answer)
 
     def answer_many(
-        self, records: Sequence[Any], *, asked_at: int | None = None
+        self, records: Sequence[Any], *, asked_at: int | None = None, trace: str = ""
     ) -> list[Answer | RequestError]:
         """The answer to each request, or why it has none; all are journaled together, before any is given.
 
@@ -158,7 +159,7 @@ class Answerer:
         drafts: list[_Draft | RequestError] = []
         for record in records:
             try:
-                drafts.append(self._draft(record, asked_at))
+                drafts.append(self._draft(record, asked_at, trace))
             except RequestError as error:
                 drafts.append(error)
         kept = self._keep([draft.entry for draft in drafts if isinstance(draft, _Draft)])
@@ -183,7 +184,7 @@ class Answerer:
         self._unlogged = False
         return True
 
-    def _draft(self, record: Any, asked_at: int | None) -> _Draft:
+    def _draft(self, record: Any, asked_at: int | None, trace: str) -> _Draft:
         """The answer and its entry in the journal, which is not yet written."""
         started = time.thread_time_ns()
         request = self._request(record)
@@ -239,6 +240,7 @@ class Answerer:
             definitions=self._definitions,
             codes=answer.codes,
             source=answer.source,
+            trace=trace,
         )
         return _Draft(answer, entry, _refusal(answer.prediction_id, verdicts) if conducted.refused else None)
 

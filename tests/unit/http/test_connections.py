@@ -28,13 +28,17 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def listening() -> AsyncIterator[tuple[Callable[[], Awaitable[Streams]], ServerState]]:
+async def listening(
+    full: Callable[[], bool] = lambda: False,
+) -> AsyncIterator[tuple[Callable[[], Awaitable[Streams]], ServerState]]:
     """How to connect, and the connections that there are."""
     config = uvicorn.Config(echo, log_level="critical", ws="none")
     config.load()
     state = ServerState()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: BoundedProtocol(config, state, {}), "127.0.0.1", 0)
+    server = await loop.create_server(
+        lambda: BoundedProtocol(config, state, {}, full=full, shed=lambda: None), "127.0.0.1", 0
+    )
     port = server.sockets[0].getsockname()[1]
     try:
         yield lambda: asyncio.open_connection("127.0.0.1", port), state
@@ -66,6 +70,28 @@ def test_large_bodies_and_many_requests_are_no_large_heads() -> None:
             streams[1].close()
 
     asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_too_much_is_refused_before_it_is_answered_and_the_connection_goes_on() -> None:
+    async def run() -> tuple[bytes, bytes]:
+        too_much = [True]
+        async with listening(lambda: too_much[0]) as (connect, _):
+            reader, writer = streams = await connect()
+            body = b"content-length: 9\r\nx-request-id: a-1\r\n\r\n123456789"
+            writer.write(HEAD + body)
+            head = await reader.readuntil(b"\r\n\r\n")
+            size = int(head.partition(b"content-length: ")[2].split()[0])
+            said = await reader.readexactly(size)
+            too_much[0] = False
+            assert await size_of(streams, b"1234") == 4
+            writer.close()
+            return head, said
+
+    head, said = asyncio.run(asyncio.wait_for(run(), 10))
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in head
+    assert b"\r\nx-request-id: a-1\r\n" in head
+    assert b"urn:icekeel:overload" in said
 
 
 @pytest.mark.parametrize("start", [b"", HEAD + b"content-length: 0\r\n\r\n"])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from icekeel.http.counters import Counters
+from icekeel.http.counters import Counters, exposition
 
 
 def test_the_text_is_prometheus_and_holds_what_was_counted() -> None:
@@ -15,7 +15,7 @@ def test_the_text_is_prometheus_and_holds_what_was_counted() -> None:
     counters.found("late", ["unseen_pair:a+b", "unseen_pair:a+c", "out_of_range:size:above"], "refused")
     counters.pushed("Scans", 3, 1)
     counters.swapped("late")
-    text = counters.text({"ready": ("Whether it is ready.", 1.0)}).decode()
+    text = exposition([counters.tally], {"ready": ("Whether it is ready.", 1.0)}).decode()
     samples = {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)

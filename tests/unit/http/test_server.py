@@ -15,6 +15,7 @@ from icekeel.core.errors import SettingsError
 from icekeel.core.time import DAY, HOUR
 from icekeel.experiments import Arm, Arms
 from icekeel.http import serve
+from icekeel.http.admission import overload
 from icekeel.journal import Predicted, Pushed, Quarantined, Ticked
 from icekeel.registry import Registry
 from icekeel.settings import Settings
@@ -220,8 +221,22 @@ def test_a_request_id_is_passed_back_if_it_is_one(client: Client) -> None:
     assert "x-request-id" not in client.call("GET", "/healthz", x_request_id="a\r\nset-cookie: b").headers
 
 
-def test_load_is_shed(client: Client) -> None:
-    client.server.waiting = lambda: 101
+def test_the_trace_of_a_request_is_in_the_journal_and_in_its_answer(client: Client) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    got = client.call(
+        "POST", "/v1/predict/late", dict(REQUEST), traceparent=f"00-{trace}-00f067aa0ba902b7-01"
+    )
+    assert got.headers["traceresponse"].startswith(f"00-{trace}-")
+    client.call("POST", "/v1/predict/late", dict(REQUEST), x_request_id="a-1")
+    client.predict(dict(REQUEST))
+    assert [record.trace for record in client.journaled(Predicted)] == [trace, "a-1", ""]
+
+
+def test_load_is_shed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def late() -> None:
+        raise overload()
+
+    monkeypatch.setattr(client.server.admission, "turn", late)
     got = client.predict(dict(REQUEST))
     assert (got.status, got.codes, got.headers["retry-after"]) == (503, ["overload"], "1")
     assert client.call("GET", "/healthz").status == 200

@@ -46,7 +46,7 @@ def test_the_stored_form_is_pinned() -> None:
         "decided": "at id model kind version reason evidence",
         "alerted": "at id model cause severity title evidence",
         "reviewed": "at id prediction model decision answer findings until by reason",
-        "forgotten": "at id pseudonym by reason",
+        "forgotten": "at id entity pseudonym by reason",
         "ticked": "at",
     }
     assert encode(Ticked(at=6)) == b"\x92\xa6ticked\x06"
