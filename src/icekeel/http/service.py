@@ -294,6 +294,12 @@ class Service:
                 "Time up to which the keeper has read the journal, Unix time; 0 in a rehearsal.",
                 state.seen / 1e6,
             ),
+            "workers": ("Workers that have given a sign of life in the last seconds.", len(workers)),
+            "workers_meant": ("Workers that there should be.", self._meant),
+            "workers_apart": (
+                "Workers that serve another version of a model than the worker that was asked.",
+                max((len(workers) - _alike(name, workers) for name in self._answerers), default=0),
+            ),
             "keeper_rows": ("Pushed rows in the online state.", state.pushed),
         }
 
