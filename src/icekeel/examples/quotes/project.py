@@ -102,8 +102,9 @@ price = ik.Model(
     guard=ik.Guard(
         budget=0.01,
         otherwise=ik.similar_cases(),  # an odd job is priced like the jobs most like it, if there are any
-        kinds={"unseen_pair": ik.refuse(), "unseen_triple": ik.refuse()},  # what was never made: an estimator
-        above=(5_000, ik.refuse()),  # and so is whatever is dear
+        # what was never made, or never in such a number, is an estimator's, and so is whatever is dear
+        kinds={kind: ik.refuse() for kind in ("unseen_pair", "unseen_triple", "out_of_range")},
+        above=(5_000, ik.refuse()),
         stake=Quote.material_cost * 5,  # about what a job is sold for
         review="30d",
     ),

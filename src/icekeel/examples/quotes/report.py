@@ -182,7 +182,7 @@ def _guard(run: Run) -> Section:
         "backlog and without season, so a few per cent of difference are no error.\n\n"
         f"On {len(later.asked_at):,} ordinary later quotes the guard flagged {len(later.flagged)}, "
         f"{later.flagged_share:.2%} where 1 % was allowed, and refused {later.refused}. What similar jobs can tell is "
-        "answered by them; combinations never made and dear jobs go to an estimator."
+        "answered by them; what was never made, or never in such a number, and dear jobs go to an estimator."
     )
     blocks: list[Table | Callout] = [
         Table(["job", "true price", "without guard", "off by", "with guard"], rows, strong=[4]),
