@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from textwrap import indent
 from typing import Any
 
 from icekeel.compile import compile_event
@@ -55,9 +57,22 @@ class RecordParser:
         self.names = tuple(field.name for field in fields)
         self._known = frozenset(self.names)
         self._steps = tuple((field.name, field, _READERS[field.kind]) for field in fields)
+        self._quick = _compile_ordinary(self.fields)
 
     def parse(self, record: Any, where: str = "") -> tuple[list[Value], list[Fault]]:
         """The values in field order, and every fault; the values mean nothing if there is a fault."""
+        values = self._quick(record) if type(record) is dict else None
+        faults: list[Fault] = []
+        if values is None:
+            values, faults = self._look_closely(record, where)
+        if self._hide is not None and not faults:
+            for place, entity in self._private:
+                value = values[place]
+                if value is not None:
+                    values[place] = self._hide(entity, str(value))
+        return values, faults
+
+    def _look_closely(self, record: Any, where: str) -> tuple[list[Value], list[Fault]]:
         if not isinstance(record, Mapping):
             got = type(record).__name__ if self._private else shorten(record)
             return [], [Fault("not_an_object", "expected an object", where, got)]
@@ -82,11 +97,6 @@ class RecordParser:
                 faults.append(Fault(fault.code, fault.what, _at(where, name), got, fault.allowed, fault.hint))
                 values.append(None)
         faults += first_faults(self._unknown(unknown, where), len(unknown), MOST_UNKNOWN)
-        if self._hide is not None and not faults:
-            for place, entity in self._private:
-                value = values[place]
-                if value is not None:
-                    values[place] = self._hide(entity, str(value))
         return values, first_faults(faults, len(faults))
 
     def _unknown(self, names: Sequence[Any], where: str) -> Iterator[Fault]:
@@ -263,6 +273,73 @@ def _time(raw: Any, field: Field) -> int:
     if type(raw) is not str and type(raw) is not int:
         raise _wrong(raw, "an ISO 8601 time or microseconds since 1970 UTC")
     return parse_time(raw)
+
+
+def _compile_ordinary(fields: Sequence[Field]) -> Callable[[dict[str, Any]], list[Value] | None]:
+    """`ordinary(record)`: what the readers give, in a third of the time; None where one of them may find a fault.
+
+    Generated, as expressions are, since calling a reader costs more than what it does. It only ever accepts what they
+    accept: texts in ASCII, whole numbers that a float64 holds, and no field that is not declared.
+    """
+    lines, known = [], {field.name for field in fields}
+    for at, field in enumerate(fields):
+        limits = field.limits
+        check = _ORDINARY[field.kind].format(v=f"v{at}", low=_low(field), high=_high(field))
+        if limits.allowed is not None:
+            check += f"\nif v{at} not in allowed{at}: return None"
+        lines.append(f"v{at} = get({field.name!r})")
+        if limits.optional:
+            lines += [f"if v{at} is None: whole = False", "else:", indent(check, "    ")]
+        else:
+            lines.append(check)
+    body = indent("\n".join(lines), "    ")
+    source = (
+        f"def ordinary(record):\n    get, whole = record.get, len(record) == {len(fields)}\n{body}\n"
+        f"    if not whole and not known.issuperset(record): return None\n"
+        f"    return [{', '.join(f'v{at}' for at in range(len(fields)))}]\n"
+    )
+    namespace: dict[str, Any] = {"known": known, "time_of": _time_of}
+    namespace |= {f"allowed{at}": frozenset(field.limits.allowed or ()) for at, field in enumerate(fields)}
+    exec(compile(source, "<icekeel record>", "exec"), namespace)
+    function: Callable[[dict[str, Any]], list[Value] | None] = namespace["ordinary"]
+    return function
+
+
+def _low(field: Field) -> str:
+    return repr(-_LARGEST if field.limits.low is None else float(field.limits.low))
+
+
+def _high(field: Field) -> str:
+    return repr(_LARGEST if field.limits.high is None else float(field.limits.high))
+
+
+def _time_of(raw: Any) -> int | None:
+    try:
+        return parse_time(raw) if type(raw) is str or type(raw) is int else None
+    except IcekeelError:
+        return None
+
+
+_LARGEST = sys.float_info.max
+_TEXT_CHECK = (
+    "if type({v}) is not str or len({v}) > " + str(LONGEST_TEXT) + " or not {v}.isascii(): return None"
+)
+_ORDINARY: dict[Kind, str] = {
+    Kind.NUM: (
+        "if type({v}) is int and -9007199254740992 <= {v} <= 9007199254740992: {v} = float({v})\n"
+        "if type({v}) is not float or not {low} <= {v} <= {high}: return None"
+    ),
+    Kind.FLAG: "if type({v}) is not bool: return None\n{v} = 1.0 if {v} else 0.0",
+    Kind.TIME: "{v} = time_of({v})\nif {v} is None: return None",
+    Kind.ID: (
+        "if type({v}) is not str or not 0 < len({v}) <= "
+        + str(LONGEST_ID)
+        + " or not {v}.isascii() or '\\0' in {v}: return None"
+    ),
+    Kind.CAT: _TEXT_CHECK,
+    Kind.TEXT: _TEXT_CHECK,
+}
+"""Source of what makes a raw value that is surely right the value of a field, and gives up on any other."""
 
 
 def _wrong(raw: Any, allowed: str) -> IcekeelError:

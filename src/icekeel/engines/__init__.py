@@ -5,7 +5,7 @@ threads. The room must not know how a model was fitted, nor requests, time or st
 training library: LightGBM is reached through its shared library, which loads in milliseconds.
 """
 
-from .encoder import Encoder, rows_of
+from .encoder import Encoder, frame_of, rows_of
 from .explained import Explained
 from .golden import GOLDEN_FILE, Golden, check_golden
 from .interval import Interval
@@ -19,6 +19,7 @@ __all__ = [
     "Golden",
     "Interval",
     "check_golden",
+    "frame_of",
     "load_engine",
     "rows_of",
 ]

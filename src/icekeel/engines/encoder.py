@@ -100,3 +100,14 @@ def rows_of(columns: Sequence[Column], frame: Frame) -> list[tuple[Value, ...]]:
         if not column.kind.is_text:
             values[np.isnan(frame[column.name])] = None
     return list(zip(*(values.tolist() for values in lists), strict=True)) if lists else [()] * len(frame)
+
+
+def frame_of(columns: Sequence[Column], rows: Sequence[Sequence[Value]]) -> Frame:
+    """The frame of rows as `predict_one` takes them, for `predict_many`; its length is lost where it has no column."""
+    held = zip(*rows, strict=True) if rows else [()] * len(columns)
+    return Frame(
+        {
+            column.name: np.array(values, dtype=object if column.kind.is_text else np.float64)
+            for column, values in zip(columns, held, strict=True)
+        }
+    )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import msgspec
-import numpy as np
 
 from icekeel.core.errors import BundleError, Fault
 from icekeel.core.frames import Column, Frame
 
-from .encoder import Value
+from .encoder import Value, frame_of
 from .loading import Engine
 
 GOLDEN_FILE = "golden.json"
@@ -33,13 +32,7 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def frame(self) -> Frame:
         """The rows as a frame."""
-        held = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
-        return Frame(
-            {
-                column.name: np.array(values, dtype=object if column.kind.is_text else np.float64)
-                for column, values in zip(self.columns, held, strict=True)
-            }
-        )
+        return frame_of(self.columns, self.rows)
 
 
 def check_golden(engine: Engine, data: bytes) -> float:

@@ -24,9 +24,7 @@ def from_link(link: Link, score: float) -> float:
 
 
 def from_link_many(link: Link, scores: Floats) -> Floats:
-    """The same for an array of scores, any shape."""
+    """The same for an array of scores, shape `(n_rows,)`, bit for bit: NumPy's `exp` may differ in the last."""
     if link == "identity":
         return scores
-    bounded = np.clip(scores, -FURTHEST, FURTHEST)
-    result: Floats = np.exp(bounded) if link == "exp" else 1.0 / (1.0 + np.exp(-bounded))
-    return result
+    return np.array([from_link(link, score) for score in scores.tolist()])

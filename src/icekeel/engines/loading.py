@@ -30,7 +30,7 @@ class Engine(Protocol):
         ...
 
     def predict_many(self, frame: Frame) -> Floats:
-        """The predictions for all rows, shape `(n_rows,)`; columns are found by name."""
+        """The predictions for all rows, shape `(n_rows,)`, the bits of `predict_one`; columns are found by name."""
         ...
 
     def explain(self, values: Sequence[Value]) -> Explained:

@@ -5,7 +5,7 @@ the registry and the journal; nothing of HTTP, and nothing that trains or decide
 """
 
 from .access import SCOPES, Access
-from .answers import Answer, Answerer
+from .answers import Answer, Answerer, Draft
 from .asked import Asked, AskedIndex, content_of
 from .intake import Accepted, Intake
 from .online import OnlineFeatures, OnlineReader
@@ -23,6 +23,7 @@ __all__ = [
     "Answerer",
     "Asked",
     "AskedIndex",
+    "Draft",
     "Intake",
     "LoadedVersion",
     "OnlineFeatures",

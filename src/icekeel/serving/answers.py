@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,7 +26,7 @@ from icekeel.registry import CHAMPION
 from .conduct import MODEL, Conduct, Conducted, Flagged
 from .routing import Router
 from .versions import LoadedVersion
-from .windows import Windows
+from .windows import Served, Windows
 
 Value = float | int | str | None
 UNLOGGED = "unlogged"
@@ -142,7 +141,12 @@ class Answerer:
             StateError: no version serves this model, or its windows are such that the project says to refuse.
             JournalError: the answer cannot be journaled, so it is not given, unless `unlogged=` says so.
         """
-        draft = self._draft(record, asked_at, trace)
+        started = time.thread_time_ns()
+        asked = self._asked(record, self._clock() if asked_at is None else asked_at, trace)
+        read = self.windows.read(asked.request, asked.at)
+        raw = asked.version.predict_one(read.values)
+        verdicts = self._check(asked, raw)
+        draft = self._draft(asked, read, raw, verdicts, started)
         kept = self._keep([draft.entry])
         if draft.refusal is not None:
             raise draft.refusal
@@ -156,13 +160,48 @@ class Answerer:
         Raises:
             StateError, JournalError: as `answer`; none is given then.
         """
-        drafts: list[_Draft | RequestError] = []
-        for record in records:
+        return self.give(self.draft_many(records, asked_at=asked_at, trace=trace))
+
+    def draft_many(
+        self, records: Sequence[Any], *, asked_at: int | None = None, trace: str = ""
+    ) -> list[Draft]:
+        """What `answer` would give to each request, column by column and not yet journaled; see `give`.
+
+        All are asked at the same time. Bit for bit what each would get alone at that time, but for its id.
+
+        Raises:
+            StateError: as `answer`.
+        """
+        started = time.thread_time_ns()
+        at = self._clock() if asked_at is None else asked_at
+        drafts: list[Draft | None] = [None] * len(records)
+        asked: dict[int, _Asked] = {}
+        for place, record in enumerate(records):
             try:
-                drafts.append(self._draft(record, asked_at, trace))
+                asked[place] = self._asked(record, at, trace)
             except RequestError as error:
-                drafts.append(error)
-        kept = self._keep([draft.entry for draft in drafts if isinstance(draft, _Draft)])
+                drafts[place] = error
+        reads = dict(
+            zip(asked, self.windows.read_many([one.request for one in asked.values()], at), strict=True)
+        )
+        raws, verdicts = self._predict_many(asked, reads)
+        share = (time.thread_time_ns() - started) // (len(asked) or 1)
+        for place, one in asked.items():
+            began = time.thread_time_ns() - share
+            try:
+                found = verdicts.get(place, _NOTHING)
+                drafts[place] = self._draft(one, reads[place], raws[place], found, began)
+            except RequestError as error:
+                drafts[place] = error
+        return [draft for draft in drafts if draft is not None]
+
+    def give(self, drafts: Sequence[Draft]) -> list[Answer | RequestError]:
+        """The answers of drafts, or why they have none, once all that were answered or refused are in the journal.
+
+        Raises:
+            JournalError: as `answer`; none is given then.
+        """
+        kept = self._keep([draft.entry for draft in drafts if isinstance(draft, Drafted)])
         return [
             draft
             if isinstance(draft, RequestError)
@@ -184,27 +223,54 @@ class Answerer:
         self._unlogged = False
         return True
 
-    def _draft(self, record: Any, asked_at: int | None, trace: str) -> _Draft:
-        """The answer and its entry in the journal, which is not yet written."""
-        started = time.thread_time_ns()
-        request = self._request(record)
-        at = self._clock() if asked_at is None else asked_at
+    def _asked(self, record: Any, at: int, trace: str) -> _Asked:
+        request, faults = self._parser.parse(record)
+        if faults:
+            raise RequestError(*faults)
         unit = "" if request[self._unit] is None else str(request[self._unit])
-        arm, share, version = self._assign(unit)
-        read = self.windows.read(request, at)
-        raw = version.engine.predict_one([read.values[place] for place in version.places])
-        verdicts = self._check(version, raw, request, at)
+        return _Asked(request, at, trace, unit, *self._assign(unit))
+
+    def _predict_many(
+        self, asked: Mapping[int, _Asked], reads: Mapping[int, Served]
+    ) -> tuple[dict[int, float], dict[int, list[Verdict]]]:
+        """What the models say to each request, and what their guards find, each version called once."""
+        raws: dict[int, float] = {}
+        verdicts: dict[int, list[Verdict]] = {}
+        for version in {one.version.name: one.version for one in asked.values()}.values():
+            rows = {place: one.request for place, one in asked.items() if one.version.name == version.name}
+            said = version.predict_many([reads[place].values for place in rows])
+            raws.update(zip(rows, said, strict=True))
+            if version.guard is None:
+                continue
+            columns = list(zip(*rows.values(), strict=True))
+            found = version.guard.check_many([columns[at] for at in self._places(version)], said)
+            for row, place in enumerate(rows):
+                if row in found:
+                    verdicts[place] = self._untaught(found[row], asked[place], raws[place])
+        return raws, verdicts
+
+    def _draft(
+        self, asked: _Asked, read: Served, raw: float, verdicts: list[Verdict], started: int
+    ) -> Drafted:
+        """The answer and its entry in the journal, which is not yet written.
+
+        Raises:
+            RequestError: the answer is not finite.
+        """
+        request, at, version = asked.request, asked.at, asked.version
         prediction = self._finish(raw, request)
         interval = version.interval.around(prediction) if version.interval else None
         conducted = Conducted(prediction, interval, MODEL, False, raw)
         if verdicts:
             flagged = Flagged(request, read.values, version, raw, prediction, interval)
-            conducted = self._conduct.of(verdicts, flagged, partial(self._check, request=request, at=at))
+            conducted = self._conduct.of(
+                verdicts, flagged, lambda other, said: self._check(asked._replace(version=other), said)
+            )
         answer = Answer(
             prediction=conducted.answer,
             prediction_id=new_id(at),
             version=version.name,
-            arm=arm,
+            arm=asked.arm,
             interval=conducted.interval,
             action=self._action(conducted.raw),
             verdict=verdicts[0].kind if verdicts else "pass",
@@ -214,15 +280,29 @@ class Answerer:
             degraded=read.degraded,
             source=conducted.source,
         )
+        entry = self._entry(asked, read, raw, answer, conducted, verdicts, started)
+        return Drafted(answer, entry, _refusal(answer.prediction_id, verdicts) if conducted.refused else None)
+
+    def _entry(
+        self,
+        asked: _Asked,
+        read: Served,
+        raw: float,
+        answer: Answer,
+        conducted: Conducted,
+        verdicts: Sequence[Verdict],
+        started: int,
+    ) -> Predicted:
+        request = asked.request
         low, high = answer.interval or (None, None)
-        entry = Predicted(
-            at=at,
+        return Predicted(
+            at=asked.at,
             id=answer.prediction_id,
             model=self.model.name,
-            version=version.name,
-            arm=arm,
-            share=share,
-            unit=unit,
+            version=answer.version,
+            arm=asked.arm,
+            share=asked.share,
+            unit=asked.unit,
             key=outcome_key([request[place] for place in self._key]),
             request=dict(zip(self._fields, request, strict=True)),
             features=dict(zip(self._names, read.values, strict=True)),
@@ -240,15 +320,8 @@ class Answerer:
             definitions=self._definitions,
             codes=answer.codes,
             source=answer.source,
-            trace=trace,
+            trace=asked.trace,
         )
-        return _Draft(answer, entry, _refusal(answer.prediction_id, verdicts) if conducted.refused else None)
-
-    def _request(self, record: Any) -> Sequence[Value]:
-        request, faults = self._parser.parse(record)
-        if faults:
-            raise RequestError(*faults)
-        return request
 
     def _assign(self, unit: str) -> tuple[str, float, LoadedVersion]:
         """Arm of a unit, its share of all units, and the version that answers there.
@@ -269,23 +342,29 @@ class Answerer:
             raise StateError(Fault("no_champion", f'no version serves "{self.model.name}"', hint=hint))
         return champion
 
-    def _check(self, version: LoadedVersion, raw: float, request: Sequence[Value], at: int) -> list[Verdict]:
+    def _check(self, asked: _Asked, raw: float) -> list[Verdict]:
         """What the guard finds, but for what people have taught."""
-        if version.guard is None:
+        guard = asked.version.guard
+        if guard is None:
             return []
+        verdicts = guard.check([asked.request[place] for place in self._places(asked.version)], raw)
+        return self._untaught(verdicts, asked, raw) if verdicts else verdicts
+
+    def _places(self, version: LoadedVersion) -> list[int]:
+        """Where the columns of a version's guard are among the fields."""
         places = self._guarded.get(version.name)
         if places is None:  # by name: the request may have other fields than when this version was trained
-            names = [column.name for column in version.guard.columns]
+            names = [column.name for column in version.guard.columns] if version.guard is not None else []
             missing = [name for name in names if name not in self._fields]
             if missing:
                 what = f'the guard of {version.name} reads "{missing[0]}", which requests no longer have'
                 raise StateError(Fault("other_request", what, hint="train again, or restore the field"))
             places = self._guarded[version.name] = [self._fields.index(name) for name in names]
-        verdicts = version.guard.check([request[place] for place in places], raw)
-        if not verdicts:
-            return verdicts
-        named = dict(zip(self._fields, request, strict=True))
-        return self.router.current.taught.remaining(verdicts, named, raw, at)
+        return places
+
+    def _untaught(self, verdicts: list[Verdict], asked: _Asked, raw: float) -> list[Verdict]:
+        named = dict(zip(self._fields, asked.request, strict=True))
+        return self.router.current.taught.remaining(verdicts, named, raw, asked.at)
 
     def _finish(self, raw: float, request: Sequence[Value]) -> float:
         answer = raw
@@ -307,12 +386,29 @@ def age_s(since: int, at: int) -> float | None:
     return max(0.0, (at - since) / 1e6) if since else None
 
 
-class _Draft(NamedTuple):
+class _Asked(NamedTuple):
+    """A request and who answers it: its values in field order, when it was asked, the caller's trace, its unit, that one's arm."""
+
+    request: Sequence[Value]
+    at: int
+    trace: str
+    unit: str
+    arm: str
+    share: float
+    version: LoadedVersion
+
+
+class Drafted(NamedTuple):
     """An answer before it is given; `refusal` is given in its place where the guard refuses."""
 
     answer: Answer
     entry: Predicted
     refusal: RequestError | None
+
+
+Draft = Drafted | RequestError
+"""An answer before it is given, or why there is none."""
+_NOTHING: list[Verdict] = []
 
 
 def _unlogged(answer: Answer) -> Answer:

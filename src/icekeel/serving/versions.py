@@ -7,11 +7,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from icekeel.core.errors import BundleError, Fault
-from icekeel.engines import GOLDEN_FILE, Engine, Interval, check_golden, load_engine
+from icekeel.engines import GOLDEN_FILE, Engine, Interval, check_golden, frame_of, load_engine
 from icekeel.engines.similar import SIMILAR_FILE, SimilarCases
 from icekeel.guard import Guard
 from icekeel.registry import GUARD_FILE, INTERVAL_FILE, Contents, Version
@@ -78,6 +79,18 @@ class LoadedVersion:
     guard: Guard | None
     interval: Interval | None
     similar: Similar
+
+    def predict_one(self, values: Sequence[Any]) -> float:
+        """What the model says to one request, given the features of the plan."""
+        return self.engine.predict_one([values[place] for place in self.places])
+
+    def predict_many(self, rows: Sequence[Sequence[Any]]) -> list[float]:
+        """The same for several requests, bit for bit."""
+        held = [[row[place] for place in self.places] for row in rows]
+        if not self.places:
+            return [self.engine.predict_one(row) for row in held]
+        found: list[float] = self.engine.predict_many(frame_of(self.engine.columns, held)).tolist()
+        return found
 
 
 def load_version(version: Version, bundles: Path, definitions: Mapping[str, str]) -> LoadedVersion:

@@ -182,6 +182,25 @@ class Windows:
         values = self._compute(request, asked_at, self._plan.unseen())
         return Served(values, msgspec.structs.replace(self._last, serial=0), ["windows_unreadable"])
 
+    def read_many(self, requests: Sequence[Sequence[Value]], asked_at: int) -> list[Served]:
+        """What `read` gives for each of several requests; where they cannot be read together, each is read alone.
+
+        Raises:
+            StateError: as `read`.
+        """
+        if self._live is not None and requests:
+            try:
+                values, state = self._live.read_many(requests, asked_at)
+                if state.serial != self._serial:
+                    self._date(self._live, state)
+            except UNREADABLE:
+                pass
+            else:
+                self._last = state
+                degraded = self._degraded(state, asked_at)
+                return [Served(row, state, degraded) for row in values]
+        return [self.read(request, asked_at) for request in requests]
+
     def _read(self, live: LiveFeatures, request: Sequence[Value], asked_at: int) -> Any:
         try:
             return live.read(request, asked_at)

@@ -179,10 +179,13 @@ def _apply(opened: Opened[Txn], versions: Sequence[EventVersion], size: int) -> 
 def _check_answers(opened: Opened[Txn], versions: Sequence[EventVersion], times: Iterable[int]) -> None:
     for at in map(int, times):
         for view, keys in zip(VIEWS, ((b"k0", b"k1", b"unknown", None), (b"",)), strict=True):
-            for key in keys:
-                params = (float(at % 100 - 50) * 0.37,)  # of the amounts of `random_versions`
+            params = (float(at % 100 - 50) * 0.37,)  # of the amounts of `random_versions`
+            with opened.begin() as txn:
+                together = opened.store.read_many(txn, view, [(key, params) for key in keys], at)
+            for key, other in zip(keys, together, strict=True):
                 with opened.begin() as txn:
                     got = opened.store.read(txn, view, key, at, params)
+                _require(repr(got) == repr(other), f"{view.name} {key!r} alone and among others")
                 wanted = expected(view, versions, key, at, params)
                 _require(agree(got, wanted), f"{view.name} {key!r} at {at}: {got} is not {wanted}")
 

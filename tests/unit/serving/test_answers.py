@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replace_in
 
 from icekeel.app import App
 from icekeel.core.errors import JournalError, ProjectError, RequestError, StateError
@@ -18,7 +19,7 @@ from icekeel.experiments import Arm, Arms
 from icekeel.features.live import State, StateCell
 from icekeel.journal import Predicted, Writer, scan
 from icekeel.registry import CHAMPION
-from icekeel.serving import Answerer
+from icekeel.serving import Answer, Answerer
 from icekeel.serving.routing import CHALLENGER
 from icekeel.settings import Settings
 from icekeel.testing.small import PROJECT, REQUEST, TRAINED_TO, train_small, write_small_project
@@ -250,3 +251,40 @@ def test_a_policy_for_what_is_unlogged_is_one_of_two(open_answerer: Open) -> Non
     with pytest.raises(ProjectError) as caught:
         open_answerer(PROJECT.replace("    retrain=", "    unlogged=True,\n    retrain="))
     assert [fault.code for fault in caught.value.faults] == ["wrong_type"]
+
+
+def test_a_batch_gives_each_row_the_bits_that_it_gets_alone(open_answerer: Open, trained: Path) -> None:
+    answerer, _ = open_answerer()
+    champion = answerer.router.current.champion
+    assert champion is not None
+    arms = Arms("salt", (Arm(CHAMPION, 0.5), Arm(CHALLENGER, 0.5)))
+    answerer.router.current = replace(
+        answerer.router.current, challenger=replace(champion, name="late-2"), arms=arms
+    )
+    depots = ("north", "south", "moon")
+    rows: list[Any] = [{**REQUEST, "parcel_id": f"p{at}", "depot": depots[at % 3]} for at in range(40)]
+    rows[3], rows[9] = {}, {**rows[9], "depot": 7}
+    alone: list[Any] = []
+    for row in rows:
+        try:
+            alone.append(answerer.answer(row, asked_at=TRAINED_TO))
+        except RequestError as error:
+            alone.append(error)
+    together = answerer.answer_many(rows, asked_at=TRAINED_TO)
+    assert [_said(one) for one in together] == [_said(one) for one in alone]
+    assert {one.arm for one in together if isinstance(one, Answer)} == {CHAMPION, CHALLENGER}
+    assert {one.verdict for one in together if isinstance(one, Answer)} > {"pass"}
+    kept = {
+        entry.id: replace_in(entry, id="", cpu_us=0, served_at=0)
+        for entry in scan(trained / ".icekeel" / "journal")
+        if isinstance(entry, Predicted)
+    }
+    for one, other in zip(together, alone, strict=True):
+        if isinstance(one, Answer):
+            assert repr(kept[one.prediction_id]) == repr(kept[other.prediction_id])
+
+
+def _said(answer: Answer | RequestError) -> str:
+    if isinstance(answer, RequestError):
+        return repr(answer.faults)
+    return repr(replace_in(answer, prediction_id=""))

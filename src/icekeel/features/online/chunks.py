@@ -171,7 +171,7 @@ def append(head: bytes | None, info: About, rows: bytes, layout: Layout) -> byte
 
 
 def lengthen(
-    head: bytes, about: About, rows: bytes, layout: Layout, horizon: int, fetch: Callable[[int], bytes]
+    head: bytes, about: About, rows: bytes, layout: Layout, horizon: int, fetch: Callable[[int], Buffer]
 ) -> tuple[bytes, dict[int, bytes]] | None:
     """The head after its tail and `rows` have joined the last chunk, or become the first, as `append` would add them.
 
@@ -228,7 +228,7 @@ class Editor:
         dropped: Rows dropped because no question can meet them any more.
     """
 
-    def __init__(self, head: bytes | None, layout: Layout, fetch: Callable[[int], bytes]) -> None:
+    def __init__(self, head: bytes | None, layout: Layout, fetch: Callable[[int], Buffer]) -> None:
         self._layout, self._fetch = layout, fetch
         self.chunks: dict[int, bytes | None] = {}
         self.dropped = 0

@@ -16,6 +16,7 @@ import lmdb
 from icekeel.core.errors import Fault, StateError
 
 from ..aggregates import View
+from .chunks import Buffer
 from .extent import REBUILD, Extent
 from .store import MADE_FOR, OnlineStore, damaged
 from .versions import digest
@@ -119,12 +120,17 @@ class LmdbWindows(OnlineStore[Transaction]):
 
     def get(self, txn: Transaction, name: bytes) -> bytes | None:
         """A record; None where there is none."""
-        try:
-            value = txn.get(name, db=self._records)
-        except DAMAGE as error:
-            raise damaged(str(error), self._environment.path()) from error
+        value = self.peek(txn, name)
         # Copied where it is a view of the page: small values lie unaligned there, and NumPy is slow on those.
         return value if value is None else bytes(value)
+
+    def peek(self, txn: Transaction, name: bytes) -> Buffer | None:
+        """A view of the page where the transaction gives buffers; None where there is no such record."""
+        try:
+            found: Buffer | None = txn.get(name, db=self._records)
+        except DAMAGE as error:
+            raise damaged(str(error), self._environment.path()) from error
+        return found
 
     def get_many(self, txn: Transaction, names: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """The records there are of some names."""

@@ -4,6 +4,9 @@ Chunks that a bound of some window cuts, and those not settled at the time asked
 make one block. All other chunks lie wholly between two bounds that follow one another, and count by their summaries.
 So each (column, where) pair needs one binary search for all bounds, and per kind of partial one pass over the block
 and one over the index; a window adds up the partials between its bounds. Nothing is ever subtracted.
+
+Of many keys at once the blocks of ordinary ones are laid end to end, so that a pass is made once for all of them; the
+partials are those of each key alone, bit for bit, since no part ever crosses a bound.
 """
 
 from __future__ import annotations
@@ -92,7 +95,7 @@ class Scanner:
         empty: The answers for a key without rows.
     """
 
-    __slots__ = ("_ages", "_groups", "_layout", "empty")
+    __slots__ = ("_ages", "_groups", "_is_simple", "_layout", "empty")
 
     def __init__(self, view: View, layout: Layout) -> None:
         self._layout = layout
@@ -116,6 +119,7 @@ class Scanner:
             simple = pair[1] < 0 and _OTHER not in kinds
             pair_at = layout.pairs.index(pair)
             self._groups.append(_Group(*pair, pair_at, tuple(partials), simple, tuple(tasks)))
+        self._is_simple = all(group.simple for group in self._groups)
         self.empty = [EMPTY.get(a.function, math.nan) for a in view.aggregates]
 
     def answer(self, head: Buffer, fetch: Fetch, at: int, params: Sequence[float]) -> list[float]:
@@ -127,8 +131,55 @@ class Scanner:
             at: Time of the question.
             params: The question's parameters, NaN for null.
         """
-        answers = list(self.empty)
         key = _Key(head, fetch, self._layout, at, [at - age for age in self._ages])
+        return self._answer(key, params)
+
+    def answer_many(
+        self, records: Sequence[tuple[Buffer, Fetch]], at: int, params: Sequence[Sequence[float]]
+    ) -> list[list[float]]:
+        """What `answer` gives for each of several keys."""
+        bounds = [at - age for age in self._ages]
+        keys = [_Key(head, fetch, self._layout, at, bounds) for head, fetch in records]
+        plain = [key for key in keys if key.is_plain] if self._is_simple else []
+        found: dict[int, list[float]] = {}
+        for width in {key.width for key in plain}:
+            alike = [key for key in plain if key.width == width]
+            found.update(zip(map(id, alike), self._answer_plain(alike, bounds), strict=True))
+        return [
+            found.get(id(key)) or self._answer(key, asked) for key, asked in zip(keys, params, strict=True)
+        ]
+
+    def _answer_plain(self, keys: Sequence[_Key], bounds: Sequence[int]) -> Iterator[list[float]]:
+        """The answers of keys whose rows all count, each in rows of one width."""
+        size = 8 * keys[0].width
+        block = rows_of(b"".join([part for key in keys for part in key.parts] + [bytes(size)]), -1, size // 8)
+        times, searched = block[:, TIME], np.array(bounds)
+        cuts = np.empty((len(keys), len(bounds)), np.int64)
+        begin = 0
+        for place, key in enumerate(keys):
+            cuts[place] = times[begin : begin + key.n].searchsorted(searched)
+            cuts[place] += begin
+            begin += key.n
+        gaps = cuts[:, :-1] == cuts[:, 1:]
+        parts: list[list[list[list[float]]]] = []
+        for group in self._groups:
+            x = block.view(np.float64)[:, VALUES + group.column]
+            parts.append([])
+            for kind in group.partials:
+                ufunc, identity, _ = _PARTIALS[kind]
+                # The row of zeros at the end is there to be pointed at: a part may begin behind the last row.
+                partials = ufunc.reduceat(x, cuts.ravel()).reshape(cuts.shape)[:, :-1]
+                partials[gaps] = identity
+                parts[-1].append(partials.tolist())
+        for place, before in enumerate(cuts.tolist()):
+            answers = list(self.empty)
+            for group, partials_of in zip(self._groups, parts, strict=True):
+                _total(answers, group, before, [one[place] for one in partials_of])
+            yield answers
+
+    def _answer(self, key: _Key, params: Sequence[float]) -> list[float]:
+        answers = list(self.empty)
+        key.load()
         if key.flags & LARGE:
             with np.errstate(over="ignore", invalid="ignore"):
                 self._fill(answers, key, params)
@@ -149,16 +200,28 @@ class Scanner:
                 rows = _Selected(key, group)
                 before = rows.before
                 partials = [rows.partials(kind) for kind in group.partials]
-            for position, kind, low, high, part, span, aggregate in group.tasks:
-                if n := before[high] - before[low]:
-                    if kind == _COUNT:
-                        answers[position] = float(n)
-                    elif rows is not None and kind == _OTHER:
-                        window = _Window(rows, low, high, n, aggregate, params)
-                        answers[position] = _COMPUTE[aggregate.function](window)
-                    else:
-                        total = _TOTAL[kind](partials[part][span])
-                        answers[position] = total / n if kind == _MEAN else total
+            _total(answers, group, before, partials, rows, params)
+
+
+def _total(
+    answers: list[float],
+    group: _Group,
+    before: Sequence[float],
+    partials: Sequence[list[float]],
+    rows: _Selected | None = None,
+    params: Sequence[float] = (),
+) -> None:
+    """The answers of one group from how many rows are before each bound, and the partials between them."""
+    for position, kind, low, high, part, span, aggregate in group.tasks:
+        if n := before[high] - before[low]:
+            if kind == _COUNT:
+                answers[position] = float(n)
+            elif rows is not None and kind == _OTHER:
+                window = _Window(rows, low, high, n, aggregate, params)
+                answers[position] = _COMPUTE[aggregate.function](window)
+            else:
+                total = _TOTAL[kind](partials[part][span])
+                answers[position] = total / n if kind == _MEAN else total
 
 
 class _Key:
@@ -166,49 +229,66 @@ class _Key:
 
     Attributes:
         at: That time.
-        block: What is visible of opened chunks and the tail, shape (n, width); `values` are the same as float64.
-        cuts: For each bound how many rows of the block are before it.
+        parts: The rows of the opened chunks and of the tail, `n` of `width` words in all.
+        block: What is visible of them, shape (n, width); `values` are the same as float64. From `load` on.
+        cuts: For each bound how many rows of the block are before it. From `load` on.
         flags: Of all rows.
         closed: The chunks that are not opened, None where there is none.
     """
 
-    __slots__ = ("at", "block", "closed", "cuts", "fetch", "flags", "layout", "values")
+    __slots__ = (
+        "_bounds", "_shapes", "_whole", "at", "block", "closed", "cuts", "fetch", "flags", "layout", "n", "parts",
+        "values", "width",
+    )  # fmt: skip
 
     def __init__(self, head: Buffer, fetch: Fetch, layout: Layout, at: int, bounds: list[int]) -> None:
-        self.at, self.fetch, self.layout = at, fetch, layout
+        self.at, self.fetch, self.layout, self._bounds = at, fetch, layout, bounds
         self.closed: _Closed | None = None
         _, n, width, self.flags, _, _, settled, min_end = INFO.unpack_from(head)
         tail = len(head) - 8 * n * width
-        if tail == INFO.size:
-            self.block = rows_of(head[tail:], n, width)
-        else:
+        self.parts: list[Buffer] = []
+        self._shapes: list[Any] = []
+        self.width = width
+        if tail != INFO.size:
             size = 8 * layout.stride
             if tail <= INFO.size + FEW * size:
                 chunks: list[Any] = [INFO.unpack_from(head, at) for at in range(INFO.size, tail, size)]
             else:
                 chunks = self._choose(head[INFO.size : tail], bounds)
-            parts, mixed, total = [], False, n
+            mixed, last = False, n
             for number, more, chunk_width, flags, _, _, chunk_settled, chunk_end in chunks:
-                parts.append(fetch(number))
+                self.parts.append(fetch(number))
                 mixed |= chunk_width != width
-                total += more
+                n += more
                 self.flags |= flags
                 settled, min_end = max(settled, chunk_settled), min(min_end, chunk_end)
-            parts.append(head[tail:])
             if mixed:
-                shapes = [*(about[1:3] for about in chunks), (n, width)]
-                blocks = [rows_of(part, *shape) for part, shape in zip(parts, shapes, strict=True)]
-                self.block = np.concatenate([block[:, : layout.ids] for block in blocks])
-            else:
-                self.block = rows_of(b"".join(parts), total, width)
-        if settled > at or min_end != FOREVER:
+                self._shapes = [*(about[1:3] for about in chunks), (last, width)]
+        self.parts.append(head[tail:])
+        self.n = n
+        self._whole = settled <= at and min_end == FOREVER
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether `parts` hold all rows, and every one of them and of its values counts."""
+        return self._whole and not self.flags and not self._shapes and self.closed is None
+
+    def load(self) -> None:
+        """Join the parts, and find the bounds in them."""
+        if self._shapes:
+            blocks = [rows_of(part, *shape) for part, shape in zip(self.parts, self._shapes, strict=True)]
+            self.block = np.concatenate([block[:, : self.layout.ids] for block in blocks])
+        else:
+            whole = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+            self.block = rows_of(whole, self.n, self.width)
+        if not self._whole:
             block = self.block
-            (seen,) = ((block[:, START] <= at) & (at < block[:, END])).nonzero()
+            (seen,) = ((block[:, START] <= self.at) & (self.at < block[:, END])).nonzero()
             self.block = block.take(seen, axis=0)
             if self.closed is not None:
                 self.closed.offsets = seen.searchsorted(self.closed.offsets)
         self.values = self.block.view(np.float64)
-        self.cuts = _Cuts.of(self.block[:, TIME].searchsorted(bounds))
+        self.cuts = _Cuts.of(self.block[:, TIME].searchsorted(self._bounds))
 
     def _choose(self, raw: Buffer, bounds: list[int]) -> list[Any]:
         """What is known of the chunks in an index that are to be opened; others are `closed`."""
@@ -374,7 +454,7 @@ def _opened(rows: _Selected, closed: _Closed, place: int) -> Array:
     """The values that count of a closed chunk."""
     key = rows.key
     number, n, width, flags, _, _, _, min_end = closed.index[place, :_ABOUT].tolist()
-    block = rows_of(key.fetch(number), n, width)
+    block = rows_of(bytes(key.fetch(number)), n, width)
     if min_end != FOREVER:
         block = block[block[:, END] == FOREVER]
     x, mask = _column(block, rows.group, flags)

@@ -23,7 +23,7 @@ from icekeel.core.errors import Fault, StateError
 from icekeel.core.time import DAY
 
 from ..aggregates import View
-from .chunks import FORMAT, VALUES, Editor, Ending, Layout, append, describe, ids_of, is_due, lengthen
+from .chunks import FORMAT, VALUES, Buffer, Editor, Ending, Layout, append, describe, ids_of, is_due, lengthen
 from .extent import REBUILD
 from .scan import Scanner
 from .versions import Applied, Batch, Changes, EventVersion, admit, changes, is_forgotten, key_name
@@ -75,6 +75,10 @@ class OnlineStore(ABC, Generic[Txn]):
     def get(self, txn: Txn, name: bytes) -> bytes | None:
         """A record; None where there is none."""
 
+    def peek(self, txn: Txn, name: bytes) -> Buffer | None:
+        """The same, for as long as the transaction is open, not copied where it need not be."""
+        return self.get(txn, name)
+
     @abstractmethod
     def get_many(self, txn: Txn, names: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """The records there are of some names, best given sorted."""
@@ -119,6 +123,35 @@ class OnlineStore(ABC, Generic[Txn]):
             return scanner.answer(head, self._chunks(txn, name), at, params)
         except (struct.error, ValueError) as error:
             raise damaged(str(error), f"windows {view.name}") from error
+
+    def read_many(
+        self, txn: Txn, view: View, asked: Sequence[tuple[bytes | None, Sequence[float]]], at: int
+    ) -> list[list[float]]:
+        """What `read` gives for each of several keys with their parameters, in fewer steps.
+
+        Raises:
+            StateError: What is stored cannot be read.
+        """
+        place, _, scanner = self._views[view.name]
+        names = [None if key is None else place + key_name(key) for key, _ in asked]
+        heads = self.get_many(txn, sorted({b"h" + name for name in names if name is not None}))
+        stored = [
+            (row, name, head)
+            for row, name in enumerate(names)
+            if name is not None and (head := heads.get(b"h" + name)) is not None
+        ]
+        found = [list(scanner.empty) for _ in asked]
+        try:
+            answers = scanner.answer_many(
+                [(head, self._chunks(txn, name)) for _, name, head in stored],
+                at,
+                [asked[row][1] for row, _, _ in stored],
+            )
+        except (struct.error, ValueError) as error:
+            raise damaged(str(error), f"windows {view.name}") from error
+        for (row, _, _), answer in zip(stored, answers, strict=True):
+            found[row] = answer
+        return found
 
     def apply(self, txn: Txn, table: str, batch: Batch | Sequence[EventVersion]) -> Applied:
         """What the batch did; versions may be late, corrected, deleted, repeated or out of order.
@@ -239,11 +272,12 @@ class OnlineStore(ABC, Generic[Txn]):
             else:
                 self.put_many(txn, [(one, record)])
 
-    def _chunks(self, txn: Txn, name: bytes) -> Callable[[int], bytes]:
+    def _chunks(self, txn: Txn, name: bytes) -> Callable[[int], Buffer]:
         """What gives a chunk of a key by number."""
+        prefix = b"c" + name
 
-        def fetch(number: int) -> bytes:
-            chunk = self.get(txn, b"c" + name + _NUMBER.pack(number))
+        def fetch(number: int) -> Buffer:
+            chunk = self.peek(txn, prefix + _NUMBER.pack(number))
             if chunk is None:
                 raise damaged("a chunk is missing", name.hex())
             return chunk
