@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -155,11 +155,10 @@ class Scanner:
         block = rows_of(b"".join([part for key in keys for part in key.parts] + [bytes(size)]), -1, size // 8)
         times, searched = block[:, TIME], np.array(bounds)
         cuts = np.empty((len(keys), len(bounds)), np.int64)
-        begin = 0
-        for place, key in enumerate(keys):
-            cuts[place] = times[begin : begin + key.n].searchsorted(searched)
-            cuts[place] += begin
-            begin += key.n
+        begins = list(accumulate((key.n for key in keys), initial=0))
+        for place, (begin, end) in enumerate(pairwise(begins)):
+            cuts[place] = times[begin:end].searchsorted(searched)
+        cuts += np.array(begins[:-1])[:, None]
         gaps = cuts[:, :-1] == cuts[:, 1:]
         parts: list[list[list[list[float]]]] = []
         for group in self._groups:
