@@ -71,8 +71,6 @@ class Child:
 
         Its standard input is a pipe that nobody writes to and that ends with this process, however that ends.
         """
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
         environment = {"OMP_NUM_THREADS": "1", **os.environ}
         self._said, self.ready = queue.Queue(), {}
         self._process = subprocess.Popen(
@@ -147,18 +145,22 @@ class Child:
 
     def stop(self) -> None:
         """Ask it to finish what it has begun, and wait until it has."""
-        if self._process is None or self._ended() is not None:
-            return
         self.ask_to_stop()
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            say(f"{self.name} does not stop; ending it")
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                say(f"{self.name} does not stop; ending it")
+                self.kill()
+                self._process.wait()
+            self._ended()
 
     def _ended(self) -> int | None:
-        return None if self._process is None else self._process.poll()
+        """Its exit status; None while it lives. The pipe by which it knows that this process lives goes with it."""
+        status = None if self._process is None else self._process.poll()
+        if status is not None and self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        return status
 
 
 def _forward(stream: IO[str], said: queue.Queue[str]) -> None:

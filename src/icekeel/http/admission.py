@@ -2,7 +2,8 @@
 
 A queue is judged by how long its first request has waited, not by its length, since requests differ in what they cost.
 A burst may wait for `BURST_S`. Where the queue has not been empty for so long it is no burst: more is asked than can
-be answered, and waiting would only make every answer late; then nobody waits for more than `TARGET_S`. (Nichols and
+be answered, and waiting would only make every answer late; then nobody waits for more than `TARGET_S`, unless behind
+fewer than `FEW`, as where each of a few callers asks again at once and the machine is slow. (Nichols and
 Jacobson, Controlling queue delay, 2012; in this form: Maurer, Fail at scale, 2015.)
 
 Between two turns the event loop reads what has come, so that hardly any request waits unseen in a socket.
@@ -19,6 +20,7 @@ from icekeel.core.errors import Fault, OverloadError
 
 TARGET_S = 0.005
 BURST_S = 0.05
+FEW = 16
 
 
 def overload(what: str = "too many requests at once") -> OverloadError:
@@ -41,7 +43,7 @@ class Admission:
 
     def full(self) -> bool:
         """Whether the first in the queue has waited too long: who comes now would, too."""
-        if not self._waiting:
+        if len(self._waiting) < FEW:
             return False
         now = self._clock()
         return now - self._waiting[0][0] > self._longest(now)
@@ -73,7 +75,7 @@ class Admission:
             since, future = self._waiting.popleft()
             if future.done():  # its caller went away
                 continue
-            if now - since > longest:
+            if now - since > longest and len(self._waiting) >= FEW:
                 future.set_exception(overload())
                 continue
             future.set_result(None)

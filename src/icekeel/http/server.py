@@ -227,7 +227,8 @@ class Server:
             if route.method == "POST":
                 largest = self._settings.largest_body
                 body = await read_json(headers, receive, largest=largest, slowest_s=self._slowest_body_s)
-                await self.admission.turn()
+                if not route.slow:
+                    await self.admission.turn()
             if route.whole:
                 body = Call(*_asked(scope), body)
             reply = await self._slowly(route.handler, body) if route.slow else route.handler(body)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from icekeel.core.errors import OverloadError
-from icekeel.http.admission import BURST_S, TARGET_S, Admission
+from icekeel.http.admission import BURST_S, FEW, TARGET_S, Admission
 
 
 class Work:
@@ -62,9 +62,9 @@ def test_one_is_answered_in_each_round_of_the_loop_so_that_sockets_are_read_betw
 @pytest.mark.parametrize("times", [1.5, 3.0, 10.0])
 def test_a_lasting_overload_is_answered_late_by_the_target_and_no_more(times: float) -> None:
     async def run() -> Work:
-        work = Work(0.001)
+        work = Work(0.0003)
         asked, tasks = 0, []
-        while work.now < 2.0:
+        while work.now < 1.0:
             while asked < work.now / work.cost_s * times:
                 if work.admission.full():
                     work.shed.append(asked)
@@ -74,21 +74,37 @@ def test_a_lasting_overload_is_answered_late_by_the_target_and_no_more(times: fl
             before = work.now
             await asyncio.sleep(0)
             if work.now == before:
-                work.now += 0.0001
+                work.now += 0.00005
         await asyncio.gather(*tasks)
         return work
 
     work = asyncio.run(run())
-    settled = [took for number, took in work.done if number > 0.2 * times / work.cost_s]
-    assert max(settled) <= TARGET_S + 3 * work.cost_s
+    settled = sorted(took for number, took in work.done if number > 0.2 * times / work.cost_s)
+    assert settled[int(0.99 * len(settled))] <= TARGET_S + 3 * work.cost_s
+    assert settled[-1] <= TARGET_S + (FEW + 3) * work.cost_s
     assert max(took for _, took in work.done) <= BURST_S + 3 * work.cost_s
-    assert len(settled) * work.cost_s > 0.8 * (2.0 - 0.3)
+    assert len(settled) * work.cost_s > 0.8 * (1.0 - 0.3)
+
+
+def test_a_few_callers_who_ask_again_at_once_are_never_refused_however_slow_the_machine() -> None:
+    async def run() -> Work:
+        work = Work(0.02)
+
+        async def caller(number: int) -> None:
+            for _ in range(20):
+                assert not work.admission.full()
+                await work.ask(number)
+
+        await asyncio.gather(*(caller(number) for number in range(FEW)))
+        return work
+
+    assert asyncio.run(run()).shed == []
 
 
 def test_a_queue_that_is_gone_is_forgotten() -> None:
     async def run() -> Work:
         work = Work(0.02)
-        await asyncio.gather(*(work.ask(number) for number in range(20)))
+        await asyncio.gather(*(work.ask(number) for number in range(60)))
         assert work.shed
         await asyncio.sleep(0)
         await asyncio.sleep(0)
