@@ -1,0 +1,15 @@
+-- For wrk: a request of another key each time. Arguments: file of bodies, token, path, first line.
+-- wrk -t1 -c8 -d10s -s varied.lua http://127.0.0.1:PORT -- bodies.jsonl TOKEN /v1/predict/cost
+local requests, at = {}, 0
+
+function init(arguments)
+  local headers = { ["Content-Type"] = "application/json", ["Authorization"] = "Bearer " .. arguments[2] }
+  for line in io.lines(arguments[1]) do
+    requests[#requests + 1] = wrk.format("POST", arguments[3], headers, line)
+  end
+end
+
+function request()
+  at = at % #requests + 1
+  return requests[at]
+end
