@@ -3,7 +3,8 @@
 local requests, at = {}, 0
 
 function init(arguments)
-  local headers = { ["Content-Type"] = "application/json", ["Authorization"] = "Bearer " .. arguments[2] }
+  local headers = { ["Content-Type"] = "application/json" }
+  if arguments[2] ~= "" then headers["Authorization"] = "Bearer " .. arguments[2] end
   for line in io.lines(arguments[1]) do
     requests[#requests + 1] = wrk.format("POST", arguments[3], headers, line)
   end

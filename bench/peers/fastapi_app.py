@@ -1,0 +1,27 @@
+"""The trees behind FastAPI, served in its environment: `uvicorn fastapi_app:app`; TREES names the file."""
+
+import os
+from typing import Any
+
+import lightgbm
+import numpy as np
+from fastapi import FastAPI
+from pydantic import BaseModel, create_model
+
+booster = lightgbm.Booster(model_file=os.environ["TREES"])
+FIELDS: dict[str, Any] = {f"v{at}": (float, ...) for at in range(booster.num_feature())}
+Row = create_model("Row", **FIELDS)
+app = FastAPI()
+
+
+class Answer(BaseModel):
+    """What is answered."""
+
+    prediction: float
+
+
+@app.post("/predict")
+async def predict(row: Row) -> Answer:  # type: ignore[valid-type]
+    """The sum of the trees."""
+    values = np.array([[getattr(row, name) for name in FIELDS]])
+    return Answer(prediction=float(booster.predict(values, num_threads=1)[0]))
