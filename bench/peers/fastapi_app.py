@@ -20,7 +20,7 @@ class Answer(BaseModel):
     prediction: float
 
 
-@app.post("/predict")
+@app.post("/predict")  # type: ignore[untyped-decorator]
 async def predict(row: Row) -> Answer:  # type: ignore[valid-type]
     """The sum of the trees."""
     values = np.array([[getattr(row, name) for name in FIELDS]])

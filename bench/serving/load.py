@@ -24,6 +24,8 @@ from .system import PATH, System
 
 AGAIN_S = 0.02
 """Pause before a connection that was refused or lost is made again."""
+SETTLE_S = 0.3
+"""For connections to be made, and for answers to come that are under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +137,14 @@ class _Driver:
     async def run(self) -> dict[str, Any]:
         for _ in range(self.load.connections):
             self.connect()
-        await asyncio.sleep(0.2)
-        began, cpu = time.perf_counter(), time.process_time()
+        cpu = time.process_time()
         if self.load.rate:
+            await asyncio.sleep(SETTLE_S)
+            began = time.perf_counter()
             self.pace(began, began + self.load.seconds)
         await asyncio.sleep(self.load.seconds)
         self.over = True
-        await asyncio.sleep(0.3)  # for what is under way
+        await asyncio.sleep(SETTLE_S)  # for what is under way
         cpu = time.process_time() - cpu
         if self.load.log:
             Path(self.load.log).write_text("".join(self.log))
@@ -153,7 +156,7 @@ class _Driver:
             "statuses": {str(status): len(found) for status, found in self.latencies.items()},
             "lost": self.lost,
             "unsent": len(self.due),
-            "generator_cpu": cpu / (self.load.seconds + 0.3),
+            "generator_cpu_s": cpu,
         }
 
 
