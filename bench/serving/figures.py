@@ -50,4 +50,4 @@ NOTES = {
         for name in PEERS
     },
 }
-EXTRAS = {"guard_recall": ("quotes_8k",), "vs_mlflow": ("mlflow_inputs",)}
+EXTRAS = {"guard_recall": ("quotes_8k",), "vs_mlflow": ("mlflow_inputs",), "vs_fastapi": ("fastapi_lean",)}

@@ -53,6 +53,14 @@ class Peer:
     prepare: str = ""
 
 
+def _columns(row: Sequence[float]) -> list[str]:
+    return [f"v{at}" for at in range(len(row))]
+
+
+def _named(row: Sequence[float]) -> dict[str, float]:
+    return dict(zip(_columns(row), row, strict=True))
+
+
 _MLFLOW = [
     "mlflow",
     "models",
@@ -92,7 +100,8 @@ PEERS: Mapping[str, Peer] = {
         "mlflow", _MLFLOW, "/invocations", lambda row: {"inputs": [list(row)]}, "mlflow_model.py"
     ),
     "bentoml": Peer("bentoml", _BENTOML, "/predict", lambda row: {"row": list(row)}),
-    "fastapi": Peer("fastapi", _FASTAPI, "/predict", lambda row: dict(zip(_columns(row), row, strict=True))),
+    "fastapi": Peer("fastapi", _FASTAPI, "/predict", _named),
+    "fastapi_lean": Peer("fastapi", _FASTAPI, "/lean", _named),
 }
 
 
@@ -136,7 +145,7 @@ def measure(name: str, wrk: Callable[[int, Path, str], Result]) -> Result:
     return best | {
         "rounds": rounds,
         "differ": int(not abs(number_in(first) - said) < 1e-6),
-        "packages": _pins(name),
+        "packages": _pins(peer.environment),
     }
 
 
@@ -172,10 +181,6 @@ def number_in(text: str) -> float:
     """The first number of an answer."""
     found = re.search(r"-?\d+\.\d+", text)
     return float(found[0]) if found else math.nan
-
-
-def _columns(row: Sequence[float]) -> list[str]:
-    return [f"v{at}" for at in range(len(row))]
 
 
 def _pins(name: str) -> list[str]:
