@@ -2,16 +2,18 @@
 
 Open loop at `rate` requests a second, at moments drawn as a Poisson process, whatever the server does; a latency
 counts from the moment at which a request was due, so waiting for a free connection is in it (what is called
-coordinated omission is not left out). Without a rate each connection asks again once it has its answer, and connects
+coordinated omission is not left out). SIGTERM ends it early. Without a rate each connection asks again once it has its answer, and connects
 again where the server is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -137,20 +139,23 @@ class _Driver:
     async def run(self) -> dict[str, Any]:
         for _ in range(self.load.connections):
             self.connect()
-        cpu = time.process_time()
+        cpu, began = time.process_time(), time.perf_counter()
+        stop = asyncio.Event()
+        self.loop.add_signal_handler(signal.SIGTERM, stop.set)
         if self.load.rate:
             await asyncio.sleep(SETTLE_S)
             began = time.perf_counter()
             self.pace(began, began + self.load.seconds)
-        await asyncio.sleep(self.load.seconds)
-        self.over = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), self.load.seconds)
+        seconds, self.over = time.perf_counter() - began, True
         await asyncio.sleep(SETTLE_S)  # for what is under way
         cpu = time.process_time() - cpu
         if self.load.log:
             Path(self.load.log).write_text("".join(self.log))
         good = sorted(self.latencies.get(200, [0.0]))
         return {
-            "per_s": len(self.latencies.get(200, ())) / self.load.seconds,
+            "per_s": len(self.latencies.get(200, ())) / seconds,
             "p50_ms": good[len(good) // 2] * 1e3,
             "p99_ms": good[int(len(good) * 0.99)] * 1e3,
             "statuses": {str(status): len(found) for status, found in self.latencies.items()},
