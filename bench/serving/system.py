@@ -18,14 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import icekeel
 from bench.children import CACHE
 from icekeel.app import App
+from icekeel.core.ids import digest
 from icekeel.core.time import wall_clock
 
 from . import shop
 
-PROJECT = CACHE / "serving-1"
-"""The project as it was made; raise the number when what `shop` makes changes."""
 PATH = "/v1/predict/cost"
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -151,14 +151,24 @@ def running(*, workers: int = 1) -> Iterator[System]:
 
 @contextmanager
 def copied() -> Iterator[Path]:
-    """A copy of the project, made first where there is none."""
-    if not PROJECT.exists():
-        draft = PROJECT.with_suffix(".draft")
+    """A copy of the project, which is made anew where the code has changed since."""
+    made = CACHE / f"serving-{_code()}"
+    if not made.exists():
+        for old in CACHE.glob("serving-*"):
+            shutil.rmtree(old)
+        draft = CACHE / "serving-draft"
         with contextlib.redirect_stdout(sys.stderr):
             shop.make(draft)
-        draft.rename(PROJECT)
+        draft.rename(made)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        yield Path(shutil.copytree(PROJECT, Path(folder) / "project"))
+        yield Path(shutil.copytree(made, Path(folder) / "project"))
+
+
+def _code() -> str:
+    """A digest of the package's code and of what makes the project."""
+    own = [Path(str(shop.__file__)), Path(str(shop.__file__)).with_name("project.py")]
+    files = [*sorted(Path(str(icekeel.__file__)).parent.rglob("*.py")), *own]
+    return digest(b"".join(file.read_bytes() for file in files))[:12]
 
 
 def family(pid: int) -> list[int]:
