@@ -64,15 +64,14 @@ def compared(told: list[str], listed: dict[str, Counter[str]]) -> Result:
 
 
 def _kill(system: System, rng: random.Random) -> str:
-    """One process, started again if nobody else does that; gives which."""
-    name = "keep" if rng.random() < 0.5 else "serve"
-    victims = system.victims() if name == "serve" else [system.pid("keep")]
-    for victim in rng.sample(victims, min(1, len(victims))):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
+    """One process, started again where nobody else does that; gives which."""
+    workers = system.victims()
+    name = "serve" if workers and rng.random() < 0.5 else "keep"
+    victim = rng.choice(workers) if name == "serve" else system.pid("keep")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(victim, signal.SIGKILL)
     if name == "keep" or system.workers == 1:
         system.wait(name)
-    if system.ended(name):
         system.start(name)
     return name
 
