@@ -97,7 +97,7 @@ class System:
         """Whether a process has ended."""
         return self._running[name].poll() is not None
 
-    def wait_ready(self, limit_s: float = 30) -> None:
+    def wait_ready(self, limit_s: float = 90) -> None:
         """Until the server answers that it is ready."""
         end = time.monotonic() + limit_s
         while True:
@@ -105,8 +105,9 @@ class System:
                 with urllib.request.urlopen(f"{self.address}/readyz", timeout=5):
                     return
             except OSError:
-                if time.monotonic() > end:
-                    raise
+                if time.monotonic() > end or self._running["serve"].poll() is not None:
+                    log = (self.folder / "serve.log").read_text(errors="replace")[-3_000:]
+                    raise RuntimeError(f"the server is not ready: {log}") from None
                 time.sleep(0.02)
 
     def get(self, path: str) -> bytes:
