@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ class _Driver:
         self.idle: deque[_Connection] = deque()
         self.due: deque[float] = deque()
         self.latencies: dict[int, list[float]] = {}
+        self.codes: Counter[str] = Counter()
         self.lost = 0
         self.over = False
         self.log: list[str] = []
@@ -159,6 +160,7 @@ class _Driver:
             "p50_ms": good[len(good) // 2] * 1e3,
             "p99_ms": good[int(len(good) * 0.99)] * 1e3,
             "statuses": {str(status): len(found) for status, found in self.latencies.items()},
+            "codes": dict(self.codes),
             "lost": self.lost,
             "unsent": len(self.due),
             "generator_cpu_s": cpu,
@@ -195,6 +197,8 @@ class _Connection(asyncio.Protocol):
         status, body = int(self.data[9:12]), self.data[head + 4 :]
         self.data, due, self.due = b"", self.due, 0.0
         self.driver.latencies.setdefault(status, []).append(time.perf_counter() - due)
+        if status != 200:
+            self.driver.codes[body.partition(b'"code":"')[2].partition(b'"')[0].decode()] += 1
         if self.driver.load.log:
             said = json.loads(body)
             found = [said.get(name, "-") for name in ("prediction_id", "arm", "version")]
