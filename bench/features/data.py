@@ -12,9 +12,9 @@ from pathlib import Path
 
 import duckdb
 
+from bench.children import CACHE
 from icekeel.core.time import DAY
 
-CACHE = Path(__file__).parent.parent / ".cache"
 BEGIN = 1_704_067_200_000_000  # 2024-01-01
 YEAR = 365 * DAY
 FORMAT = 1

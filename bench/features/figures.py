@@ -1,81 +1,39 @@
-"""The figures, their bars, and how each follows from what was measured."""
+"""The figures of the feature store and their bars."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-Measured = Mapping[str, Mapping[str, Any]]
-"""Task -> what it found."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the table.
-
-    Attributes:
-        what: What is measured, in a line.
-        bar: What it must reach.
-        most: True where `bar` is the most that it may be, False where it is the least.
-        tasks: What must have been measured.
-        value: The figure, from that.
-    """
-
-    key: str
-    what: str
-    bar: float
-    most: bool
-    tasks: tuple[str, ...]
-    value: Callable[[Measured], float]
-
-    def holds(self, value: float) -> bool:
-        """Whether the bar is reached."""
-        return value <= self.bar if self.most else value >= self.bar
-
-
-def _ratio(
-    key: str, what: str, bar: float, *, of: tuple[str, str], to: tuple[str, str], most: bool
-) -> Figure:
-    """`of` divided by `to`, each a task and the name of what it found."""
-    tasks = tuple(dict.fromkeys((of[0], to[0])))
-    return Figure(key, what, bar, most, tasks, lambda found: float(found[of[0]][of[1]] / found[to[0]][to[1]]))
-
-
-def _plain(key: str, what: str, bar: float, *, of: tuple[str, str], most: bool = True) -> Figure:
-    return Figure(key, what, bar, most, (of[0],), lambda found: float(found[of[0]][of[1]]))
-
+from bench.figures import Figure, plain, ratio
 
 _WINDOWS = ("windows", "cpu_s")
 FIGURES: tuple[Figure, ...] = (
-    _ratio(
+    ratio(
         "asof_vs_duckdb", "10 last values, 5M events x 500k questions: ours / DuckDB ASOF by hand", 1.2,
         of=("newest", "cpu_s"), to=("newest_by_sql", "cpu_s"), most=True,
     ),
-    _ratio(
+    ratio(
         "windows_vs_sql", "12 windows over 3 keys, one with 30 %, 10M x 500k: ours / the best SQL found", 0.7,
         of=_WINDOWS, to=("windows_by_sql", "cpu_s"), most=True,
     ),
-    _plain("windows_peak_gb", "their peak memory, GB", 3, of=("windows", "peak_gb")),
-    _ratio("windows_late", "CPU with 5 % late rows / without", 3, of=("windows_of_late", "cpu_s"), to=_WINDOWS, most=True),
-    _ratio("windows_skewed", "CPU with the 30 % key / with uniform keys", 1.5, of=_WINDOWS, to=("windows_of_uniform", "cpu_s"), most=True),
-    _ratio(
+    plain("windows_peak_gb", "their peak memory, GB", 3, of=("windows", "peak_gb")),
+    ratio("windows_late", "CPU with 5 % late rows / without", 3, of=("windows_of_late", "cpu_s"), to=_WINDOWS, most=True),
+    ratio("windows_skewed", "CPU with the 30 % key / with uniform keys", 1.5, of=_WINDOWS, to=("windows_of_uniform", "cpu_s"), most=True),
+    ratio(
         "vs_feast_cpu", "10 last values, 1.5M x 150k: Feast's duckdb store / ours", 8,
         of=("feast", "cpu_s"), to=("newest_beside_feast", "cpu_s"), most=False,
     ),
-    _plain("peak_gb_100m", "100M events x 1M questions x 12 windows: peak memory, GB", 4, of=("windows_of_100m", "peak_gb")),
-    _plain("cpu_s_100m", "the same: CPU seconds", 300, of=("windows_of_100m", "cpu_s")),
-    _plain("closure_us", "20 row-level features of one request, p50 us", 10, of=("closure", "p50_us")),
-    _plain("online_read_us", "12 windows over 3 keys of 300 events each, one request, p50 us", 50, of=("reads", "read_us")),
-    _plain("online_hot_us", "the same, one key holding 100,000 events, p50 us", 150, of=("reads", "hot_us")),
-    _plain("amend_hot_us", "a late event for that key, committed, p50 us", 1_000, of=("reads", "amend_us")),
-    _ratio(
+    plain("peak_gb_100m", "100M events x 1M questions x 12 windows: peak memory, GB", 4, of=("windows_of_100m", "peak_gb")),
+    plain("cpu_s_100m", "the same: CPU seconds", 300, of=("windows_of_100m", "cpu_s")),
+    plain("closure_us", "20 row-level features of one request, p50 us", 10, of=("closure", "p50_us")),
+    plain("online_read_us", "12 windows over 3 keys of 300 events each, one request, p50 us", 50, of=("reads", "read_us")),
+    plain("online_hot_us", "the same, one key holding 100,000 events, p50 us", 150, of=("reads", "hot_us")),
+    plain("amend_hot_us", "a late event for that key, committed, p50 us", 1_000, of=("reads", "amend_us")),
+    ratio(
         "online_vs_feast", "Feast's SQLite look-up of 12 stored values / our 12 exact windows, p50", 4.5,
         of=("feast_online", "p50_us"), to=("reads", "read_us"), most=False,
     ),
-    _plain("ingest_per_s", "events per CPU second, journal to LMDB, five views", 25_000, of=("ingest", "per_s"), most=False),
-    _ratio("ingest_hot_ratio", "rate on one hot key / that", 0.5, of=("ingest_hot", "per_s"), to=("ingest", "per_s"), most=False),
-    _plain("mismatches", "fuzzed values that differ from the oracle", 0, of=("fuzz", "mismatches")),
+    plain("ingest_per_s", "events per CPU second, journal to LMDB, five views", 25_000, of=("ingest", "per_s"), most=False),
+    ratio("ingest_hot_ratio", "rate on one hot key / that", 0.5, of=("ingest_hot", "per_s"), to=("ingest", "per_s"), most=False),
+    plain("mismatches", "fuzzed values that differ from the oracle", 0, of=("fuzz", "mismatches")),
 )  # fmt: skip
 
 CHECKS = {

@@ -16,6 +16,7 @@ from typing import Any
 import lmdb
 import numpy as np
 
+from bench.children import CACHE
 from icekeel.core.time import DAY, HOUR, MINUTE
 from icekeel.data import EventContract
 from icekeel.features.live import EventFeed, LiveFeatures, all_views
@@ -25,7 +26,7 @@ from icekeel.journal import Positions, Pushed, Tail, Writer
 from icekeel.operations.projections import EventProjection
 
 from . import shop
-from .data import BEGIN, CACHE
+from .data import BEGIN
 
 TABLE = shop.Sales.icekeel_table
 HELD, HOT = 300, 100_000

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
+from bench.children import child
 from bench.peers import HERE as PEERS
 from bench.peers import python_of
+from bench.report import Result
 
-from .data import CACHE
 from .figures import CHECKS
-from .tasks import DATA, FEASTS, RESULTS, ROOT, STATEMENTS
+from .tasks import DATA, FEASTS, RESULTS, STATEMENTS
 
 SHORT_S = 40
 """What takes more CPU than this is done once; the others in every round, of which the best counts."""
 SQL_LIMIT = 10
 """SQL that needs so many times our own CPU is stopped, and counts as having taken that."""
-Result = dict[str, Any]
 
 
 def measure(tasks: Sequence[str], rounds: int) -> Iterator[dict[str, Result]]:
@@ -51,14 +45,14 @@ def _run(task: str, found: Mapping[str, Result]) -> Result:
     """One task; `failed` says why it gave nothing, `differ` how many of a peer's values are not ours."""
     print(f"{task} ...", end=" ", flush=True, file=sys.stderr)
     if task in DATA:
-        _child(_python("make", task), None)
+        child(_python("make", task), None)
     ours = found.get(CHECKS.get(task, ""), {})
     limit_s = SQL_LIMIT * ours["cpu_s"] if task in STATEMENTS and "cpu_s" in ours else None
-    result = _child(_command(task), limit_s)
+    result = child(_command(task), limit_s)
     if task == "windows_of_100m":
         DATA[task].remove()
     if "cpu_s" in ours and not {"stopped", "failed"} & result.keys():
-        result["differ"] = _child(_python("differ", task), None)["differ"]
+        result["differ"] = child(_python("differ", task), None)["differ"]
     print(f"{result['process_cpu_s']:.1f} CPU s", file=sys.stderr)
     return result
 
@@ -74,37 +68,3 @@ def _command(task: str) -> list[str]:
 
 def _python(what: str, task: str) -> list[str]:
     return [sys.executable, "-m", "bench.features.tasks", what, task]
-
-
-def _child(command: list[str], limit_s: float | None) -> Result:
-    """What a program says in its last line, and what it used.
-
-    All that needs memory is done in one of these: a process counts what its parent held as its own.
-    """
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    limit = f"ulimit -t {int(limit_s) + 1}; " if limit_s is not None else ""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=CACHE) as folder,  # where DuckDB spills to
-        Path(folder, "said").open("w+") as said,
-        Path(folder, "errors").open("w+") as errors,
-    ):
-        process = subprocess.Popen(
-            ["bash", "-c", f'{limit}exec "$@"', "bench", *command],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-            stdout=said,
-            stderr=errors,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        errors.seek(0)
-        lines, wrong = said.read().splitlines(), errors.read()
-    spent = {"process_cpu_s": usage.ru_utime + usage.ru_stime, "peak_gb": usage.ru_maxrss * 1024 / 1e9}
-    if process.returncode < 0 and limit_s is not None:
-        return {"cpu_s": limit_s, "stopped": f"after {limit_s:.0f} CPU s"} | spent
-    if process.returncode:
-        print(wrong[-4000:], file=sys.stderr)
-        return {"failed": f"exit code {process.returncode}: {wrong[-300:]}"} | spent
-    return dict(json.loads(lines[-1])) | spent

@@ -15,21 +15,20 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 
+from bench.children import CACHE
+from bench.report import ROOT, Result
 from icekeel.core.frames import Array
 
 from . import offline, online
-from .data import CACHE, FEAST, LARGE, LATE, SKEWED, SPARSE, STORED, UNIFORM, WIDE, Sales
+from .data import FEAST, LARGE, LATE, SKEWED, SPARSE, STORED, UNIFORM, WIDE, Sales
 from .figures import CHECKS
 
-Result = dict[str, Any]
 RESULTS = CACHE / "results"
-ROOT = Path(__file__).parent.parent.parent
 FUZZ_VALUES = 100_000
 
 
