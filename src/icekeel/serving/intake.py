@@ -82,7 +82,7 @@ class Intake:
         delete: Any = (),
         *,
         places: tuple[Sequence[int], Sequence[int]] | None = None,
-        filled: Sequence[Mapping[str, Value]] | None = None,
+        filled: tuple[Sequence[Mapping[str, Value]], Sequence[Mapping[str, Value]]] | None = None,
     ) -> Accepted:
         """Journal the good rows and set the bad ones aside.
 
@@ -91,7 +91,7 @@ class Intake:
             rows: Decoded JSON objects.
             delete: Ids of events that are deleted, after the rows are taken.
             places: Of the rows and of the ids in what the caller sent, if that was more.
-            filled: For each row, values that are as they are stored.
+            filled: For each row and for each id, values that are as they are stored.
 
         Raises:
             RequestError: an unknown table, no list of rows or ids, or too many; nothing is kept.
@@ -104,16 +104,18 @@ class Intake:
         self._check_deletion(delete)
         now = self._clock()
         sent_at, gone_at = places or (range(len(rows)), range(len(delete)))
-        good, faults = self._sort(contract, contract.parse, ("rows", sent_at), rows, now, filled)
-        gone, wrong_ids = self._sort(contract, contract.parse_deletion, ("delete", gone_at), delete, now)
+        stored, erased = filled or ([{}] * len(rows), [{}] * len(delete))
+        good, faults = self._sort(contract, contract.parse, ("rows", sent_at), rows, now, stored)
+        gone, wrong_ids = self._sort(
+            contract, contract.parse_deletion, ("delete", gone_at), delete, now, erased
+        )
         gone = [row | {DELETED: 1.0} for row in gone]
-        stored = filled or [{}] * len(rows)
         bad = [
             _set_aside(_with(contract.set_aside(rows[at]), stored[at]), found) for at, found in faults.items()
         ]
         key = contract.table.id
         bad += [
-            _set_aside({"delete": contract.set_aside({key: delete[at]})[key]}, found)
+            _set_aside({"delete": _with(contract.set_aside({key: delete[at]}), erased[at])[key]}, found)
             for at, found in wrong_ids.items()
         ]
         known = self._repeated
@@ -153,7 +155,7 @@ class Intake:
         where: tuple[str, Sequence[int]],
         sent: Sequence[Any],
         now: int,
-        filled: Sequence[Mapping[str, Value]] | None = None,
+        filled: Sequence[Mapping[str, Value]],
     ) -> tuple[list[dict[str, Any]], dict[int, list[Fault]]]:
         """What is good as it is stored, and the faults of the rest by their place here."""
         names = [field.name for field in contract.fields]
@@ -166,7 +168,7 @@ class Intake:
                 faults[place] = found
                 continue
             stored: dict[str, Any] = dict(zip(names, values, strict=True))
-            stored |= filled[place] if filled else {}
+            stored |= filled[place]
             if table.deleted and stored[table.deleted] == 1.0:
                 stored[DELETED] = 1.0
             if self._rehearsal:

@@ -51,6 +51,7 @@ class _Part:
     filled: list[Mapping[str, Value]] = field(default_factory=list)
     delete: list[Any] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
+    erased: list[Mapping[str, Value]] = field(default_factory=list)
 
 
 class _Placed(NamedTuple):
@@ -126,11 +127,13 @@ class Outcomes:
                 else:
                     part.delete.append(placed.row.get(placed.table.id))
                     part.gone.append(place)
+                    part.erased.append(
+                        {key: one for key, one in placed.filled.items() if key == placed.table.id}
+                    )
         kept = deleted = repeated = 0
         for table, part in parts.items():
-            taken = self._intake.push(
-                table, part.rows, part.delete, places=(part.places, part.gone), filled=part.filled
-            )
+            places, filled = (part.places, part.gone), (part.filled, part.erased)
+            taken = self._intake.push(table, part.rows, part.delete, places=places, filled=filled)
             kept, deleted, repeated = kept + taken.kept, deleted + taken.deleted, repeated + taken.repeated
             faults |= taken.faults
             wrong |= taken.wrong_ids
@@ -191,7 +194,7 @@ class Outcomes:
 def _sent(field: Field, value: Value) -> Value:
     """What a caller would send for a stored value; anything for a pseudonym, which is filled in behind the contract."""
     if field.entity:
-        return ""
+        return "?"
     return value == 1.0 if field.kind is Kind.FLAG else value
 
 
