@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import lmdb
 import msgspec
 
-from icekeel.core.ids import id_range
+from icekeel.core.ids import id_range, time_of
 from icekeel.data import DELETED
 from icekeel.define import EventTable, Model
 from icekeel.features.online.lmdb import open_database
@@ -76,7 +76,11 @@ class AskedIndex:
     def find(self, identifiers: Iterable[str]) -> dict[str, Asked]:
         """The answers there are of some ids."""
         with self._environment.begin() as txn:
-            stored = {one: txn.get(_ANSWER + one.encode(), db=self._database) for one in identifiers}
+            stored = {
+                one: txn.get(_ANSWER + one.encode(), db=self._database)
+                for one in identifiers
+                if time_of(one) is not None
+            }
         return {
             one: Asked(*msgspec.msgpack.decode(value)) for one, value in stored.items() if value is not None
         }
