@@ -6,7 +6,7 @@ the registry and the journal; nothing of HTTP, and nothing that trains or decide
 
 from .access import SCOPES, Access
 from .answers import Answer, Answerer
-from .asked import Asked, AskedIndex, content_of
+from .asked import Asked, AskedIndex
 from .intake import Accepted, Intake
 from .online import OnlineFeatures, OnlineReader
 from .outcomes import Outcomes
@@ -31,6 +31,5 @@ __all__ = [
     "Router",
     "Routing",
     "Windows",
-    "content_of",
     "load_version",
 ]

@@ -27,18 +27,16 @@ class Accepted:
     """What became of a push.
 
     Attributes:
-        kept: Rows in the journal, those included that were there before.
+        kept: Rows in the journal.
         deleted: Ids whose deletion is in the journal.
         faults: The faults of each row that went to quarantine, by its place among the rows.
         wrong_ids: The same of ids that cannot be deleted.
-        repeated: Rows and deletions that said what was known already: nothing was journaled for them.
     """
 
     kept: int
     deleted: int
     faults: Mapping[int, Sequence[Fault]]
     wrong_ids: Mapping[int, Sequence[Fault]]
-    repeated: int = 0
 
 
 class Intake:
@@ -51,7 +49,6 @@ class Intake:
         ahead: Tables that may hold plans: events of a time to come.
         rehearsal: True where history is replayed: rows then say themselves when they became available.
         hide: Gives the pseudonyms of private fields.
-        repeated: Whether a row, as it is stored, says what is known of its event already.
     """
 
     def __init__(
@@ -63,7 +60,6 @@ class Intake:
         ahead: Collection[str] = (),
         rehearsal: bool = False,
         hide: Hide | None = None,
-        repeated: Callable[[EventTable, Mapping[str, Any]], bool] | None = None,
     ) -> None:
         self._contracts = {
             name: EventContract(table, stamped=not rehearsal, ahead=name in ahead, hide=hide)
@@ -73,7 +69,6 @@ class Intake:
         self._journal = journal
         self._clock = clock
         self._rehearsal = rehearsal
-        self._repeated = repeated
 
     def push(
         self,
@@ -118,9 +113,7 @@ class Intake:
             _set_aside({"delete": _with(contract.set_aside({key: delete[at]}), erased[at])[key]}, found)
             for at, found in wrong_ids.items()
         ]
-        known = self._repeated
-        new = [row for row in good + gone if known is None or not known(contract.table, row)]
-        records: list[Record] = [Pushed(at=now, table=table, rows=new)] if new else []
+        records: list[Record] = [Pushed(at=now, table=table, rows=good + gone)] if good or gone else []
         records += [Quarantined(at=now, table=table, rows=bad)] if bad else []
         self._journal.append_many(records)
         return Accepted(
@@ -128,7 +121,6 @@ class Intake:
             len(gone),
             {sent_at[at]: found for at, found in faults.items()},
             {gone_at[at]: found for at, found in wrong_ids.items()},
-            len(good) + len(gone) - len(new),
         )
 
     def set_aside(self, table: str, rows: Sequence[tuple[Any, Sequence[Fault]]]) -> None:

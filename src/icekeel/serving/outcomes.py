@@ -130,11 +130,11 @@ class Outcomes:
                     part.erased.append(
                         {key: one for key, one in placed.filled.items() if key == placed.table.id}
                     )
-        kept = deleted = repeated = 0
+        kept = deleted = 0
         for table, part in parts.items():
             places, filled = (part.places, part.gone), (part.filled, part.erased)
             taken = self._intake.push(table, part.rows, part.delete, places=places, filled=filled)
-            kept, deleted, repeated = kept + taken.kept, deleted + taken.deleted, repeated + taken.repeated
+            kept, deleted = kept + taken.kept, deleted + taken.deleted
             faults |= taken.faults
             wrong |= taken.wrong_ids
         unplaced = [
@@ -147,7 +147,7 @@ class Outcomes:
         ]
         if unplaced:
             self._intake.set_aside(self._aside(told.model), unplaced)
-        return Accepted(kept, deleted, dict(sorted(faults.items())), dict(sorted(wrong.items())), repeated)
+        return Accepted(kept, deleted, dict(sorted(faults.items())), dict(sorted(wrong.items())))
 
     def _aside(self, model: str | None) -> str:
         """The table in whose quarantine rows go that cannot be placed."""
