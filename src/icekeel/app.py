@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import lmdb
 
@@ -21,7 +20,7 @@ from icekeel.core.ids import digest
 from icekeel.core.time import Clock, format_time, parse_duration, wall_clock
 from icekeel.data import History, Ingested, Receipt, Vault, find_sources, ingest
 from icekeel.data.answers import Answers, Wanted
-from icekeel.define import EventTable, Model, Project, load_project
+from icekeel.define import Model, Project, load_project
 from icekeel.define.windows import EVER
 from icekeel.features.live import all_views
 from icekeel.features.online.chunks import FORMAT
@@ -344,10 +343,8 @@ class App:
         windows.connect(online, "" if online is not None else "it is being opened")
         return windows
 
-    def intake(
-        self, journal: Writer, repeated: Callable[[EventTable, Mapping[str, Any]], bool] | None = None
-    ) -> Intake:
-        """What takes pushed events, but those of which `repeated` says that they are known already."""
+    def intake(self, journal: Writer) -> Intake:
+        """What takes pushed events."""
         return Intake(
             self.project.tables,
             journal,
@@ -355,7 +352,6 @@ class App:
             ahead=self.ahead,
             rehearsal=self.settings.rehearsal,
             hide=self.vault.hide if self.vault else None,
-            repeated=repeated,
         )
 
     def workshop(self, registry: Registry) -> Workshop:

@@ -482,6 +482,10 @@ def test_outcomes_and_questions_by_a_private_key_go_by_its_value(tmp_path: Path)
     assert app.vault.find("parcel", str(hidden)) is None
     aside = [row.row for record in scan(app.places.journal, kinds=Quarantined) for row in record.rows]
     assert [row["parcel_id"] for row in aside if "parcel_id" in row].count(hidden) == 3
+    got = client.call("POST", "/v1/outcomes", {"delete": [{"prediction_id": identifier}]})
+    assert (got.status, got.json["deleted"]) == (200, 1)
+    newest = list(scan(app.places.journal, kinds=Pushed))[-1].rows[0]
+    assert (newest["parcel_id"], newest["_deleted"]) == (hidden, 1.0)
 
     path = f"/v1/answers?key={quote(parcel)}"
     for asking in (path, f"/v1/answers?unit={quote(PLANTED)}&model=late"):

@@ -234,7 +234,7 @@ def _predicted() -> Json:
 def _taken() -> Json:
     """What became of rows that were pushed."""
     bad = _object({"row": _COUNT, "delete": _COUNT, "faults": _FAULTS}, ["faults"])
-    counts = dict.fromkeys(("kept", "deleted", "repeated"), _COUNT)
+    counts = dict.fromkeys(("kept", "deleted"), _COUNT)
     return _object({**counts, "quarantined": {"type": "array", "items": bad}})
 
 

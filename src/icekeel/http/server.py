@@ -369,13 +369,7 @@ class Server:
         bad = [
             {kind: place, "faults": [fault.as_dict() for fault in faults]} for kind, place, faults in aside
         ]
-        answer: dict[str, Any] = {
-            "kept": accepted.kept,
-            "deleted": accepted.deleted,
-            "repeated": accepted.repeated,
-        }
-        answer |= {"quarantined": bad}
-        return Reply(200, _encode(answer))
+        return Reply(200, _encode({"kept": accepted.kept, "deleted": accepted.deleted, "quarantined": bad}))
 
     def _answers(self, call: Call) -> Reply:
         found = self.service.app.find_answers(wanted(call.query))

@@ -14,11 +14,11 @@ import lmdb
 from icekeel.app import App
 from icekeel.core.errors import Fault, IcekeelError, JournalError, StateError
 from icekeel.core.time import SECOND
-from icekeel.define import EventTable, Refuse
+from icekeel.define import Refuse
 from icekeel.features.live import State
 from icekeel.features.online.extent import Extent
 from icekeel.operations.trace import Standing
-from icekeel.serving import KEEPER_BEHIND, Answerer, Asked, AskedIndex, OnlineReader, Outcomes, content_of
+from icekeel.serving import KEEPER_BEHIND, Answerer, Asked, AskedIndex, OnlineReader, Outcomes
 from icekeel.store import FeatureStore
 
 from .counters import Counters, exposition
@@ -51,7 +51,7 @@ class Service:
         self._closing.callback(self.registry.close)
         self.journal = app.journal("serve")
         self._closing.callback(self.journal.close)
-        self.intake = app.intake(self.journal, self._repeated)
+        self.intake = app.intake(self.journal)
         self.answers = app.answers()
         self.outcomes = Outcomes(app.project, self.intake, app.vault.seek if app.vault else None)
         self._index: AskedIndex | None = None
@@ -94,12 +94,6 @@ class Service:
     def standing(self, serial: int) -> Standing:
         """How far the projections were at a serial; in the thread that answers."""
         return Standing.of(self._online, serial)
-
-    def _repeated(self, table: EventTable, row: Mapping[str, Any]) -> bool:
-        """Whether the keeper knows an event as this row tells it; a rehearsal's rows say themselves since when."""
-        if self._index is None or self.app.settings.rehearsal:
-            return False
-        return self._index.content(table.name, str(row[table.id])) == content_of(table, row)
 
     def refresh(self) -> None:
         """Take over what the registry, the token file and the keeper say now."""

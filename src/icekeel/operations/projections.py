@@ -23,7 +23,7 @@ from icekeel.features.online.lmdb import LmdbWindows
 from icekeel.features.online.versions import digest
 from icekeel.features.outcomes import target_function
 from icekeel.journal import Predicted, Pushed
-from icekeel.serving.asked import Asked, AskedIndex, content_of
+from icekeel.serving.asked import Asked, AskedIndex
 
 LAYOUT = 3
 """Changes with how answers and outcomes are kept: the keeper makes another environment for another layout."""
@@ -38,7 +38,7 @@ class Happened(msgspec.Struct, frozen=True, array_like=True):
     """A version of an event that may decide outcomes; its value is None where it does not count.
 
     `key` is the digest of the key by which answers meet it; empty where a part is null, as in a deletion. `content` is
-    that of the row, see `content_of`.
+    that of what the row says, whenever that was known.
     """
 
     time: int
@@ -171,10 +171,15 @@ class AnswerProjection:
                     self._value_of(row),
                     record.at if known is None else int(known),
                     digest(met.encode()) if met else b"",
-                    content_of(self._table, row),
+                    self._content_of(row),
                 )
                 if self._keep(txn, event) and met:
                     self._settle_known(txn, self._mine + event.key)
+
+    def _content_of(self, row: Mapping[str, Any]) -> bytes:
+        table = self._table
+        names = [name for name in table.fields if name != table.available or name == table.time]
+        return digest(_pack([bool(row.get(DELETED)), *(row.get(name) for name in names)]))
 
     def _keep(self, txn: lmdb.Transaction, event: Happened) -> bool:
         """Put a version among those of its event; of two that became known at once the later read holds.
@@ -188,7 +193,6 @@ class AnswerProjection:
         versions += [one for before, one in pairwise(ordered) if one.content != before.content]
         if event not in versions:
             return False
-        self._index.happened(txn, self.table, event.id, versions[-1].content)
         txn.put(self._mine + name, _pack(versions), db=self._happened)
         if event.key:
             txn.put(self._mine + event.key + name, b"", db=self._ids)
@@ -235,7 +239,6 @@ class AnswerProjection:
             if all(max(event.time, event.available) < oldest for event in versions):
                 txn.delete(place, db=self._happened)
                 for event in versions:
-                    self._index.forget_event(txn, self.table, event.id)
                     txn.delete(self._mine + event.key + place[len(self._mine) :], db=self._ids)
 
     def _versions(self, txn: lmdb.Transaction, key: bytes) -> list[Happened]:

@@ -6,7 +6,7 @@ the registry and the journal; nothing of HTTP, and nothing that trains or decide
 
 from .access import SCOPES, Access
 from .answers import Answer, Answerer, Draft
-from .asked import Asked, AskedIndex, content_of
+from .asked import Asked, AskedIndex
 from .intake import Accepted, Intake
 from .online import OnlineFeatures, OnlineReader
 from .outcomes import Outcomes
@@ -32,6 +32,5 @@ __all__ = [
     "Router",
     "Routing",
     "Windows",
-    "content_of",
     "load_version",
 ]

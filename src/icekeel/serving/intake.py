@@ -27,18 +27,16 @@ class Accepted:
     """What became of a push.
 
     Attributes:
-        kept: Rows in the journal, those included that were there before.
+        kept: Rows in the journal.
         deleted: Ids whose deletion is in the journal.
         faults: The faults of each row that went to quarantine, by its place among the rows.
         wrong_ids: The same of ids that cannot be deleted.
-        repeated: Rows and deletions that said what was known already: nothing was journaled for them.
     """
 
     kept: int
     deleted: int
     faults: Mapping[int, Sequence[Fault]]
     wrong_ids: Mapping[int, Sequence[Fault]]
-    repeated: int = 0
 
 
 class Intake:
@@ -51,7 +49,6 @@ class Intake:
         ahead: Tables that may hold plans: events of a time to come.
         rehearsal: True where history is replayed: rows then say themselves when they became available.
         hide: Gives the pseudonyms of private fields.
-        repeated: Whether a row, as it is stored, says what is known of its event already.
     """
 
     def __init__(
@@ -63,7 +60,6 @@ class Intake:
         ahead: Collection[str] = (),
         rehearsal: bool = False,
         hide: Hide | None = None,
-        repeated: Callable[[EventTable, Mapping[str, Any]], bool] | None = None,
     ) -> None:
         self._contracts = {
             name: EventContract(table, stamped=not rehearsal, ahead=name in ahead, hide=hide)
@@ -73,7 +69,6 @@ class Intake:
         self._journal = journal
         self._clock = clock
         self._rehearsal = rehearsal
-        self._repeated = repeated
 
     def push(
         self,
@@ -82,7 +77,7 @@ class Intake:
         delete: Any = (),
         *,
         places: tuple[Sequence[int], Sequence[int]] | None = None,
-        filled: Sequence[Mapping[str, Value]] | None = None,
+        filled: tuple[Sequence[Mapping[str, Value]], Sequence[Mapping[str, Value]]] | None = None,
     ) -> Accepted:
         """Journal the good rows and set the bad ones aside.
 
@@ -91,7 +86,7 @@ class Intake:
             rows: Decoded JSON objects.
             delete: Ids of events that are deleted, after the rows are taken.
             places: Of the rows and of the ids in what the caller sent, if that was more.
-            filled: For each row, values that are as they are stored.
+            filled: For each row and for each id, values that are as they are stored.
 
         Raises:
             RequestError: an unknown table, no list of rows or ids, or too many; nothing is kept.
@@ -104,21 +99,21 @@ class Intake:
         self._check_deletion(delete)
         now = self._clock()
         sent_at, gone_at = places or (range(len(rows)), range(len(delete)))
-        good, faults = self._sort(contract, contract.parse, ("rows", sent_at), rows, now, filled)
-        gone, wrong_ids = self._sort(contract, contract.parse_deletion, ("delete", gone_at), delete, now)
+        stored, erased = filled or ([{}] * len(rows), [{}] * len(delete))
+        good, faults = self._sort(contract, contract.parse, ("rows", sent_at), rows, now, stored)
+        gone, wrong_ids = self._sort(
+            contract, contract.parse_deletion, ("delete", gone_at), delete, now, erased
+        )
         gone = [row | {DELETED: 1.0} for row in gone]
-        stored = filled or [{}] * len(rows)
         bad = [
             _set_aside(_with(contract.set_aside(rows[at]), stored[at]), found) for at, found in faults.items()
         ]
         key = contract.table.id
         bad += [
-            _set_aside({"delete": contract.set_aside({key: delete[at]})[key]}, found)
+            _set_aside({"delete": _with(contract.set_aside({key: delete[at]}), erased[at])[key]}, found)
             for at, found in wrong_ids.items()
         ]
-        known = self._repeated
-        new = [row for row in good + gone if known is None or not known(contract.table, row)]
-        records: list[Record] = [Pushed(at=now, table=table, rows=new)] if new else []
+        records: list[Record] = [Pushed(at=now, table=table, rows=good + gone)] if good or gone else []
         records += [Quarantined(at=now, table=table, rows=bad)] if bad else []
         self._journal.append_many(records)
         return Accepted(
@@ -126,7 +121,6 @@ class Intake:
             len(gone),
             {sent_at[at]: found for at, found in faults.items()},
             {gone_at[at]: found for at, found in wrong_ids.items()},
-            len(good) + len(gone) - len(new),
         )
 
     def set_aside(self, table: str, rows: Sequence[tuple[Any, Sequence[Fault]]]) -> None:
@@ -153,7 +147,7 @@ class Intake:
         where: tuple[str, Sequence[int]],
         sent: Sequence[Any],
         now: int,
-        filled: Sequence[Mapping[str, Value]] | None = None,
+        filled: Sequence[Mapping[str, Value]],
     ) -> tuple[list[dict[str, Any]], dict[int, list[Fault]]]:
         """What is good as it is stored, and the faults of the rest by their place here."""
         names = [field.name for field in contract.fields]
@@ -166,7 +160,7 @@ class Intake:
                 faults[place] = found
                 continue
             stored: dict[str, Any] = dict(zip(names, values, strict=True))
-            stored |= filled[place] if filled else {}
+            stored |= filled[place]
             if table.deleted and stored[table.deleted] == 1.0:
                 stored[DELETED] = 1.0
             if self._rehearsal:

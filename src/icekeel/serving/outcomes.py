@@ -51,6 +51,7 @@ class _Part:
     filled: list[Mapping[str, Value]] = field(default_factory=list)
     delete: list[Any] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
+    erased: list[Mapping[str, Value]] = field(default_factory=list)
 
 
 class _Placed(NamedTuple):
@@ -126,12 +127,14 @@ class Outcomes:
                 else:
                     part.delete.append(placed.row.get(placed.table.id))
                     part.gone.append(place)
-        kept = deleted = repeated = 0
+                    part.erased.append(
+                        {key: one for key, one in placed.filled.items() if key == placed.table.id}
+                    )
+        kept = deleted = 0
         for table, part in parts.items():
-            taken = self._intake.push(
-                table, part.rows, part.delete, places=(part.places, part.gone), filled=part.filled
-            )
-            kept, deleted, repeated = kept + taken.kept, deleted + taken.deleted, repeated + taken.repeated
+            places, filled = (part.places, part.gone), (part.filled, part.erased)
+            taken = self._intake.push(table, part.rows, part.delete, places=places, filled=filled)
+            kept, deleted = kept + taken.kept, deleted + taken.deleted
             faults |= taken.faults
             wrong |= taken.wrong_ids
         unplaced = [
@@ -144,7 +147,7 @@ class Outcomes:
         ]
         if unplaced:
             self._intake.set_aside(self._aside(told.model), unplaced)
-        return Accepted(kept, deleted, dict(sorted(faults.items())), dict(sorted(wrong.items())), repeated)
+        return Accepted(kept, deleted, dict(sorted(faults.items())), dict(sorted(wrong.items())))
 
     def _aside(self, model: str | None) -> str:
         """The table in whose quarantine rows go that cannot be placed."""
@@ -191,7 +194,7 @@ class Outcomes:
 def _sent(field: Field, value: Value) -> Value:
     """What a caller would send for a stored value; anything for a pseudonym, which is filled in behind the contract."""
     if field.entity:
-        return ""
+        return "?"
     return value == 1.0 if field.kind is Kind.FLAG else value
 
 

@@ -48,13 +48,19 @@ def keep(client: Client) -> dict[str, Any]:
     return found
 
 
+def told_of(client: Client, one: str) -> list[float | None]:
+    """What each version of an answer's outcome says; None of its deletion."""
+    versions = client.call("GET", f"/v1/trace/{one}").json["outcome"]["versions"]
+    return [said["fields"] and said["fields"]["minutes_late"] for said in versions]
+
+
 @pytest.mark.parametrize("projected", [False, True], ids=["before its answer is projected", "after"])
 def test_an_outcome_is_told_by_the_id_alone(client: Client, projected: bool) -> None:
     one = answered(client)
     if projected:
         keep(client)
     told = tell(client, {"prediction_id": one, **LATE})
-    assert told == {"kept": 1, "deleted": 0, "repeated": 0, "quarantined": []}
+    assert told == {"kept": 1, "deleted": 0, "quarantined": []}
     (entry,) = client.journaled(Pushed)
     assert (entry.table, entry.rows) == ("Deliveries", [{"parcel_id": "new", **LATE}])
     assert keep(client) == {one: (1.0, NOW)}
@@ -71,15 +77,25 @@ def test_told_again_it_changes_nothing_and_told_otherwise_it_is_a_version(client
     row = {"prediction_id": one, **LATE}
     tell(client, row)
     settled = keep(client)
-    assert tell(client, row) == {"kept": 1, "deleted": 0, "repeated": 1, "quarantined": []}
-    assert tell(client, {"parcel_id": "new", **LATE})["repeated"] == 1
-    assert len(client.journaled(Pushed)) == 1
-    assert tell(client, {**row, "minutes_late": 3.0})["repeated"] == 0
-    assert tell(client, delete=[{"prediction_id": one}])["deleted"] == 1
+    assert tell(client, row) == {"kept": 1, "deleted": 0, "quarantined": []}
+    assert tell(client, {"parcel_id": "new", **LATE})["kept"] == 1
+    assert told_of(client, one) == [40.0]
+    tell(client, {**row, "minutes_late": 3.0})
+    for _ in range(2):
+        assert tell(client, delete=[{"prediction_id": one}])["deleted"] == 1
     assert keep(client) == settled  # the first that is known settles this target
-    assert tell(client, delete=[{"prediction_id": one}])["repeated"] == 1
-    assert tell(client, delete=[{"parcel_id": "new"}])["repeated"] == 1
-    assert len(client.journaled(Pushed)) == 3
+    assert tell(client, delete=[{"parcel_id": "new"}])["deleted"] == 1
+    assert told_of(client, one) == [40.0, 3.0, None]
+
+
+def test_what_is_told_otherwise_and_back_before_the_keeper_saw_it_holds_as_told_last(client: Client) -> None:
+    one = answered(client)
+    row = {"prediction_id": one, **LATE}
+    tell(client, row)
+    keep(client)
+    tell(client, {**row, "minutes_late": 3.0})
+    tell(client, row)
+    assert told_of(client, one) == [40.0, 3.0, 40.0]
 
 
 def test_told_again_before_the_keeper_saw_it_settles_once_as_first_told(start: Start) -> None:
@@ -89,7 +105,7 @@ def test_told_again_before_the_keeper_saw_it_settles_once_as_first_told(start: S
         tell(client, {"prediction_id": one, **LATE})
     settled = keep(client)
     assert settled == {one: (1.0, NOW)}
-    assert tell(client, {"prediction_id": one, **LATE})["repeated"] == 1
+    assert told_of(client, one) == [40.0]
 
 
 def test_a_bad_row_goes_to_quarantine_with_its_faults_and_place_and_the_good_ones_are_kept(
