@@ -156,7 +156,9 @@ def overload() -> Result:
     with running() as system:
         capacity = max(wrk(system.port, system.bodies, PATH, system.token)["per_s"] for _ in range(2))
         half = Load.on(system, SECONDS, rate=capacity / 2).run()
+        before = cpu_s(system.pid("serve"))
         over = Load.on(system, 2 * SECONDS, rate=capacity * 3, connections=500).run()
+        over["server_cpu_s"] = cpu_s(system.pid("serve")) - before
         after = Load.on(system, SECONDS, rate=capacity / 2).run()
     return {
         "p99_ratio": over["p99_ms"] / half["p99_ms"],
