@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from icekeel.core.errors import Fault, IcekeelError, nearest, shorten
 from icekeel.core.kinds import Kind
@@ -14,14 +14,24 @@ from .expressions import lift
 from .nodes import Call, Invalid, Literal, Node, RequestField, walk
 from .policies import KINDS, POLICIES, Guard, RuleOfThumb, SimilarCases
 
-if TYPE_CHECKING:
-    from .model import Model
+
+class Guarded(Protocol):
+    """What the policies of a guard must fit: the model that is defined."""
+
+    request: Any
+    features: Any
+    action: Any
+
+    @property
+    def task(self) -> str:
+        """Whether answers are probabilities or numbers."""
+
 
 ALLOWED = "ik.mark(), ik.refuse(), ik.similar_cases(), ik.rule_of_thumb(...), ik.last_champion()"
 MOST_CASES = 1_000
 
 
-def conduct_faults(model: Model, guard: Guard, where: str) -> list[Fault]:
+def conduct_faults(model: Guarded, guard: Guard, where: str) -> list[Fault]:
     """Everything that cannot hold in the policies of a guard."""
     if not isinstance(guard.kinds, Mapping):
         what, allowed = "kinds= says what happens by kind", 'kinds={"unseen_value": ik.refuse()}'
@@ -61,7 +71,7 @@ def _is_above(above: Any) -> bool:
     return isinstance(above[0], int | float) and math.isfinite(above[0])
 
 
-def _policy_faults(model: Model, policy: Any, place: str, where: str) -> Iterator[Fault]:
+def _policy_faults(model: Guarded, policy: Any, place: str, where: str) -> Iterator[Fault]:
     if not isinstance(policy, POLICIES):
         name = place.rsplit(".", maxsplit=1)[-1].split("[", maxsplit=1)[0]
         yield Fault("bad_guard", f"{name}= is a policy", where, shorten(policy), ALLOWED)
@@ -74,7 +84,7 @@ def _policy_faults(model: Model, policy: Any, place: str, where: str) -> Iterato
         yield from _expression_faults(model, policy.node, where, features=True)
 
 
-def _expression_faults(model: Model, node: Node, where: str, *, features: bool) -> list[Fault]:
+def _expression_faults(model: Guarded, node: Node, where: str, *, features: bool) -> list[Fault]:
     """Why an expression is no number over the request, or over the request and the model's features."""
     broken = [fault.inside(where) for one in walk(node) if isinstance(one, Invalid) for fault in one.faults]
     if broken:
@@ -99,7 +109,7 @@ def _leaves(node: Node, known: set[Node]) -> Iterator[Node]:
         yield node
 
 
-def _is_own(model: Model, leaf: Node) -> bool:
+def _is_own(model: Guarded, leaf: Node) -> bool:
     own = isinstance(leaf, RequestField) and leaf.request == model.request.__name__
     return own or isinstance(leaf, Literal)
 

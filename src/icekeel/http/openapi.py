@@ -51,7 +51,7 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
     for table in project.tables.values():
         paths[f"/v1/events/{table.name}"] = {"post": _push(table, auth)}
     paths["/v1/outcomes"] = {"post": _outcomes(project, auth)}
-    paths |= _looked_up("read" if auth else "", "read" if auth and not local else "")
+    paths |= _looked_up("read" if auth else "")
     clock = _object({"now": _SCHEMAS[Kind.TIME]})
     paths["/v1/clock"] = {
         "post": _operation("Move the clock; in a rehearsal only.", "admin" if auth else "", clock, {})
@@ -252,7 +252,7 @@ def _outcomes(project: Project, auth: bool) -> Json:
     return _operation(summary, "outcome|ingest" if auth else "", {**sent, "minProperties": 1}, _taken())
 
 
-def _looked_up(scope: str, look: str) -> Json:
+def _looked_up(scope: str) -> Json:
     """What is asked for by an answer's id, and the list of answers."""
     answer = {"$ref": "#/components/schemas/Predicted"}
     kinds = {"since": _SCHEMAS[Kind.TIME], "until": _SCHEMAS[Kind.TIME], "limit": _LIMIT}
@@ -267,25 +267,16 @@ def _looked_up(scope: str, look: str) -> Json:
     found = _operation("Answers, the newest first.", scope, None, page)
     paths: Json = {"/v1/answers": {"get": {**found, "parameters": query}}}
     identifier = {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}}
-    for path, summary, needed, given, kind in (
-        ("/v1/answers", "One answer, whole.", scope, answer, "application/json"),
-        (
-            "/v1/trace",
-            "What stands behind an answer, and what came of it.",
-            scope,
-            {"type": "object"},
-            "application/json",
-        ),
-        (
-            "/v1/explain",
-            "Why an answer is what it is; it tells of other customers' cases.",
-            scope,
-            {"$ref": "#/components/schemas/Explanation"},
-            "application/json",
-        ),
-        ("/trace", "The same as a page.", look, {}, "text/html"),
+    why = "Why an answer is what it is; it tells of other customers' cases."
+    explanation = {"$ref": "#/components/schemas/Explanation"}
+    behind = "What stands behind an answer, and what came of it."
+    for path, summary, given, kind in (
+        ("/v1/answers", "One answer, whole.", answer, "application/json"),
+        ("/v1/trace", behind, {"type": "object"}, "application/json"),
+        ("/v1/explain", why, explanation, "application/json"),
+        ("/trace", "The same as a page.", {}, "text/html"),
     ):
-        operation = _operation(summary, needed, None, given, kind)
+        operation = _operation(summary, scope, None, given, kind)
         paths[f"{path}/{{prediction_id}}"] = {"get": {**operation, "parameters": [identifier]}}
     return paths
 

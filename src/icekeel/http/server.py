@@ -155,7 +155,7 @@ class Server:
             "/v1/answers/*": Route("answers", "GET", "read", self._answer, slow=True, whole=True),
             "/v1/explain/*": Route("explain", "GET", "read", self._explain, slow=True, whole=True),
             "/v1/trace/*": Route("trace", "GET", "read", self._trace, whole=True),
-            "/trace/*": Route("page", "GET", look, self._trace_page, whole=True),
+            "/trace/*": Route("page", "GET", "read", self._trace_page, whole=True),
             "/v1/clock": Route("clock", "POST", "admin", self._tick),
             "/v1/forget": Route("forget", "POST", "admin", self._forget, slow=True),
             "/v1/status": Route("status", "GET", "read", self._status),
@@ -388,8 +388,7 @@ class Server:
         return Reply(200, _encode((await self._traced(call)).as_dict()))
 
     async def _trace_page(self, call: Call) -> Reply:
-        page = trace_page(await self._traced(call))
-        return Reply(200, page.encode(), (), b"text/html; charset=utf-8")
+        return _as_page(trace_page(await self._traced(call)))
 
     async def _traced(self, call: Call) -> Trace:
         """The online state is read in the thread that may close it, all else in another."""
@@ -452,8 +451,7 @@ class Server:
         return Reply(200, self.service.metrics(), (), CONTENT_TYPE)
 
     def _page(self, _: Any) -> Reply:
-        page = status_page(self.service.status(), self.service.registry)
-        return Reply(200, page.encode(), PAGE_HEADERS, b"text/html; charset=utf-8")
+        return _as_page(status_page(self.service.status(), self.service.registry))
 
     def _ready(self, _: Any) -> Reply:
         return Reply(200, _encode({"status": "ready", "degraded": self.service.ready()}))
@@ -487,6 +485,10 @@ def _asked(scope: Scope) -> tuple[str, dict[str, str]]:
     if len(query) < len(pairs):
         raise RequestError(Fault("bad_query", "a parameter comes twice", got=shorten(text)))
     return scope["path"].rpartition("/")[2], query
+
+
+def _as_page(page: str) -> Reply:
+    return Reply(200, page.encode(), PAGE_HEADERS, b"text/html; charset=utf-8")
 
 
 def _of(handler: Callable[[str, Any], Reply | Awaitable[Reply]], name: str) -> Handler:

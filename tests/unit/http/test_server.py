@@ -438,12 +438,23 @@ def test_a_rehearsal_sets_the_time(start: Start) -> None:
     assert [entry.at for entry in client.journaled(Predicted)] == [TRAINED_TO + HOUR, TRAINED_TO]
 
 
-def test_a_page_can_run_nothing_and_stands_in_no_frame(client: Client) -> None:
-    head = client.call("GET", "/").headers
+@pytest.mark.parametrize("page", ["/", "/trace/{id}"])
+def test_a_page_can_run_nothing_and_stands_in_no_frame(client: Client, page: str) -> None:
+    head = client.call("GET", page.format(id=client.predict(REQUEST).json["prediction_id"])).headers
     assert head["content-security-policy"].startswith("default-src 'none';")
     assert "frame-ancestors 'none'" in head["content-security-policy"]
     assert "script" not in head["content-security-policy"]
     assert (head["x-content-type-options"], head["cache-control"]) == ("nosniff", "no-store")
+
+
+@pytest.mark.parametrize("path", ["/v1/answers/{id}", "/v1/explain/{id}", "/v1/trace/{id}", "/trace/{id}"])
+def test_who_may_ask_does_not_see_why_it_was_answered_so(client: Client, path: str) -> None:
+    identifier = client.predict(REQUEST).json["prediction_id"]
+    for scope in ("predict", "ingest", "outcome", "review"):
+        token = client.server.service.access.create(scope, (scope,))
+        for given in ("", f"Bearer {token}"):
+            got = client.call("GET", path.format(id=identifier), authorization=given)
+            assert got.status == (403 if given else 401), got.body
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "shop.example"])
