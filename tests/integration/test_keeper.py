@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from icekeel.core.time import DAY, HOUR
 from icekeel.data import AVAILABLE, History
 from icekeel.experiments import RolloutPlan, RolloutState, Verdict
 from icekeel.journal import Decided, Ingested, Pushed, scan
+from icekeel.operations import keeper as keepers
 from icekeel.operations import loop as loops
 from icekeel.operations.audit import Auditor
 from icekeel.operations.watch import Duty
+from icekeel.operations.workshop import SHADOW
 from icekeel.registry import CHAMPION, Decision, Registry
 from icekeel.serving.routing import CHALLENGER
 from icekeel.testing.small import TRAINED_TO, train_small, write_small_project
@@ -344,3 +347,32 @@ def test_a_retrain_runs_in_a_child_and_its_version_goes_into_shadow(folder: Path
             "block",
         )
         office.close()
+
+
+def test_under_pressure_events_come_first_and_what_is_not_asked_in_shadow_is_marked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More waits than one step reads: the keeper scores no version in shadow until it has caught up."""
+    app = open_app(folder)
+    registry = app.registry()
+    registry.drop_alias("late", CHALLENGER, reason="test", by="test", at=TRAINED_TO)
+    registry.set_alias("late", SHADOW, "late-2", share=0.0, reason="test", by="test", at=TRAINED_TO)
+    registry.close()
+    monkeypatch.setattr(keepers, "LARGEST_READ", 4_000)
+    with kept(app) as keeper:
+        keeper._rehearsal = False  # virtual time waits for the keeper, so there is never any pressure
+        monkeypatch.setattr(keeper, "_do_due", lambda now, seen: None)
+        said: list[float] = []
+        monkeypatch.setattr(
+            keeper._answers["late"],
+            "answered",
+            lambda txn, records, shadows: said.extend(shadows(record)["late-2"] for record in records),
+        )
+        office = Office(app, keeper._online)
+        office.push(TRAINED_TO, TRAINED_TO + DAY)
+        drain(keeper)
+        office.ask(TRAINED_TO, TRAINED_TO + DAY)
+        drain(keeper)
+        office.close()
+    assert math.isnan(said[0])
+    assert not math.isnan(said[-1])

@@ -44,7 +44,7 @@ from .audit import Auditor
 from .loop import Loop
 from .past import Past, stored_rows
 from .profiles import DayProfiles
-from .projections import AnswerProjection, EventProjection, Settled, Shadow
+from .projections import UNSCORED, AnswerProjection, EventProjection, Settled, Shadow
 from .reach import Reach
 from .retention import Retention
 from .reviews import review_of
@@ -102,6 +102,7 @@ class Keeper:
         self._clock = clock
         self._rehearsal = rehearsal
         self._shadows: dict[str, tuple[str, Shadow]] = {}
+        self._pressed = False
         self._aliases: dict[str, Alias | None] = {}
         self._reconciled = False
         self._done = loop.done()
@@ -238,6 +239,7 @@ class Keeper:
         seen = self._time_seen()
         now = self._clock() - SETTLING
         read_all = self._rehearsal or self._tail.behind() <= LARGEST_READ
+        self._press(not read_all)
         records = self._tail.read(LARGEST_READ)
         if records:
             self._project_all(records, seen=seen if read_all else self.state.seen)
@@ -250,6 +252,12 @@ class Keeper:
         if read_all and (self._rehearsal or now >= self.state.now + HEARTBEAT):
             self._do_due(now, seen)
         return len(records)
+
+    def _press(self, pressed: bool) -> None:
+        """Score no version in shadow while there is more to read than one step takes."""
+        if pressed != self._pressed:
+            log.warning("shadows_dropped" if pressed else "shadows_scored_again")
+        self._pressed = pressed
 
     def _time_seen(self) -> int:
         """The time up to which everything will have been read by a read that begins now."""
@@ -321,7 +329,10 @@ class Keeper:
         return newest
 
     def _in_shadow(self, model: str) -> Callable[[Predicted], dict[str, float]]:
-        """What the version in shadow, if there is one, would have answered."""
+        """What the version in shadow, if there is one, would have answered.
+
+        Under pressure nothing, and that is marked: events come first, since answers wait for them.
+        """
         with suppress(StateError):  # without the registry: the one before
             self._aliases[model] = self._registry.aliases(model).get(SHADOW)
         alias = self._aliases.get(model)
@@ -329,8 +340,9 @@ class Keeper:
         if alias is None or shadow is None:
             return lambda record: {}
         version, since, definitions = alias.version, alias.since, self._workspace.plans[model].digest
+        pressed = self._pressed
         return lambda record: (
-            {version: shadow(record.features)}
+            {version: UNSCORED if pressed else shadow(record.features)}
             if record.at >= since and record.definitions == definitions
             else {}
         )

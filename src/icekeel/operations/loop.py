@@ -185,13 +185,18 @@ class Loop:
         self._conclude(duty, model, CHALLENGER, alias, judge(plan, state))
 
     def _judge_shadow(self, duty: Duty, model: Model, between: Between, aliases: Mapping[str, Alias]) -> None:
-        """The version in shadow against the champion, on the same questions."""
+        """The version in shadow against the champion, on the same questions.
+
+        A day on which the keeper had no time for some of them is left out whole: a busy hour is no ordinary one.
+        """
         alias, champion, retrain = aliases[SHADOW], aliases[CHAMPION], model.retrain
         if retrain is None:
             return
-        since, paired = max(alias.since, champion.since), PairedDays()
+        since, paired, busy = max(alias.since, champion.since), PairedDays(), set[int]()
         for rows in _days(model, between, since, duty.at):
-            mine = [r for r in rows if alias.version in r.shadows and r.version == champion.version]
+            both = [r for r in rows if alias.version in r.shadows and r.version == champion.version]
+            mine = [row for row in both if not math.isnan(row.shadows[alias.version])]
+            busy |= {row.asked_at // DAY for row in both if math.isnan(row.shadows[alias.version])}
             days = np.array([row.asked_at // DAY for row in mine], dtype=np.int64)
             standing = costs(model, [row.prediction for row in mine], mine)
             paired += PairedDays.of(
@@ -205,7 +210,8 @@ class Loop:
             minimum_days=7,
             maximum_days=90,
         )
-        state = RolloutState((duty.at - since) / DAY, paired)
+        whole = PairedDays({day: pairs for day, pairs in paired.days.items() if day not in busy})
+        state = RolloutState((duty.at - since) / DAY, whole)
         self._conclude(duty, model, SHADOW, alias, judge(plan, state))
 
     def _conclude(self, duty: Duty, model: Model, name: str, alias: Alias, verdict: Verdict) -> None:

@@ -6,6 +6,7 @@ read, so that a crash neither loses nor doubles.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -323,6 +324,10 @@ def _under(
 
 def _sortable(time: int) -> bytes:
     return (time + _OFFSET).to_bytes(8, "big")
+
+
+UNSCORED = math.nan
+"""Stands among an answer's shadows where the keeper had no time to ask the version."""
 
 
 class Shadow:
