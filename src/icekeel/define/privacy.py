@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from icekeel.core.errors import Fault
 
+from .expressions import lift
 from .features import FeaturesMeta
 from .model import Model
 from .nodes import Call, EventField, Node, Op, Outcome, RequestField, Windowed, walk
+from .policies import RuleOfThumb
 from .tables import EventsMeta, RequestMeta
 
 _SAME = (Op.EQ, Op.NE)
@@ -38,11 +40,20 @@ def private_faults(
         for one in events
         for rule in one.icekeel_table.rules
     ]
-    placed += [(f'Model "{model.name}"', model.target) for model in models]
+    placed += [(f'Model "{model.name}"', node) for model in models for node in _of_model(model)]
     found = (
         fault for where, node in placed for below in walk(node) for fault in _faults(below, entities, where)
     )
     return list(dict.fromkeys(found))
+
+
+def _of_model(model: Model) -> Iterator[Node]:
+    """The expressions of a model beside its features."""
+    yield model.target
+    if model.guard is not None:
+        yield from (policy.node for _, policy in model.guard.policies() if isinstance(policy, RuleOfThumb))
+        if model.guard.stake is not None:
+            yield lift(model.guard.stake)
 
 
 def _faults(node: Node, entities: Entities, where: str) -> Iterator[Fault]:

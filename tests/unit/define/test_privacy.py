@@ -123,3 +123,19 @@ def test_only_identifiers_are_private(tmp_path: Path, extra: str, code: str) -> 
     with pytest.raises(ProjectError) as caught:
         load_project(write(tmp_path, extra=extra))
     assert [fault.code for fault in caught.value.faults] == [code]
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        "otherwise=ik.rule_of_thumb(ik.table(Quote.customer, {'C1': 3}, default=1))",
+        "above=(5, ik.refuse()), stake=Quote.customer.length()",
+    ],
+)
+def test_a_guard_cannot_read_a_private_field(tmp_path: Path, guard: str) -> None:
+    (write(tmp_path) / "project.py").write_text(
+        PROJECT.replace('    error="mape",', f'    error="mape",\n    guard=ik.Guard({guard}),')
+    )
+    with pytest.raises(ProjectError) as caught:
+        load_project(tmp_path)
+    assert [fault.code for fault in caught.value.faults] == ["private_value"]
