@@ -12,7 +12,7 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from icekeel.journal import Writer, ends_at, is_free, remove
 from icekeel.journal.segments import segment_sizes
 from icekeel.registry import Registry
 
+from .projections import GRACE
 from .workshop import decide
 from .workspace import Workspace
 
@@ -36,7 +37,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How long, in microseconds: segments after they were last written to, answers after they were asked."""
+    """How long, in microseconds: segments after they were last written to, answers after they were asked.
+
+    Answers whose outcome may still come stay in any case: a rebuild waits for it again.
+    """
 
     journal: int
     answers: int = FOREVER
@@ -103,7 +107,8 @@ class Retention:
         self._workspace = workspace
         self._registry = registry
         self._journal = journal
-        self._kept = kept
+        outcomes = [model.outcome.within + GRACE for model in workspace.project.models.values()]
+        self._kept = replace(kept, answers=max(kept.answers, *outcomes))
         self._command = command
         self._environment = environment
         self._child: subprocess.Popen[bytes] | None = None

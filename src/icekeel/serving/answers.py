@@ -355,10 +355,6 @@ class Answerer:
         places = self._guarded.get(version.name)
         if places is None:  # by name: the request may have other fields than when this version was trained
             names = [column.name for column in version.guard.columns] if version.guard is not None else []
-            missing = [name for name in names if name not in self._fields]
-            if missing:
-                what = f'the guard of {version.name} reads "{missing[0]}", which requests no longer have'
-                raise StateError(Fault("other_request", what, hint="train again, or restore the field"))
             places = self._guarded[version.name] = [self._fields.index(name) for name in names]
         return places
 

@@ -18,6 +18,7 @@ from icekeel.http import serve
 from icekeel.http.admission import overload
 from icekeel.journal import Predicted, Pushed, Quarantined, Ticked
 from icekeel.registry import Registry
+from icekeel.serving import Router
 from icekeel.settings import Settings
 from icekeel.testing.small import REQUEST, TRAINED_TO, train_small
 
@@ -436,6 +437,17 @@ def test_a_rehearsal_sets_the_time(start: Start) -> None:
     assert client.predict({**REQUEST, "asked_at": TRAINED_TO + HOUR}).status == 200
     assert client.predict({"rows": [dict(REQUEST)], "asked_at": TRAINED_TO}).status == 200
     assert [entry.at for entry in client.journaled(Predicted)] == [TRAINED_TO + HOUR, TRAINED_TO]
+
+
+def test_a_version_whose_guard_reads_a_field_that_is_gone_does_not_serve(client: Client) -> None:
+    """Else every request would be refused by a server that says it is ready."""
+    app, registry = client.server.service.app, client.server.service.registry
+    for gone, serves in ((0, True), (1, False)):
+        fields = list(REQUEST)[: len(REQUEST) - gone]
+        router = Router("late", registry, app.places.bundles, app.plans["late"].definitions, fields)
+        router.refresh()
+        assert (router.current.champion is not None) is serves
+    assert '"weight"' in (router.current.problems or {})["champion"]
 
 
 @pytest.mark.parametrize("page", ["/", "/trace/{id}"])

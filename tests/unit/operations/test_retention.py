@@ -71,6 +71,20 @@ def test_an_old_segment_in_history_goes_with_an_entry_and_its_answers_stay(
     assert remove(app, retention) == []
 
 
+def test_answers_stay_as_long_as_their_outcome_may_come(app: App) -> None:
+    within = app.project.models["late"].outcome.within
+    registry = app.registry()
+    with app.journal("keep") as journal:
+        kept = Kept(journal=MONTH, answers=DAY)
+        retention = Retention(app.workspace, registry, journal, kept=kept, command=[], environment={})
+        for at in (400 * DAY - within, 390 * DAY - within):
+            written(app, at=at)
+            app.workspace.compact()
+        remove(app, retention)
+    registry.close()
+    assert [one.at for one in app.answers().find(Wanted())] == [400 * DAY - within]
+
+
 def test_what_the_projections_have_not_read_stays(app: App, retention: Retention) -> None:
     name = written(app)
     assert remove(app, retention, {}) == []
