@@ -210,13 +210,12 @@ def test_a_day_on_which_some_were_not_asked_in_shadow_is_left_out_whole(world: W
     """Where the keeper had time only for what the shadow got right, the rest of that day must not speak for it."""
     shadowed(world, 0.3, 0.6, 0)
     for at, row in enumerate(answers(range(40), wrong=(0.3,))):
-        right, busy = abs(row.target - 0.05), row.asked_at // DAY % 10 > 0
-        said = (UNSCORED if at % 2 else right) if busy else 1 - right
+        said = UNSCORED if at % 2 else abs(row.target - 0.05)
         world.rows.append(msgspec.structs.replace(row, shadows={"late-2": said}))
     for day in range(40):
         if SHADOW in world.registry.aliases("late"):
             world.day(day, times=2)
-    assert ("promote", "late-2") not in world.decisions()
+    assert world.decisions() == []
 
 
 def quiet(level: float = 0.24, spread: float = 0.12) -> list[float]:
