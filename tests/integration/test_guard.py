@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from icekeel.app import App
+from icekeel.core.errors import StateError
 from icekeel.core.time import DAY, SECOND, parse_time
 from icekeel.examples import quotes
 from icekeel.examples.quotes.cases import BOX
@@ -21,6 +22,7 @@ from icekeel.http import Server
 from icekeel.journal import Reviewed, scan
 from icekeel.operations.guard_report import Guarding, growth_of, guarding
 from icekeel.operations.workshop import Order, admit
+from icekeel.registry import Registry
 from icekeel.serving import Router
 from icekeel.settings import Settings
 from tests.unit.http.conftest import Client, Got
@@ -130,6 +132,15 @@ def test_the_report_tells_of_training_until_there_are_answers(shop: Shop) -> Non
     money = [one.usd_per_year for one in found.missing]
     assert money == sorted(money, reverse=True)
     assert list(found.growth) == ["1,000", "2,000", "4,000", "8,000 (extrapolated)"]
+
+
+def test_a_version_from_before_the_guard_was_declared_has_no_report(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = replace(shop.server.service.registry.version("price-1"), metrics={})
+    monkeypatch.setattr(Registry, "version", lambda self, name: older)
+    with pytest.raises(StateError, match="price-1 was trained without a guard"):
+        report(shop)
 
 
 def test_what_more_rows_would_buy_is_one_more_step_of_the_last_doubling() -> None:

@@ -82,6 +82,16 @@ class Plan:
         """Digest of all definitions together."""
         return digest(repr(sorted(self.definitions.items())).encode())
 
+    def windows_of(self, lookup: Lookup) -> list[Windowed]:
+        """The windows that one of the lookups gives."""
+        start = 0
+        for one in self.lookups:
+            end = start + len(one.view.aggregates)
+            if one is lookup:
+                return [node for node, slot in self.slots.items() if start <= slot < end]
+            start = end
+        return []
+
     def compile(self) -> Row:
         """`row(r, t, w)`: features of one request.
 

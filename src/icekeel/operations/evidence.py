@@ -114,7 +114,7 @@ class Evidence:
         """The probable cause of one difference."""
         feature = next(one for one in self._plan.features if one.name == asked.feature)
         windows = [node for node in walk(feature.node) if isinstance(node, Windowed)]
-        lookups = [one for one in self._plan.lookups if {*_of(one, self._plan)} & {*windows}]
+        lookups = [one for one in self._plan.lookups if {*self._plan.windows_of(one)} & {*windows}]
         files = self._seen.write([asked.moment], reaches(lookups))
         closure = self._closure(feature, list(dict.fromkeys(windows)), asked, files)
         if not same(closure, asked.recomputed):
@@ -309,17 +309,6 @@ def _alike(one: _Row, other: _Row) -> bool:
 
 def _cause(kind: str, sentence: str) -> Cause:
     return Cause(kind, sentence, _TODO[kind])
-
-
-def _of(lookup: Lookup, plan: Plan) -> list[Windowed]:
-    """The windows of a plan that are computed by one of its lookups."""
-    start = 0
-    for one in plan.lookups:
-        end = start + len(one.view.aggregates)
-        if one is lookup:
-            return [node for node, slot in plan.slots.items() if start <= slot < end]
-        start = end
-    return []
 
 
 def _tables(lookups: Sequence[Lookup]) -> str:

@@ -98,7 +98,7 @@ def guarding(model: Model, registry: Registry, answers: Answers, *, since: int, 
         since, until: Of the answers that are looked at, microseconds UTC.
 
     Raises:
-        StateError: `no_guard`, the model declares none; `no_champion`.
+        StateError: `no_guard`, the model declares none, or did not when its champion was trained; `no_champion`.
     """
     if model.guard is None:
         raise StateError(Fault("no_guard", f"{model.name} declares no guard", hint="guard=ik.Guard(...)"))
@@ -106,7 +106,10 @@ def guarding(model: Model, registry: Registry, answers: Answers, *, since: int, 
     if alias is None:
         raise StateError(Fault("no_champion", f'no version serves "{model.name}"', hint="icekeel train"))
     version = registry.version(alias.version)
-    report: Mapping[str, Any] = version.metrics["guard"]
+    report: Mapping[str, Any] | None = version.metrics.get("guard")
+    if report is None:
+        what, hint = f"{version.name} was trained without a guard", f"icekeel train {model.name}"
+        raise StateError(Fault("no_guard", what, hint=hint))
     tally = answers.tally(Wanted(model=model.name, since=since, until=until), WEEK)
     served = sum(tally.values()) >= FEWEST
     kinds = _served(model, answers, tally, since, until) if served else _trained(report)

@@ -12,7 +12,6 @@ from icekeel.core.time import format_time
 from icekeel.data import AVAILABLE, DELETED
 from icekeel.data.relations import connect, parquet
 from icekeel.define import EventTable
-from icekeel.define.nodes import Windowed
 from icekeel.define.reading import window_text
 from icekeel.features.plan import Lookup, Plan
 
@@ -76,7 +75,7 @@ def window_rows(
         compute = compile_event(tuple(table.fields.values()), lookup.values)
         values = [compute([row[name] for name in table.fields]) for row in rows]
         key = {column: request.get(name) for column, name in zip(view.keys, lookup.key_fields, strict=True)}
-        for window in _windows(plan, lookup):
+        for window in plan.windows_of(lookup):
             where = window.keyed.where
             place = None if where is None else lookup.values.index(where)
             counted = [
@@ -111,14 +110,3 @@ def _rows(
             f"AND {_met(lookup, request)}"
         ).fetchall()
     return [dict(zip(names, row, strict=True)) for row in rows]
-
-
-def _windows(plan: Plan, lookup: Lookup) -> list[Windowed]:
-    """The windows that one view of a plan gives."""
-    start = 0
-    for one in plan.lookups:
-        end = start + len(one.view.aggregates)
-        if one is lookup:
-            return [node for node, slot in plan.slots.items() if start <= slot < end]
-        start = end
-    return []
