@@ -82,3 +82,9 @@ def test_every_database_of_icekeels_own_reads_only_what_it_is_given() -> None:
         if "duckdb.connect(" in path.read_text() and path.parent.parent.name != "examples"
     }
     assert opening - {"testing/fuzzing.py"} == HANDED_OUT | {"data/relations.py"}
+
+
+def test_decisions_are_numbered_one_after_the_other() -> None:
+    files = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert [file.name[:4] for file in files] == [f"{number:04}" for number in range(1, len(files) + 1)]
+    assert [file for file in files if not file.read_text().startswith(f"# {file.name[:4]}: ")] == []

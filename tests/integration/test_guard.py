@@ -294,6 +294,7 @@ def test_the_queue_begins_with_what_is_dear_and_has_waited(shop: Shop) -> None:
     shop.now += DAY
     listed = shop.client("boss").call("GET", "/v1/reviews?model=price").json["waiting"]
     assert [one["prediction_id"] for one in listed] == [dear, cheap, middling]
+    assert [one["stake"] for one in listed] == [4_500, 750, 750]  # what the project says, not the model
     rows = [{**NEVER, "quote_id": f"n{n}", "customer": "new"} for n in range(120)]
     shop.client("sales", "predict").call("POST", "/v1/predict/price", {"rows": rows})
     got = shop.client("boss").call("GET", "/v1/reviews").json

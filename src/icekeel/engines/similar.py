@@ -26,6 +26,7 @@ from .lightgbm import MODEL_FILE, LightGBMEngine, LightGBMSpec
 
 SIMILAR_FILE = "similar.bin"
 FIRST_BOXES = 4
+ENDS = (0.05, 0.95)
 COMPANY = 10
 """The case so many places off tells whether a request has company."""
 _BLOCK = 4_096
@@ -87,7 +88,10 @@ class Case(NamedTuple):
 
 
 class Typical(NamedTuple):
-    """What is typical of some cases: the answer, and the least and greatest of their outcomes."""
+    """What is typical of some cases: the answer, and the ends between which 90 in 100 of their outcomes lie.
+
+    Not the least and the greatest: callers see these, and each is what one of the others paid.
+    """
 
     value: float
     low: float
@@ -211,7 +215,8 @@ class SimilarCases:
             return None
         outcomes = self._outcomes[at]
         value = float(typical(outcomes, self._error, self._mean))
-        return Typical(value, float(outcomes.min()), float(outcomes.max()))
+        low, high = np.quantile(outcomes, ENDS)
+        return Typical(value, min(float(low), value), max(float(high), value))
 
     def nearest(self, values: Sequence[Value], k: int) -> list[Case]:
         """The `k` most similar cases, the most similar first."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from icekeel.compile import compile_row
 from icekeel.core.errors import Fault, RequestError
 from icekeel.core.ids import new_id
 from icekeel.core.time import Clock, format_time, parse_duration
 from icekeel.data.answers import Answers, Wanted
 from icekeel.define import Model, Project
+from icekeel.define.expressions import lift
+from icekeel.define.nodes import Node, RequestField
 from icekeel.journal import Predicted, Reviewed, Writer
 from icekeel.registry import Registry, Review
 from icekeel.serving.teaching import Lesson, Taught, Value, finding
@@ -96,9 +101,8 @@ class Reviews:
             if model in (None, one.name) and (span := _span(one)):
                 wanted = Wanted(model=one.name, since=now - span, verdict="flagged", limit=MOST_WAITING)
                 records = self._answers.find(wanted)
-                found += [
-                    Case(record, (), stake(one, record)) for record in records if record.id not in decided
-                ]
+                stake = stakes(one)
+                found += [Case(record, (), stake(record)) for record in records if record.id not in decided]
         return sorted(found, key=lambda case: (-case.stake * max(now - case.record.at, 1), case.record.id))
 
     def case(self, prediction: str) -> Case:
@@ -115,7 +119,7 @@ class Reviews:
             )
             raise RequestError(Fault("no_case", what, "prediction_id", prediction))
         reviews = [one for one in self._registry.reviews(record.model) if one.prediction == prediction]
-        return Case(record, reviews, stake(model, record))
+        return Case(record, reviews, stakes(model)(record))
 
     def lessons(self, model: str) -> list[Lesson]:
         """What people have taught the guard of a model."""
@@ -170,8 +174,28 @@ def review_of(record: Reviewed) -> Review:
     return Review(**{name: getattr(record, name) for name in Review.__dataclass_fields__})
 
 
-def stake(model: Model, record: Predicted) -> float:
-    """What hangs on an answer: its amount; of an action the cost that is to be expected of its being wrong."""
+def stakes(model: Model) -> Callable[[Predicted], float]:
+    """Gives what hangs on an answer: what `stake=` says of its request, without end where that is null.
+
+    Without it the answer's amount, and of an action the cost that is to be expected of its being wrong.
+    """
+    if model.guard is None or model.guard.stake is None:
+        return partial(_hanging, model)
+    names = list(model.request.icekeel_fields)
+
+    def leaf(node: Node) -> tuple[str, bool] | None:
+        return (f"r[{names.index(node.name)}]", True) if isinstance(node, RequestField) else None
+
+    row = compile_row([lift(model.guard.stake)], leaf, "r")
+
+    def stated(record: Predicted) -> float:
+        value = row([record.request.get(name) for name in names])[0]
+        return math.inf if value is None else float(value)
+
+    return stated
+
+
+def _hanging(model: Model, record: Predicted) -> float:
     if model.action is None:
         return abs(record.answer)
     acted = record.prediction > model.action.threshold

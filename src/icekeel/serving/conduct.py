@@ -133,7 +133,7 @@ class Conduct:
         return Conducted(flagged.answer, flagged.interval, MODEL, refused, flagged.raw)
 
     def _similar(self, policy: SimilarCases, flagged: Flagged) -> Conducted | None:
-        """What is typical of similar cases, between the least and the greatest of their outcomes."""
+        """What is typical of similar cases, between the ends of nine in ten of their outcomes."""
         cases = flagged.version.similar.get()
         if cases is None:
             return None

@@ -168,7 +168,8 @@ class Outcomes:
         answer = asked.get(row[ID]) if isinstance(row[ID], str) else None
         if answer is None:
             hint = "an answer is found from the moment it is given"
-            return Fault("unknown_prediction", "no such answer", f"{where}.{ID}", shorten(row[ID]), "", hint)
+            got = "" if self._seek else shorten(row[ID])  # it is kept, and may be anything
+            return Fault("unknown_prediction", "no such answer", f"{where}.{ID}", got, "", hint)
         return self._complete(self._models[answer.model], answer, row, where)
 
     def _complete(self, model: Model, answer: Asked, row: Mapping[str, Any], where: str) -> _Placed | Fault:
