@@ -21,14 +21,23 @@ class Answer(BaseModel):
     prediction: float
 
 
-@app.post("/predict")  # type: ignore[untyped-decorator]
-def predict(row: Row) -> Answer:  # type: ignore[valid-type]
-    """As FastAPI's documentation has code that computes, and as tutorials ask a model trained on a data frame."""
+@app.post("/table")  # type: ignore[untyped-decorator]
+def table(row: Row) -> Answer:  # type: ignore[valid-type]
+    """In a thread, as FastAPI's documentation has code that computes; with a data frame, as a model trained on one."""
     return Answer(prediction=float(booster.predict(pd.DataFrame([row.model_dump()]), num_threads=1)[0]))  # type: ignore[attr-defined]
+
+
+@app.post("/plain")  # type: ignore[untyped-decorator]
+def plain(row: Row) -> Answer:  # type: ignore[valid-type]
+    """In a thread, without a data frame."""
+    return Answer(prediction=float(booster.predict(_values(row), num_threads=1)[0]))
 
 
 @app.post("/lean")  # type: ignore[untyped-decorator]
 async def lean(row: Row) -> Answer:  # type: ignore[valid-type]
     """The least that one can write: no thread, no data frame."""
-    values = np.array([[getattr(row, name) for name in FIELDS]])
-    return Answer(prediction=float(booster.predict(values, num_threads=1)[0]))
+    return Answer(prediction=float(booster.predict(_values(row), num_threads=1)[0]))
+
+
+def _values(row: Row) -> Any:  # type: ignore[valid-type]
+    return np.array([[getattr(row, name) for name in FIELDS]])

@@ -46,8 +46,12 @@ NOTES = {
     "guard_recall": "by kind, also with 8k rows, in `quotes_120k` and `quotes_8k`",
     "shed_p99_ratio": "p99 counts from when a request was due, at both loads",
     **{
-        f"vs_{name}": "the same trees, 30 numbers in, one number out, wrk with 8 connections"
+        f"vs_{name}": "the same trees, 30 numbers in, one number out, wrk with 8 connections; each peer's leanest way"
         for name in PEERS
     },
 }
-EXTRAS = {"guard_recall": ("quotes_8k",), "vs_mlflow": ("mlflow_inputs",), "vs_fastapi": ("fastapi_lean",)}
+EXTRAS = {
+    "guard_recall": ("quotes_8k",),
+    "vs_mlflow": ("mlflow_table",),
+    "vs_fastapi": ("fastapi_plain", "fastapi_table"),
+}

@@ -89,19 +89,18 @@ _BENTOML = [
 ]
 _FASTAPI = ["uvicorn", "fastapi_app:app", "--host", "127.0.0.1", "--port", "PORT", "--no-access-log"]
 PEERS: Mapping[str, Peer] = {
-    "mlflow": Peer(
+    "mlflow": Peer("mlflow", _MLFLOW, "/invocations", lambda row: {"inputs": [list(row)]}, "mlflow_model.py"),
+    "mlflow_table": Peer(
         "mlflow",
         _MLFLOW,
         "/invocations",
         lambda row: {"dataframe_split": {"columns": _columns(row), "data": [list(row)]}},
         "mlflow_model.py",
     ),
-    "mlflow_inputs": Peer(
-        "mlflow", _MLFLOW, "/invocations", lambda row: {"inputs": [list(row)]}, "mlflow_model.py"
-    ),
     "bentoml": Peer("bentoml", _BENTOML, "/predict", lambda row: {"row": list(row)}),
-    "fastapi": Peer("fastapi", _FASTAPI, "/predict", _named),
-    "fastapi_lean": Peer("fastapi", _FASTAPI, "/lean", _named),
+    "fastapi": Peer("fastapi", _FASTAPI, "/lean", _named),
+    "fastapi_plain": Peer("fastapi", _FASTAPI, "/plain", _named),
+    "fastapi_table": Peer("fastapi", _FASTAPI, "/table", _named),
 }
 
 

@@ -91,7 +91,7 @@ class Shop:
         """The id of a job that is refused."""
         got = self.ask(**changes)
         assert got.status == 422, got.body
-        return str(got.json["faults"][0]["hint"]).removeprefix("prediction_id ")
+        return str(got.json["prediction_id"])
 
     def decide(self, who: str, prediction: str, decision: str, **more: Any) -> Got:
         self.now += SECOND

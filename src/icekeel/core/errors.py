@@ -6,6 +6,7 @@
     ├── ContractError  (ValueError)    rows that break their contract and may not be set aside
     ├── RequestError   (ValueError)    what a caller sent (HTTP 4xx)
     │   ├── AuthError                  no token, a wrong one, or one without the scope (401, 403)
+    │   ├── RefusedError               the guard keeps the answer back (422)
     │   └── OverloadError              the server sheds load (503)
     ├── SourceError    (ValueError)    a file or table that cannot be read as declared
     ├── TrainingError  (ValueError)    data that no model can be trained on
@@ -104,6 +105,14 @@ class RequestError(IcekeelError, ValueError):
 
 class AuthError(RequestError):
     """No token, a wrong one, or one without the scope that is needed."""
+
+
+class RefusedError(RequestError):
+    """The guard keeps an answer back; `prediction_id` is that of the answer that the journal holds."""
+
+    def __init__(self, prediction_id: str, *faults: Fault | str) -> None:
+        super().__init__(*faults)
+        self.prediction_id = prediction_id
 
 
 class OverloadError(RequestError):

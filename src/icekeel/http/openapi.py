@@ -124,7 +124,17 @@ _PAGES: Mapping[str, tuple[str, str, Json]] = {
 _FAULT = _object(dict.fromkeys(("code", "what", "where", "got", "allowed", "hint"), _TEXT), ["code", "what"])
 _FAULTS: Json = {"type": "array", "items": _FAULT}
 _PROBLEM = {
-    **_object({"type": _TEXT, "title": _TEXT, "status": _COUNT, "detail": _TEXT, "faults": _FAULTS}),
+    **_object(
+        {
+            "type": _TEXT,
+            "title": _TEXT,
+            "status": _COUNT,
+            "detail": _TEXT,
+            "faults": _FAULTS,
+            "prediction_id": _TEXT,
+        },
+        ["type", "title", "status", "detail", "faults"],
+    ),
     "examples": [
         {
             "type": "urn:icekeel:out_of_range",
@@ -159,7 +169,7 @@ def _predict(model: Model, auth: bool) -> Json:
         {"rows": {"type": "array", "items": one, "minItems": 1, "maxItems": LARGEST_BATCH}}, ["rows"]
     )
     answer = {"$ref": "#/components/schemas/Answer"}
-    failed = _object({"faults": _FAULTS})
+    failed = _object({"faults": _FAULTS, "prediction_id": _TEXT}, ["faults"])
     answers = _object({"answers": {"type": "array", "items": {"oneOf": [answer, failed]}}})
     return _operation(
         f"An answer of {model.name}, or one for each row.",

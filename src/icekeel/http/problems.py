@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
-from icekeel.core.errors import AuthError, Fault, IcekeelError, RequestError
+from icekeel.core.errors import AuthError, Fault, IcekeelError, RefusedError, RequestError
 
 _STATUS = {
     "not_json": 400,
@@ -51,13 +52,15 @@ def problem(error: IcekeelError, *headers: tuple[bytes, bytes]) -> Reply:
     otherwise = 401 if isinstance(error, AuthError) else 503 if own else 422
     status = HTTPStatus(_STATUS.get(error.code, otherwise))
     faults = [replace(fault, where="", got="") if own else fault for fault in error.faults]
-    document = {
+    document: dict[str, Any] = {
         "type": f"urn:icekeel:{error.code}",
         "title": status.phrase,
         "status": status.value,
         "detail": faults[0].what if faults else "",
         "faults": [fault.as_dict() for fault in faults],
     }
+    if isinstance(error, RefusedError):
+        document["prediction_id"] = error.prediction_id
     further = {
         401: ((b"www-authenticate", b"Bearer"),),
         408: ((b"connection", b"close"),),

@@ -36,6 +36,7 @@ from icekeel.console import status_page, trace_page
 from icekeel.core.errors import (
     Fault,
     IcekeelError,
+    RefusedError,
     RequestError,
     first_faults,
     nearest,
@@ -526,7 +527,8 @@ def _features(body: Mapping[str, Any]) -> list[str] | None:
 
 
 def _faults(error: RequestError) -> dict[str, Any]:
-    return {"faults": [fault.as_dict() for fault in error.faults]}
+    found: dict[str, Any] = {"faults": [fault.as_dict() for fault in error.faults]}
+    return found | {"prediction_id": error.prediction_id} if isinstance(error, RefusedError) else found
 
 
 def _wrong_method(method: str, route: Route) -> Reply:

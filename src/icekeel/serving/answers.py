@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from icekeel.compile import compile_row
-from icekeel.core.errors import Fault, JournalError, RequestError, StateError
+from icekeel.core.errors import Fault, JournalError, RefusedError, RequestError, StateError
 from icekeel.core.ids import new_id
 from icekeel.core.time import Clock
 from icekeel.data import Hide, RecordParser
@@ -411,18 +411,18 @@ def _unlogged(answer: Answer) -> Answer:
     return msgspec.structs.replace(answer, degraded=[*answer.degraded, UNLOGGED])
 
 
-def _refusal(identifier: str, verdicts: Sequence[Verdict]) -> RequestError:
-    return RequestError(
+def _refusal(identifier: str, verdicts: Sequence[Verdict]) -> RefusedError:
+    return RefusedError(
+        identifier,
         *(
             Fault(
                 "refused",
                 "unlike anything in the training data: a person should decide",
                 ", ".join(verdict.columns),
                 verdict.code,
-                hint=f"prediction_id {identifier}",
             )
             for verdict in verdicts
-        )
+        ),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace as replace_in
 
 from icekeel.app import App
-from icekeel.core.errors import JournalError, ProjectError, RequestError, StateError
+from icekeel.core.errors import JournalError, ProjectError, RefusedError, RequestError, StateError
 from icekeel.core.time import HOUR, MINUTE, SECOND
 from icekeel.experiments import Arm, Arms
 from icekeel.features.live import State, StateCell
@@ -91,11 +91,11 @@ def test_a_strange_request_is_marked_with_codes_for_the_caller_and_reasons_for_u
 
 def test_where_the_project_says_so_it_is_refused_and_journaled(open_answerer: Open, trained: Path) -> None:
     answerer, _ = open_answerer(PROJECT.replace("budget=0.02", "budget=0.02, otherwise=ik.refuse()"))
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(RefusedError) as caught:
         answerer.answer(STRANGE)
     fault = caught.value.faults[0]
     assert (fault.code, fault.where) == ("refused", "depot")
-    entry = journaled(trained, fault.hint.removeprefix("prediction_id "))
+    entry = journaled(trained, caught.value.prediction_id)
     assert (entry.verdict, entry.version) == ("refused", "late-1")
     first, second = answerer.answer_many([STRANGE, dict(REQUEST)])
     assert isinstance(first, RequestError) and not isinstance(second, RequestError)
