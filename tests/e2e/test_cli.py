@@ -166,7 +166,7 @@ def test_up_fails_as_a_whole_where_the_port_is_taken(home: Path, running: Runnin
     process = start(home / "other", "up", "--port", port)
     out, err = process.communicate(timeout=90)
     assert (process.returncode, out) == (1, "")
-    assert "`icekeel serve` did not start" in err
+    assert f"cannot listen on 127.0.0.1, port {port}" in err
     with (home / "other" / ".icekeel" / "keep.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where its keeper still runs
 

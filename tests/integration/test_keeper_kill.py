@@ -59,7 +59,8 @@ def end(child: subprocess.Popen[bytes], *, kill: bool) -> None:
     if kill:
         child.kill()
     said = child.communicate()[1].decode()
-    assert child.returncode == (-9 if kill else 0), said
+    # Who has done its work may have ended in the moment before it was killed.
+    assert child.returncode in ((-9, 0) if kill else (0,)), said
 
 
 def test_whatever_is_killed_the_projections_are_those_of_the_journal() -> None:

@@ -206,7 +206,7 @@ def _predicted(
     later = every.encode(asked)
     codes = [np.concatenate([one[:n_early], new]) for one, new in zip(every.codes, later, strict=True)]
     number = widened(number_ranges(_log_odds(said), at, name, every.categories, codes), margin + SEASON)
-    low, high = (1 / (1 + np.exp(-np.array(ends))) for ends in (number.low, number.high))
+    low, high = (_probability(np.array(ends)) for ends in (number.low, number.high))
     return replace(
         number,
         low=tuple(low.tolist()),
@@ -215,6 +215,10 @@ def _predicted(
         logarithmic=False,
         watched=False,
     )
+
+
+def _probability(log_odds: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -700, 700))))
 
 
 def _log_odds(probability: Floats) -> Floats:
