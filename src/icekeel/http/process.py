@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from .connections import BoundedProtocol, hang_up
 from .incoming import Visitors
 from .server import Server
 
+SWITCH_S = 0.0005
+"""Longest that a thread that loads a version or traces an answer keeps the interpreter from the one that answers."""
 STOP_S = 5
 """Seconds that requests under way get to finish once the process is told to end."""
 MOST_CONNECTIONS = 900
@@ -83,6 +86,7 @@ class _Process(uvicorn.Server):
     async def startup(self, sockets: list[Any] | None = None) -> None:
         """Start listening, then say so."""
         await super().startup(sockets)
+        sys.setswitchinterval(SWITCH_S)
         gc.freeze()  # what is loaded stays: looking through it again and again takes a quarter of a batch's time
         if self.started and self._ready:
             self._ready((sockets or self.servers[0].sockets)[0].getsockname()[1])
