@@ -43,7 +43,7 @@ class Child:
     Args:
         name: The command: `serve`.
         arguments: What follows it.
-        vital: Where it dies again and again before it is ready, nothing works; any other is tried again for ever.
+        vital: Where it dies again and again and was never ready, nothing works; any other is tried again for ever.
         label: What people call it; its name by default.
 
     Attributes:
@@ -60,6 +60,7 @@ class Child:
         self._started = 0.0
         self._again = 0.0
         self._deaths = 0
+        self._stood = False
 
     @property
     def pid(self) -> int:
@@ -101,6 +102,7 @@ class Child:
         if not self.ready:
             with suppress(queue.Empty):
                 self.ready = json.loads(self._said.get(wait_s > 0, wait_s))
+                self._stood = True
         return bool(self.ready)
 
     def revive(self) -> None:
@@ -109,7 +111,7 @@ class Child:
         One that does not become ready in time is ended first; the keeper, which is not vital, takes what time it needs.
 
         Raises:
-            StateError: it is vital and died too often in short succession without having been ready.
+            StateError: it is vital and died too often in short succession, and was never ready since this process began.
         """
         status, now = self._ended(), time.monotonic()
         if status is None:
@@ -120,7 +122,7 @@ class Child:
         if not self._again:
             came_up = self._is_ready()
             self._deaths = 0 if came_up and now - self._started > STEADY_S else self._deaths + 1
-            if self._vital and not came_up and self._deaths > MOST_DEATHS:
+            if self._vital and not self._stood and self._deaths > MOST_DEATHS:
                 what = f"{self.name} died {self._deaths} times in short succession"
                 raise StateError(Fault("keeps_dying", what, got=f"exit status {status}"))
             pause = min(2 ** (self._deaths - 1), LONGEST_PAUSE_S) if self._deaths else 0

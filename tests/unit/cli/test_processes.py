@@ -62,6 +62,23 @@ def test_a_child_that_keeps_dying_is_given_up(
     assert "starting it again in 16 s" in capsys.readouterr().err
 
 
+def test_a_child_that_was_ready_once_is_never_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever kills it again and again will end: the worker is there again then, at most a minute later."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    one = child("print('{\"listening\": 1}')")
+    one.start()
+    one.wait_ready(threading.Event())
+    one._command = child("pass")._command
+    for _ in range(2 * (MOST_DEATHS + 4)):
+        assert one._process is not None
+        one._process.wait()
+        one.revive()
+        now[0] += 60.0 if one._again else 0.0
+    one.stop()
+    assert one._deaths > MOST_DEATHS
+
+
 def test_a_child_that_is_not_vital_is_tried_for_ever_once_a_minute(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
