@@ -167,8 +167,8 @@ def test_up_fails_as_a_whole_where_the_port_is_taken(home: Path, running: Runnin
     out, err = process.communicate(timeout=90)
     assert (process.returncode, out) == (1, "")
     assert f"cannot listen on 127.0.0.1, port {port}" in err
-    with (home / "other" / ".icekeel" / "keep.lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where its keeper still runs
+    with (home / "other" / ".icekeel" / "keep.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where a keeper of it runs
 
 
 def test_a_killed_keeper_comes_back_and_ctrl_c_stops_both(shop: Path, running: Running) -> None:
