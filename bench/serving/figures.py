@@ -32,7 +32,7 @@ FIGURES: tuple[Figure, ...] = (
     plain("guard_real", "share flagged of a later month's flights, the worst of three", 0.01, of=("flights", "flags")),
     plain("journal_lost", "answers lost by 200 kills of workers and keeper under load", 0, of=("crashes", "lost")),
     plain("journal_doubled", "answers doubled by them", 0, of=("crashes", "doubled")),
-    plain("swap_failed", "failed requests over 20 swaps under full load, 2 workers", 0, of=("swaps", "failed")),
+    plain("swap_failed", "failed requests over 20 swaps under full load, 2 workers", 0, of=("swaps", "failures")),
     plain("swap_s", "the longest until every worker answered with the new version, s", 1, of=("swaps", "slowest_s")),
     plain("shed_p99_ratio", "p99 of the answered at 3x overload / at half load", 4, of=("overload", "p99_ratio")),
     plain("shed_goodput", "good answers a second at 3x overload / capacity", 0.5, of=("overload", "goodput"), most=False),

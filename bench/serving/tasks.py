@@ -140,7 +140,7 @@ def swaps() -> Result:
         for (at, to), (end, _) in zip(done, [*done[1:], (np.inf, "")], strict=True)
     ]
     bad = sum(count for status, count in found["statuses"].items() if status != "200")
-    return found | {"failed": bad + found["lost"], "swaps": SWAPS, "slowest_s": max(late), "late_s": late}
+    return found | {"failures": bad + found["lost"], "swaps": SWAPS, "slowest_s": max(late), "late_s": late}
 
 
 def late_by(lines: list[list[str]], at: float, to: str, end: float) -> float:
