@@ -22,7 +22,7 @@ KILLS = 200
 WORKERS = 2
 PAUSE_BETWEEN_S = 0.003
 """Of each of 8 connections between an answer and its next request."""
-PAUSE_S = 1.0
+PAUSE_S = 4.0
 """At most so long, drawn evenly, after the processes were back does the next kill come."""
 HURRIED = 0.25
 """Share of the kills that come at once, while processes start."""
