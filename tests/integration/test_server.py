@@ -136,7 +136,9 @@ def test_versions_change_under_load_without_a_failed_request(project: Path) -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_request_under_way_is_finished_before_the_end(project: Path, number: signal.Signals) -> None:
+def test_a_request_under_way_is_finished_before_the_end(
+    project: Path, number: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
     token = App(project).access().create("stop", ("predict",))
     body = json.dumps(REQUEST).encode()
     head = (
@@ -154,6 +156,7 @@ def test_a_request_under_way_is_finished_before_the_end(project: Path, number: s
             text += part
         assert text.startswith(b"HTTP/1.1 200")
         assert process.wait(10) == 0
+    assert "leak" not in capfd.readouterr().err  # what DuckDB says of objects that are never collected
     given = json.loads(text.partition(b"\r\n\r\n")[2])["prediction_id"]
     journal = project / ".icekeel" / "journal"
     assert given in {entry.id for entry in scan(journal) if isinstance(entry, Predicted)}
