@@ -254,29 +254,29 @@ def shared_port(host: str, port: int) -> Iterator[int]:
     Raises:
         StateError: the port cannot be had.
     """
-    try:
-        with listening_socket(host, port, shared=False) as alone:
-            port = alone.getsockname()[1]
-        with listening_socket(host, port, shared=True):
-            yield port
-    except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
-            raise
-        what = f"cannot listen on {host}, port {port}"
-        raise StateError(Fault("port_unusable", what, got=error.strerror or "", hint="--port 0")) from error
+    with listening_socket(host, port, shared=False) as alone:
+        port = alone.getsockname()[1]
+    with listening_socket(host, port, shared=True):
+        yield port
 
 
 def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
-    """A socket that is bound and does not listen yet."""
+    """A socket that is bound and does not listen yet.
+
+    Raises:
+        StateError: the address cannot be had.
+    """
     made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind((host, port))
-    except OSError:
+    except (OSError, OverflowError) as error:  # the latter where no port has such a number
         made.close()
-        raise
+        what, hint = f"cannot listen on {host}, port {port}", "--port 0 takes a free one"
+        got = getattr(error, "strerror", None) or str(error)
+        raise StateError(Fault("port_unusable", what, got=got, hint=hint)) from error
     return made
 
 

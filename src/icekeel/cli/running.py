@@ -41,10 +41,9 @@ def serve(
     if settings.workers > 1 and not worker:
         processes.run_together(project, settings, shift=shift, keeper=False, as_json=True)
         return
-    listening = None
     if worker:
         processes.end_with_parent()
-        listening = processes.listening_socket(settings.host, settings.port, shared=True)
+    listening = processes.listening_socket(settings.host, settings.port, shared=bool(worker))
     # Loaded where it is used: a process that only watches over workers does not need it.
     from icekeel.app import App
     from icekeel.http import serve as run
