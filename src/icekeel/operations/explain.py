@@ -11,7 +11,7 @@ import msgspec
 from icekeel.core.time import format_time
 from icekeel.define import Model
 from icekeel.engines import Explained, Interval, load_engine
-from icekeel.engines.similar import Case, SimilarCases
+from icekeel.engines.similar import SIMILAR_FILE, Case, SimilarCases
 from icekeel.journal import Predicted, Value
 from icekeel.registry import INTERVAL_FILE, Registry, read
 
@@ -100,12 +100,10 @@ def explain(record: Predicted, model: Model, registry: Registry, bundles: Path) 
         RegistryError, BundleError: that version is gone, or its bundle is damaged.
     """
     files = read(bundles, registry.version(record.version).digest).files
-    engine, cases = load_engine(files), SimilarCases.load(files)
+    engine = load_engine(files)
     explained = engine.explain([record.features.get(column.name) for column in engine.columns])
-    values = [record.features.get(column.name) for column in cases.columns]
-    nearest = cases.nearest(values, CASES)
     reasons = _main(explained, record.features, probability=model.task == "probability")
-    far = cases.far(nearest)
+    nearest, far = _nearest(record, files)
     parts = [
         _answered(record, model, files),
         *([f"The guard: {'; '.join(record.reasons)}."] if record.reasons else []),
@@ -131,6 +129,15 @@ def explain(record: Predicted, model: Model, registry: Registry, bundles: Path) 
         similar=[Alike(case.id, case.asked_at, case.outcome, case.request) for case in nearest],
         far=far,
     )
+
+
+def _nearest(record: Predicted, files: Mapping[str, bytes]) -> tuple[Sequence[Case], bool]:
+    """The past cases most like it, and whether these are far; none where the version keeps none, as older ones."""
+    if SIMILAR_FILE not in files:
+        return [], False
+    cases = SimilarCases.load(files)
+    nearest = cases.nearest([record.features.get(column.name) for column in cases.columns], CASES)
+    return nearest, cases.far(nearest)
 
 
 def _main(explained: Explained, features: Mapping[str, Value], *, probability: bool) -> list[Reason]:

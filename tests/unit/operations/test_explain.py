@@ -70,6 +70,16 @@ def test_a_probability_is_explained_in_points_whatever_the_rung(opened: tuple[Ap
     assert [row["case"] for row in found.rows()] == [case.id for case in found.similar]
 
 
+def test_a_version_that_keeps_no_cases_is_explained_without(
+    opened: tuple[App, Registry, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, registry, _ = opened
+    monkeypatch.setattr("icekeel.operations.explain.SIMILAR_FILE", "none.bin")
+    found = explained(app, registry, asked(app, registry, REQUEST))
+    assert (found.similar, found.far) == ([], False)
+    assert "Main reasons, against an average request" in found.sentence
+
+
 def test_what_became_of_it_is_said_first(opened: tuple[App, Registry, str]) -> None:
     app, registry, _ = opened
     record = asked(app, registry, STRANGE)
