@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 UNPLACED = "outcomes"
 """Outcomes of which it cannot be said which table they are of."""
+_PUSHED = re.compile(r"(?P<what>.*?) @ (?:rows|delete)\[\d+\](?:\.(?P<field>[^,;]*))?(?:[,;].*)?", re.DOTALL)
+"""The fault of a row that was pushed, as text: `out of range @ rows[3].items, got 40; allowed: 1 to 30`."""
 Tables = Annotated[list[str] | None, typer.Argument(help="Event tables; all of them by default.")]
 
 
@@ -74,10 +77,16 @@ def _described(table: str, rows: Iterator[tuple[Any, list[str]]], examples: int)
     count = 0
     for row, faults in rows:
         count += 1
-        reasons.update(faults)
+        reasons.update(map(_reason, faults))
         if count <= examples:
             shown.append({"row": row, "faults": faults})
     return {"table": table, "rows": count, "reasons": dict(reasons.most_common()), "examples": shown}
+
+
+def _reason(fault: str) -> str:
+    """What is wrong with which field, without the row's place and value: `items: out of range`."""
+    pushed = _PUSHED.fullmatch(fault)
+    return fault if pushed is None else ": ".join(part for part in (pushed["field"], pushed["what"]) if part)
 
 
 def _named(app: App, names: list[str]) -> list[str]:
@@ -103,7 +112,7 @@ def _set_aside(app: App, table: str) -> Iterator[tuple[Any, list[str]]]:
         with connect(reads=[file]) as connection:
             found = connection.execute(f"SELECT row, faults FROM {parquet([file])}").fetchall()
         for row, faults in found:
-            yield _decoded(row), faults if isinstance(faults, list) else faults.split("; ")
+            yield _decoded(row), faults if isinstance(faults, list) else faults.split("\n")
     for record in scan(app.places.journal, kinds=Quarantined, since=Positions(manifest.journal)):
         if record.table == table:
             yield from ((kept.row, kept.faults) for kept in record.rows)

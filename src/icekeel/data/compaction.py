@@ -169,7 +169,7 @@ class _Pending:
                 {
                     "at": record.at,
                     "row": msgspec.json.encode(kept.row).decode(),
-                    "faults": "; ".join(kept.faults),
+                    "faults": "\n".join(kept.faults),
                     **_stamp(place),
                 }
                 for kept in record.rows

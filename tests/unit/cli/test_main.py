@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,33 @@ def test_quarantine_shows_rows_of_files_and_pushed_ones(shop: Path, tmp_path: Pa
     assert "minutes: not 1 to 240" in call("quarantine", "Deliveries", "--project", folder).out
     assert call("quarantine", "Orders", "--project", shop).err == "nothing is in quarantine\n"
     assert 'did you mean "Orders"?' in call("quarantine", "Order", "--project", shop).err
+
+
+def test_reasons_of_pushed_rows_are_counted_whatever_the_row(shop: Path, tmp_path: Path, call: Call) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(shop, folder)
+    with Writer(folder / ".icekeel" / "journal", "serve", clock=lambda: NOW) as journal:
+        bad = [
+            QuarantinedRow({"items": n}, [f"out of range @ rows[{n}].items, got {n}; allowed: 1 to 30; more"])
+            for n in (40, 50)
+        ]
+        bad.append(QuarantinedRow({"value": 3}, ["expected an object @ rows[4], got 3"]))
+        journal.append(Quarantined(at=NOW, table="Orders", rows=bad))
+    said = {"items: out of range": 2, "expected an object": 1}
+    assert call("quarantine", "Orders", "--project", folder, "--json").json[0]["reasons"] == said
+    call("compact", "--project", folder)
+    (moved,) = call("quarantine", "Orders", "--project", folder, "--json").json
+    assert moved["reasons"] == said
+    assert "got 40; allowed: 1 to 30; more" in moved["examples"][0]["faults"][0]
+
+
+def test_a_taken_port_is_said(shop: Path, call: Call) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        got = call("serve", "--project", shop, "--port", port)
+    assert got.status == 1
+    assert f"cannot listen on 127.0.0.1, port {port}, got Address already in use; --port 0" in got.err
+    assert "port must be 0-65535" in call("serve", "--project", shop, "--port", 70_000).err
 
 
 def test_a_dataset_is_written_as_it_was_known_then(shop: Path, tmp_path: Path, call: Call) -> None:
