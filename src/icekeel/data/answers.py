@@ -20,6 +20,7 @@ from icekeel.core.errors import Fault, IcekeelError, RequestError, first_faults,
 from icekeel.core.ids import id_range, time_of
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FOREVER, parse_time
+from icekeel.define.policies import KINDS
 from icekeel.journal import Positions, Predicted, scan
 
 from .history import History, Manifest
@@ -33,6 +34,8 @@ FEW = 8
 """Ids that are looked for as text in the journal; of more, every answer is decoded."""
 MOST = 1_000
 """Answers on one page."""
+VERDICTS = ("flagged", "pass", "refused", *KINDS)
+"""By what answers can be found; `flagged` is all but `pass`."""
 
 _OWN = {
     "id": Kind.ID,
@@ -216,9 +219,33 @@ def _time(text: str) -> int:
     return parse_time(int(text) if text.isdigit() else text)
 
 
-_READ: Mapping[str, Callable[[str], Any]] = {"since": _time, "until": _time, "limit": int}
+def _id(text: str) -> str:
+    if time_of(text) is None:
+        raise ValueError
+    return text
+
+
+def _verdict(text: str) -> str:
+    if text not in VERDICTS:
+        raise ValueError
+    return text
+
+
+_READ: Mapping[str, Callable[[str], Any]] = {
+    "since": _time,
+    "until": _time,
+    "limit": int,
+    "before": _id,
+    "verdict": _verdict,
+}
 _MOMENT = "ISO 8601, or microseconds since 1970 UTC"
-_ALLOWED = {"since": _MOMENT, "until": _MOMENT, "limit": f"1 to {MOST:,}"}
+_ALLOWED = {
+    "since": _MOMENT,
+    "until": _MOMENT,
+    "limit": f"1 to {MOST:,}",
+    "before": "the id of an answer, 28 hexadecimal digits",
+    "verdict": ", ".join(VERDICTS),
+}
 
 
 class Answers:

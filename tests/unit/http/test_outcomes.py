@@ -211,6 +211,7 @@ def test_an_answer_is_found_by_id_key_and_time_and_page_by_page(client: Client) 
         (f"/v1/answers/{'0' * 28}", 404, ["unknown_prediction"]),
         ("/v1/answers?limit=0&since=soon&who=me", 422, ["wrong_type", "unknown_field", "out_of_range"]),
         ("/v1/answers?limit=1001", 422, ["out_of_range"]),
+        ("/v1/answers?verdict=bad&before=zz", 422, ["wrong_type", "wrong_type"]),
         ("/v1/answers?limit=1&limit=2", 422, ["bad_query"]),
         ("/v1/answers?%ff", 422, ["bad_query"]),
         ("/v1/answers?key=%ff", 422, ["bad_query"]),
