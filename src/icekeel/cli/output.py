@@ -73,7 +73,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:,.0f}" if 10_000 <= abs(value) < 1e15 else f"{value:,.4g}"
     if isinstance(value, Mapping):
         return "; ".join(f"{name} ({_cell(one)})" for name, one in value.items())
     return "; ".join(map(str, value)) if isinstance(value, list) else str(value)

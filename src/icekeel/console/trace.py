@@ -48,8 +48,8 @@ def _tiles(trace: Trace) -> Tiles:
         Tile("Version", record.version, f"{record.arm}, {record.share:.0%} of units"),
         Tile(
             "Guard",
-            record.verdict,
-            f"{len(record.reasons)} findings",
+            record.verdict.replace("_", " "),
+            f"{len(record.reasons)} finding{'' if len(record.reasons) == 1 else 's'}",
             "good" if record.verdict == "pass" else "warn",
         ),
         Tile("Asked", moment(record.at), f"{record.cpu_us:,} us of CPU"),

@@ -36,10 +36,11 @@ def told(trace: Trace) -> list[Part]:
 def _answer(trace: Trace) -> Part:
     record = trace.answer
     around = f", between {shown(record.low)} and {shown(record.high)}" if record.low is not None else ""
-    said = "refused" if record.verdict == "refused" else f"{shown(record.answer)}{around}"
+    refused = record.verdict == "refused"
+    said = "refused to answer" if refused else f"answered {shown(record.answer)}{around}"
     lines = [
-        f"{record.model} answered {said} on {_when(format_time(record.at))}",
-        f"given by {record.source}; the model itself said {shown(record.prediction)}"
+        f"{record.model} {said} on {_when(format_time(record.at))}",
+        f"given {'to nobody' if refused else f'by {record.source}'}; the model itself said {shown(record.prediction)}"
         + (f"; action: {record.action}" if record.action else ""),
         f"arm {record.arm}, which {record.share:.0%} of units get; unit {record.unit or 'none'}, key {record.key or 'none'}",
         f"degraded: {', '.join(record.degraded)}" if record.degraded else "nothing was degraded",
