@@ -25,6 +25,22 @@ SLOWEST_READER_S = 10.0
 """Seconds in which a caller must take some of an answer that is larger than what the sockets hold."""
 
 
+def _overloaded() -> tuple[bytes, bytes]:
+    """Head, without its end, and body of the answer to who comes when there is too much; the same for all of them."""
+    reply = problem(overload())
+    lines = [
+        (b"content-type", reply.content_type),
+        (b"content-length", b"%d" % len(reply.body)),
+        *reply.headers,
+    ]
+    return b"HTTP/1.1 503 Service Unavailable\r\n" + b"".join(
+        b"%s: %s\r\n" % line for line in lines
+    ), reply.body
+
+
+_SHED_HEAD, _SHED_BODY = _overloaded()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """HTTP/1.1 of one connection; a head that is too large or too slow ends it with 431 or 408.
 
@@ -84,18 +100,12 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._shed = False
         self._note()
-        reply = problem(overload())
-        head = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: %s\r\ncontent-length: %d\r\n" % (
-            reply.content_type,
-            len(reply.body),
-        )
         identifier = request_id(dict(self.headers))
-        further = reply.headers if identifier is None else (*reply.headers, (b"x-request-id", identifier))
-        lines = b"".join(b"%s: %s\r\n" % line for line in further)
+        lines = b"" if identifier is None else b"x-request-id: %s\r\n" % identifier
         keep_alive = self.parser.should_keep_alive()
         if not keep_alive:
             lines += b"connection: close\r\n"
-        self.transport.write(b"%s%s\r\n%s" % (head, lines, reply.body))
+        self.transport.write(b"%s%s\r\n%s" % (_SHED_HEAD, lines, _SHED_BODY))
         if not keep_alive:
             self.transport.close()
         self.on_response_complete()
