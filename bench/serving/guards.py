@@ -54,7 +54,7 @@ def speed(n: int = 20_000) -> Result:
     with copied() as folder:
         app = App(folder, clock=lambda: shop.END)
         registry = app.registry()
-        version = load_version(registry.version("cost-1"), app.places.bundles, app.plans["cost"].definitions)
+        version = load_version(registry.version("cost-1"), app.places.bundles, app.plans["cost"])
         registry.close()
     guard = _guard(version)
     rows = [[one[column.name] for column in guard.columns] for one in shop.requests(n)]
@@ -136,7 +136,7 @@ class Traffic:
         workshop = app.workshop(registry)
         version, trained = workshop.train(Order(model, now, baseline, rung), lambda line: None)
         self.rows = trained.contents.rows
-        self.version = load_version(version, app.places.bundles, app.plans[model].definitions)
+        self.version = load_version(version, app.places.bundles, app.plans[model])
         _, data = workshop.prepare(model, end, lambda line: None)
         registry.close()
         asked: Ints = np.flatnonzero(data.asked_at >= now)

@@ -315,8 +315,7 @@ class App:
         for name, model in self.project.models.items():
             plan = self.plans[name]
             previous = reads_last_champion(model)
-            fields = [field.name for field in plan.fields]
-            router = Router(name, registry, self.places.bundles, plan.definitions, fields, previous=previous)
+            router = Router(name, registry, self.places.bundles, plan, previous=previous)
             with suppress(StateError):  # a registry that cannot be read now may be later: refresh it again
                 router.refresh()
             windows = self._windows(model, plan, online=online)

@@ -215,9 +215,7 @@ def test_a_refused_job_waits_and_the_caller_fetches_what_a_person_answers(shop: 
 
 def test_two_people_teach_it_in_every_worker_until_it_expires(shop: Shop) -> None:
     first, second = shop.refused(), shop.refused(quantity=300.0, material_cost=220.0)
-    plan = shop.app.plans["price"]
-    fields = [field.name for field in plan.fields]
-    worker = Router("price", shop.app.registry(), shop.app.places.bundles, plan.definitions, fields)
+    worker = Router("price", shop.app.registry(), shop.app.places.bundles, shop.app.plans["price"])
     worker.refresh()
     assert shop.decide("ann", first, "accepted").status == 200
     assert shop.decide("ann", second, "accepted").status == 200

@@ -3,7 +3,7 @@
 Both targets give the same bits. This room knows nothing of where rows come from or what becomes of the results.
 """
 
-from .closure import Row, compile_event, compile_row
+from .closure import Row, compile_event, compile_row, request_leaf
 from .sql import literal, quote, select
 
-__all__ = ["Row", "compile_event", "compile_row", "literal", "quote", "select"]
+__all__ = ["Row", "compile_event", "compile_row", "literal", "quote", "request_leaf", "select"]

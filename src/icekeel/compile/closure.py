@@ -13,7 +13,7 @@ from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 from icekeel.define.fields import Field
-from icekeel.define.nodes import Call, EventField, Literal, Node, Op
+from icekeel.define.nodes import Call, EventField, Literal, Node, Op, RequestField
 
 from .calendar import part
 
@@ -73,6 +73,15 @@ def compile_row(nodes: Sequence[Node], leaf: Leaf, arguments: str) -> Row:
     exec(compile(f"def row({arguments}):\n    {body}\n", "<icekeel row>", "exec"), namespace)
     function: Row = namespace["row"]
     return function
+
+
+def request_leaf(fields: Sequence[str]) -> Leaf:
+    """Reads a field of a request from `r`, a sequence of values in this order."""
+
+    def leaf(node: Node) -> tuple[str, bool] | None:
+        return (f"r[{fields.index(node.name)}]", True) if isinstance(node, RequestField) else None
+
+    return leaf
 
 
 def compile_event(fields: Sequence[Field], values: Sequence[Node]) -> Row:

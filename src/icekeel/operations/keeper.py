@@ -352,7 +352,7 @@ class Keeper:
             try:
                 version = self._registry.version(name)
                 plan = self._workspace.plans[model]
-                loaded = load_version(version, self._workspace.bundles, plan.definitions)
+                loaded = load_version(version, self._workspace.bundles, plan)
             except (BundleError, RegistryError, StateError) as error:
                 log.error("shadow_refused", extra={"model": model, "version": name, "why": str(error)})
                 return None

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from icekeel.compile import compile_row
+from icekeel.compile import compile_row, request_leaf
 from icekeel.core.errors import Fault, RequestError
 from icekeel.core.ids import new_id
 from icekeel.core.time import Clock, format_time, parse_duration
 from icekeel.data.answers import Answers, Wanted
 from icekeel.define import Model, Project
 from icekeel.define.expressions import lift
-from icekeel.define.nodes import Node, RequestField
 from icekeel.journal import Predicted, Reviewed, Writer
 from icekeel.registry import Registry, Review
 from icekeel.serving.teaching import Lesson, Taught, Value, finding
@@ -182,11 +181,7 @@ def stakes(model: Model) -> Callable[[Predicted], float]:
     if model.guard is None or model.guard.stake is None:
         return partial(_hanging, model)
     names = list(model.request.icekeel_fields)
-
-    def leaf(node: Node) -> tuple[str, bool] | None:
-        return (f"r[{names.index(node.name)}]", True) if isinstance(node, RequestField) else None
-
-    row = compile_row([lift(model.guard.stake)], leaf, "r")
+    row = compile_row([lift(model.guard.stake)], request_leaf(names), "r")
 
     def stated(record: Predicted) -> float:
         value = row([record.request.get(name) for name in names])[0]

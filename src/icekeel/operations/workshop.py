@@ -158,8 +158,8 @@ class Workshop:
         alias = self._registry.aliases(model.name).get(CHAMPION)
         if alias is None:
             return None
-        definitions = self._workspace.plans[model.name].definitions
-        loaded = load_version(self._registry.version(alias.version), self._workspace.bundles, definitions)
+        plan = self._workspace.plans[model.name]
+        loaded = load_version(self._registry.version(alias.version), self._workspace.bundles, plan)
         return Standing(loaded.engine, loaded.contents.trained_to)
 
 

@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from icekeel.compile import compile_row
+from icekeel.compile import compile_row, request_leaf
 from icekeel.core.errors import Fault, JournalError, RefusedError, RequestError, StateError
 from icekeel.core.ids import new_id
 from icekeel.core.time import Clock
 from icekeel.data import Hide, RecordParser
 from icekeel.define import Floor, Model, Refuse, RoundTo
-from icekeel.define.nodes import Node, RequestField
 from icekeel.features.live import State, outcome_key
 from icekeel.features.plan import Plan
 from icekeel.guard import Verdict
@@ -107,7 +106,6 @@ class Answerer:
         unit = model.rollout.unit.node if model.rollout is not None else model.outcome.keyed.keys[0][1]
         self._unit = fields.index(unit.name)
         self._key = [fields.index(field.name) for _, field in model.outcome.keyed.keys]
-        self._guarded: dict[str, list[int]] = {}
         self._after = [_postprocessor(step, fields) for step in model.after]
         self._threshold = model.action.threshold if model.action is not None else math.inf
         self._unlogged = False
@@ -243,7 +241,7 @@ class Answerer:
             if version.guard is None:
                 continue
             columns = list(zip(*rows.values(), strict=True))
-            found = version.guard.check_many([columns[at] for at in self._places(version)], said)
+            found = version.guard.check_many([columns[at] for at in version.guarded], said)
             for row, place in enumerate(rows):
                 if row in found:
                     verdicts[place] = self._untaught(found[row], asked[place], raws[place])
@@ -347,16 +345,8 @@ class Answerer:
         guard = asked.version.guard
         if guard is None:
             return []
-        verdicts = guard.check([asked.request[place] for place in self._places(asked.version)], raw)
+        verdicts = guard.check([asked.request[place] for place in asked.version.guarded], raw)
         return self._untaught(verdicts, asked, raw) if verdicts else verdicts
-
-    def _places(self, version: LoadedVersion) -> list[int]:
-        """Where the columns of a version's guard are among the fields."""
-        places = self._guarded.get(version.name)
-        if places is None:  # by name: the request may have other fields than when this version was trained
-            names = [column.name for column in version.guard.columns] if version.guard is not None else []
-            places = self._guarded[version.name] = [self._fields.index(name) for name in names]
-        return places
 
     def _untaught(self, verdicts: list[Verdict], asked: _Asked, raw: float) -> list[Verdict]:
         named = dict(zip(self._fields, asked.request, strict=True))
@@ -435,17 +425,10 @@ def _postprocessor(step: Floor | RoundTo, fields: Sequence[str]) -> Any:
             return float(round(steps)) * size if math.isfinite(steps) else answer
 
         return nearest_multiple
-    row = compile_row([step.node], _field_leaf(fields), "r")
+    row = compile_row([step.node], request_leaf(fields), "r")
 
     def at_least(answer: float, request: Sequence[Value]) -> float:
         low = row(request)[0]
         return answer if low is None else max(answer, low)
 
     return at_least
-
-
-def _field_leaf(fields: Sequence[str]) -> Any:
-    def leaf(node: Node) -> tuple[str, bool] | None:
-        return (f"r[{fields.index(node.name)}]", True) if isinstance(node, RequestField) else None
-
-    return leaf

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from icekeel.compile import compile_row
+from icekeel.compile import compile_row, request_leaf
 from icekeel.compile.closure import Row
 from icekeel.core.errors import RequestError
 from icekeel.define import Guard, LastChampion, Mark, Model, Refuse, RuleOfThumb, SimilarCases
 from icekeel.define.expressions import lift
-from icekeel.define.nodes import Node, RequestField
+from icekeel.define.nodes import Node
 from icekeel.define.policies import Policy
 from icekeel.features.plan import Plan
 from icekeel.guard import Verdict
@@ -177,13 +177,11 @@ def _strictness(policy: Policy) -> int:
 
 def _compiled(node: Node, plan: Plan) -> Row:
     """`row(r, f)`: an expression over a request and the plan's features."""
-    fields = [field.name for field in plan.fields]
+    field = request_leaf([field.name for field in plan.fields])
     features = {feature.node: place for place, feature in enumerate(plan.features)}
 
     def leaf(node: Node) -> tuple[str, bool] | None:
-        if isinstance(node, RequestField):
-            return f"r[{fields.index(node.name)}]", True
-        return (f"f[{features[node]}]", True) if node in features else None
+        return field(node) or ((f"f[{features[node]}]", True) if node in features else None)
 
     return compile_row([node], leaf, "r, f")
 

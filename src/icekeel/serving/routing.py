@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from icekeel.core.errors import BundleError, Fault, RegistryError
+from icekeel.core.errors import BundleError, RegistryError
 from icekeel.experiments import Arm, Arms
+from icekeel.features.plan import Plan
 from icekeel.registry import CHAMPION, Alias, Registry
 
 from .teaching import Taught
@@ -48,8 +49,7 @@ class Router:
         model: Its name.
         registry: Where aliases are set.
         bundles: Folder of the bundles.
-        definitions: Feature -> digest of its definition, in the plan's order.
-        fields: What requests have.
+        plan: Its features and fields.
         previous: Whether the champion before is kept ready too.
     """
 
@@ -58,8 +58,7 @@ class Router:
         model: str,
         registry: Registry,
         bundles: Path,
-        definitions: Mapping[str, str],
-        fields: Collection[str],
+        plan: Plan,
         *,
         previous: bool = False,
     ) -> None:
@@ -67,7 +66,7 @@ class Router:
         self.model = model
         self._registry = registry
         self._bundles = bundles
-        self._definitions, self._fields = definitions, fields
+        self._plan = plan
         self._loaded: dict[str, LoadedVersion] = {}
         self.current = Routing(-1, None)
 
@@ -112,25 +111,10 @@ class Router:
         if alias.version not in self._loaded:
             try:
                 version = self._registry.version(alias.version)
-                self._loaded[alias.version] = self._checked(
-                    load_version(version, self._bundles, self._definitions)
-                )
+                self._loaded[alias.version] = load_version(version, self._bundles, self._plan)
             except (BundleError, RegistryError, OSError) as error:
                 problems[name] = f"{alias.version}: {error}"
                 if (self.current.problems or {}).get(name) != problems[name]:
                     log.error("version_refused", extra={"model": self.model, "why": problems[name]})
                 return None
         return self._loaded[alias.version]
-
-    def _checked(self, version: LoadedVersion) -> LoadedVersion:
-        """The version, unless its guard reads what requests no longer have."""
-        names = [column.name for column in version.guard.columns] if version.guard is not None else []
-        hint = "train again, or restore the field"
-        faults = [
-            Fault("other_request", f'its guard reads "{name}", which requests no longer have', hint=hint)
-            for name in names
-            if name not in self._fields
-        ]
-        if faults:
-            raise BundleError(*faults)
-        return version

@@ -14,6 +14,7 @@ import msgspec
 from icekeel.core.errors import BundleError, Fault
 from icekeel.engines import GOLDEN_FILE, Engine, Interval, check_golden, frame_of, load_engine
 from icekeel.engines.similar import SIMILAR_FILE, SimilarCases
+from icekeel.features.plan import Plan
 from icekeel.guard import Guard
 from icekeel.registry import GUARD_FILE, INTERVAL_FILE, Contents, Version
 from icekeel.registry import read as read_bundle
@@ -69,6 +70,7 @@ class LoadedVersion:
     Attributes:
         places: Place of each feature the engine reads among the plan's features.
         guard, interval: None where the bundle has none.
+        guarded: Place of each column that the guard checks among the request's fields.
         similar: Past cases that requests can be likened to.
     """
 
@@ -77,6 +79,7 @@ class LoadedVersion:
     engine: Engine
     places: tuple[int, ...]
     guard: Guard | None
+    guarded: tuple[int, ...]
     interval: Interval | None
     similar: Similar
 
@@ -93,17 +96,17 @@ class LoadedVersion:
         return found
 
 
-def load_version(version: Version, bundles: Path, definitions: Mapping[str, str]) -> LoadedVersion:
+def load_version(version: Version, bundles: Path, plan: Plan) -> LoadedVersion:
     """The version, after every check that can be made.
 
     Args:
         version: What the registry says of it, the bundle's digest above all.
         bundles: Folder of the bundles.
-        definitions: Feature -> digest of the present definition, in the plan's order.
+        plan: The present features, and the fields of requests.
 
     Raises:
-        BundleError: a byte was changed, the golden rows come out otherwise, or a feature is defined
-            otherwise than when the version was trained.
+        BundleError: a byte was changed, the golden rows come out otherwise, a feature is defined otherwise than when
+            the version was trained, or the guard reads a field that requests no longer have.
     """
     bundle = read_bundle(bundles, version.digest, but=[SIMILAR_FILE])
     try:
@@ -111,14 +114,16 @@ def load_version(version: Version, bundles: Path, definitions: Mapping[str, str]
         interval = _interval(bundle.files)
     except msgspec.MsgspecError as error:
         raise BundleError(Fault("bad_contents", str(error), version.name)) from error
+    definitions = plan.definitions
     check_definitions(contents.features, contents, definitions, version.name)
     engine = load_engine(bundle.files)
     check_golden(engine, bundle.files.get(GOLDEN_FILE, b""))
     order = list(definitions)
     guard = Guard.load(bundle.files[GUARD_FILE]) if GUARD_FILE in bundle.files else None
+    guarded = _guarded(guard, [field.name for field in plan.fields])
     places = tuple(order.index(column.name) for column in engine.columns)
     similar = Similar(contents, bundles, version.digest, definitions)
-    return LoadedVersion(version.name, contents, engine, places, guard, interval, similar)
+    return LoadedVersion(version.name, contents, engine, places, guard, guarded, interval, similar)
 
 
 def check_definitions(
@@ -141,6 +146,20 @@ def check_definitions(
     ]
     if faults:
         raise BundleError(*faults)
+
+
+def _guarded(guard: Guard | None, fields: Sequence[str]) -> tuple[int, ...]:
+    """Found by name: requests may have other fields than when the version was trained."""
+    names = [column.name for column in guard.columns] if guard is not None else []
+    hint = "train again, or restore the field"
+    faults = [
+        Fault("other_request", f'its guard reads "{name}", which requests no longer have', hint=hint)
+        for name in names
+        if name not in fields
+    ]
+    if faults:
+        raise BundleError(*faults)
+    return tuple(fields.index(name) for name in names)
 
 
 def _interval(files: Mapping[str, bytes]) -> Interval | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import threading
@@ -443,8 +444,9 @@ def test_a_version_whose_guard_reads_a_field_that_is_gone_does_not_serve(client:
     """Else every request would be refused by a server that says it is ready."""
     app, registry = client.server.service.app, client.server.service.registry
     for gone, serves in ((0, True), (1, False)):
-        fields = list(REQUEST)[: len(REQUEST) - gone]
-        router = Router("late", registry, app.places.bundles, app.plans["late"].definitions, fields)
+        plan = app.plans["late"]
+        left = dataclasses.replace(plan, fields=plan.fields[: len(plan.fields) - gone])
+        router = Router("late", registry, app.places.bundles, left)
         router.refresh()
         assert (router.current.champion is not None) is serves
     assert '"weight"' in (router.current.problems or {})["champion"]

@@ -105,8 +105,7 @@ def test_a_damaged_bundle_explains_nothing(opened: tuple[App, Registry, str]) ->
         with pytest.raises(BundleError):
             explained(app, registry, record)
         assert asked(app, registry, REQUEST).answer == record.answer  # answers do not need it
-        definitions = app.plans["late"].definitions
-        loaded = load_version(registry.version("late-1"), app.places.bundles, definitions)
+        loaded = load_version(registry.version("late-1"), app.places.bundles, app.plans["late"])
         assert loaded.similar.get() is None  # so a fall-back to similar cases passes on
     finally:
         file.write_bytes(whole)

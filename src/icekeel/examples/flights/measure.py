@@ -120,7 +120,7 @@ def measure(app: App, name: str, registry: Registry, *, now: int, frozen: Sequen
     known = outcomes.status == Status.KNOWN
     predictions = {"living": answers["_prediction"]}
     for version in frozen:
-        engine = load_version(registry.version(version), app.places.bundles, plan.definitions).engine
+        engine = load_version(registry.version(version), app.places.bundles, plan).engine
         predictions[version] = engine.predict_many(features)
     target = outcomes.target
     months = _months(asked_at)

@@ -93,7 +93,7 @@ def measure(app: App, truth: Truth, results: Path, raw: Version, *, until: int) 
     prices = dict(listed)
     price = np.array([prices[record.key] for record in records])
     place = [int(record.key[1:]) for record in records]  # Q000123 is the 124th quote
-    engine = load_version(raw, app.places.bundles, app.plans[raw.model].definitions).engine
+    engine = load_version(raw, app.places.bundles, app.plans[raw.model]).engine
     frame = Frame({column.name: _column(records, column) for column in engine.columns})
     answers = np.array([record.answer for record in records])
     served = np.array([record.prediction for record in records])
