@@ -24,6 +24,7 @@ from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, parse_time, wall_clock
 from icekeel.operations import workshop
 from icekeel.operations.workshop import Order, admit
+from icekeel.testing.small import keep_up
 from icekeel.training import GroupTable, LightGBM
 
 END = parse_time("2026-06-01") + 12 * HOUR
@@ -136,11 +137,7 @@ def _train(folder: Path) -> None:
         with patch.object(workshop, "rungs_up_to", rungs), app.journal("train") as journal:
             version, _ = app.workshop(registry).train(Order("cost", now, rung="lightgbm"), print)
             print(admit(registry, journal, app.model("cost"), version, at=now, by="bench").reason)
-    with app.journal("keep") as journal:
-        keeper = app.keeper(registry, journal)
-        while keeper.step():
-            pass
-        keeper.close()
+    keep_up(app)
     registry.close()
     (folder / "token.txt").write_text(app.access().create("bench", ("admin",)))
 

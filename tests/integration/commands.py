@@ -19,11 +19,11 @@ PATIENCE_S = 60.0
 
 @contextmanager
 def command(
-    folder: Path, name: str, *arguments: str, now: int
+    folder: Path, name: str, *arguments: str, now: int | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """A command that keeps running, on the project's time, and what it says once it is ready."""
-    shift = now - wall_clock()
-    called = [sys.executable, "-m", "icekeel", name, "--project", str(folder), f"--shift={shift}", *arguments]
+    """A command that keeps running, on the project's time if that is given, and what it says once it is ready."""
+    shift = [] if now is None else [f"--shift={now - wall_clock()}"]
+    called = [sys.executable, "-m", "icekeel", name, "--project", str(folder), *shift, *arguments]
     process = subprocess.Popen(
         called,
         stdout=subprocess.PIPE,

@@ -20,6 +20,7 @@ from icekeel.testing.small import (
     TRAINED_DAYS,
     TRAINED_TO,
     World,
+    keep_up,
     small_world,
     train_small,
     write_small_project,
@@ -121,6 +122,19 @@ def windows(app: App, online: lmdb.Environment, keys: int = 40) -> list[list[flo
 
 def settled(keeper: Keeper) -> list[Any]:
     return list(keeper._settled(keeper._answers["late"], 0, TRAINED_TO + 400 * DAY))
+
+
+def two_versions(folder: Path) -> App:
+    """The small project with two versions, the first of them champion, and windows that are up to date."""
+    write_small_project(folder)
+    train_small(folder, rung="lightgbm")
+    train_small(folder, baseline=True)
+    app = App(folder, clock=lambda: TRAINED_TO)
+    registry = app.registry()
+    registry.drop_alias("late", "challenger", reason="test", by="test")
+    registry.close()
+    keep_up(app)
+    return app
 
 
 @contextmanager

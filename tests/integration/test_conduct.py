@@ -20,6 +20,7 @@ from icekeel.examples.quotes.simulate import NEVER_SEEN
 from icekeel.http import Server
 from icekeel.journal import Predicted
 from icekeel.settings import Settings
+from icekeel.testing.small import keep_up
 from tests.unit.http.conftest import Client
 
 SETTINGS = Settings(rehearsal=True, auth=False)
@@ -39,11 +40,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     registry = app.registry()
     for baseline in (True, False):
         _trained(app, registry, lambda _: None, baseline=baseline)
-    with app.journal("keep") as journal:
-        keeper = app.keeper(registry, journal)
-        while keeper.step():
-            pass
-        keeper.close()
+    keep_up(app)
     registry.close()
     return folder
 

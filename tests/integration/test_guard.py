@@ -25,6 +25,7 @@ from icekeel.operations.workshop import Order, admit
 from icekeel.registry import Registry
 from icekeel.serving import Router
 from icekeel.settings import Settings
+from icekeel.testing.small import keep_up
 from tests.unit.http.conftest import Client, Got
 
 NEVER = {**BOX, **NEVER_SEEN}
@@ -49,18 +50,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keep_up(app)
     registry.close()
     return folder
-
-
-def keep_up(app: App) -> None:
-    """Let a keeper do all there is to do."""
-    registry = app.registry()
-    with app.journal("keep") as journal:
-        keeper = app.keeper(registry, journal)
-        while keeper.step():
-            pass
-        keeper.step()
-        keeper.close()
-    registry.close()
 
 
 @dataclass

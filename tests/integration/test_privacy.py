@@ -41,6 +41,7 @@ from icekeel.testing.small import (
     PROJECT,
     REQUEST,
     TRAINED_TO,
+    keep_up,
     small_world,
     train_small,
     write_small_project,
@@ -90,7 +91,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("private")
     write_project(folder)
     train_small(folder)
-    keep(App(folder, clock=lambda: TRAINED_TO))
+    keep_up(App(folder, clock=lambda: TRAINED_TO))
     return folder
 
 
@@ -98,14 +99,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "project")
     return tmp_path / "project"
-
-
-def keep(app: App) -> None:
-    registry = app.registry()
-    with app.journal("keep") as journal, closing(app.keeper(registry, journal)) as keeper:
-        while keeper.step():
-            pass
-    registry.close()
 
 
 @pytest.fixture
@@ -223,7 +216,7 @@ def test_no_private_value_reaches_any_file_and_forgetting_leaves_a_name_of_nobod
     live(client)
     app = client.server.service.app
     assert app.vault is not None
-    keep(App(folder, clock=lambda: TRAINED_TO + HOUR))
+    keep_up(App(folder, clock=lambda: TRAINED_TO + HOUR))
     assert App(folder, clock=lambda: TRAINED_TO + 2 * HOUR).audit("late").counts == {}
     train_again(folder)
     state = folder / ".icekeel"
@@ -287,7 +280,7 @@ def test_pseudonyms_join_as_values_do(client: Client, folder: Path) -> None:
     write_project(plain)
     (plain / "project.py").write_text(PRIVATE.replace("ik.Id = ik.private()", "ik.Id"))
     train_small(plain)
-    keep(App(plain, clock=lambda: TRAINED_TO))
+    keep_up(App(plain, clock=lambda: TRAINED_TO))
     other = Server(App(plain, clock=lambda: TRAINED_TO + HOUR))
     clear = Client(other, other.service.access.create("ann", ("admin",)), plain)
     for asked in (ASKED, {**ASKED, "sender": OTHER}, {**ASKED, "sender": "nobody"}):
@@ -447,7 +440,7 @@ def test_outcomes_and_questions_by_a_private_key_go_by_its_value(tmp_path: Path)
     write_project(tmp_path)
     (tmp_path / "project.py").write_text(KEYED)
     train_small(tmp_path)
-    keep(App(tmp_path, clock=lambda: TRAINED_TO))
+    keep_up(App(tmp_path, clock=lambda: TRAINED_TO))
     app = App(tmp_path, clock=lambda: TRAINED_TO + HOUR)
     server = Server(app)
     client = Client(server, server.service.access.create("ann", ("admin",)), tmp_path)

@@ -19,27 +19,17 @@ import pytest
 
 from icekeel.app import App
 from icekeel.journal import Predicted, scan, verify
-from icekeel.testing.small import REQUEST, TRAINED_TO, train_small, write_small_project
+from icekeel.testing.small import REQUEST, train_small, write_small_project
+
+from .shipping import two_versions
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two versions, one of them champion, and windows that are up to date."""
     folder = tmp_path_factory.mktemp("served")
-    write_small_project(folder)
-    train_small(folder, rung="lightgbm")
-    train_small(folder, baseline=True)
-    app = App(folder, clock=lambda: TRAINED_TO)
-    registry = app.registry()
-    registry.drop_alias("late", "challenger", reason="test", by="test")
-    with app.journal("keep") as journal:
-        keeper = app.keeper(registry, journal)
-        while keeper.step():
-            pass
-        keeper.close()
-    registry.close()
+    two_versions(folder)
     return folder
 
 

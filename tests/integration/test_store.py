@@ -21,7 +21,7 @@ from icekeel.core.errors import Fault, IcekeelError, ProjectError, RequestError,
 from icekeel.core.time import DAY, HOUR, MINUTE, format_time, to_datetime
 from icekeel.journal import Predicted, scan
 from icekeel.settings import Settings
-from icekeel.testing.small import TRAINED_TO, small_world, train_small, write_small_project
+from icekeel.testing.small import TRAINED_TO, keep_up, small_world, train_small, write_small_project
 
 NOW = TRAINED_TO + HOUR
 WORLD = small_world(60)
@@ -36,20 +36,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small") / "small"
     write_small_project(folder)
     train_small(folder)
-    keep(folder, TRAINED_TO)
+    keep_up(App(folder, Settings(), clock=lambda: TRAINED_TO))
     return folder
-
-
-def keep(folder: Path, now: int) -> None:
-    """Let a keeper catch up."""
-    app = App(folder, Settings(), clock=lambda: now)
-    registry = app.registry()
-    with app.journal("keep") as journal:
-        keeper = app.keeper(registry, journal)
-        while keeper.step():
-            pass
-        keeper.close()
-    registry.close()
 
 
 Opened = Callable[..., ik.FeatureStore]
@@ -347,7 +335,7 @@ def release(store: ik.FeatureStore) -> None:
 def both(store: ik.FeatureStore, folder: Path, at: int) -> tuple[list[Any], list[Any]]:
     """Counts and means online and offline at a time, once a keeper has caught up."""
     release(store)
-    keep(folder, at)
+    keep_up(App(folder, Settings(), clock=lambda: at))
     store.app.clock = lambda: at
     (row,) = store.get_online_features("late", [PARCEL])
     (then,) = store.get_historical_features("late", [{**PARCEL, "at": at}], asked_at="at")
@@ -491,7 +479,7 @@ def test_without_online_state_it_says_what_makes_it(folder: Path, opened: Opened
     assert caught.value.code == "no_online_state"
     assert caught.value.faults[0].hint.startswith("is the keeper running? icekeel up starts it")
     assert len(store.get_historical_features("late", asked(3), asked_at="asked_at")) == 3
-    keep(folder, TRAINED_TO)
+    keep_up(App(folder, Settings(), clock=lambda: TRAINED_TO))
     assert len(store.get_online_features("late", [PARCEL])) == 1
 
 
@@ -501,7 +489,7 @@ def test_online_state_made_anew_is_read(folder: Path, opened: Opened) -> None:
     landed = {"parcel_id": "x", "depot": "north", "minutes_late": 1, "delivered_at": NOW - 1}
     store.push_events("Deliveries", [landed])
     shutil.copytree(folder, keeper)
-    keep(keeper, NOW)
+    keep_up(App(keeper, Settings(), clock=lambda: NOW))
     shutil.rmtree(folder / ".icekeel" / "online")
     shutil.copytree(keeper / ".icekeel" / "online", folder / ".icekeel" / "online")
     (after,) = store.get_online_features("late", [PARCEL], ["delivered_1d"])

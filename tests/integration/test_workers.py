@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ import pytest
 
 from icekeel.app import App
 from icekeel.journal import Predicted, scan
-from icekeel.testing.small import REQUEST, TRAINED_TO, train_small, write_small_project
+from icekeel.testing.small import REQUEST
+
+from .commands import command
+from .shipping import two_versions
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT")
 PATIENCE_S = 60.0
@@ -29,45 +32,10 @@ PATIENCE_S = 60.0
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two versions, the first of them champion, and windows that are up to date."""
     folder = tmp_path_factory.mktemp("workers")
-    write_small_project(folder)
-    train_small(folder, rung="lightgbm")
-    train_small(folder, baseline=True)
-    app = App(folder, clock=lambda: TRAINED_TO)
-    registry = app.registry()
-    registry.drop_alias("late", "challenger", reason="test", by="test")
-    with app.journal("keep") as journal:
-        keeper = app.keeper(registry, journal)
-        while keeper.step():
-            pass
-        keeper.close()
-    registry.close()
+    app = two_versions(folder)
     (folder / "token").write_text(app.access().create("asker", ("admin",)))
     return folder
-
-
-@contextmanager
-def running(
-    folder: Path, name: str, *arguments: str
-) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """A command that keeps running, and the line it says once it is ready."""
-    command = [sys.executable, "-m", "icekeel", name, "--project", str(folder), "--port", "0", *arguments]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, "it ended before it was ready"
-        yield process, json.loads(line)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=PATIENCE_S)
 
 
 class Asker:
@@ -130,7 +98,7 @@ def lives(pid: int) -> bool:
 
 
 def test_two_workers_answer_as_one_server_also_when_one_is_killed(project: Path) -> None:
-    with running(project, "serve", "--workers", "2") as (process, said):
+    with command(project, "serve", "--port", "0", "--workers", "2") as (process, said):
         ask = Asker(project, said["listening"])
         assert len(set(said["workers"])) == 2
         until(lambda: len(ask.status()["workers"]) == 2)
@@ -157,7 +125,7 @@ def test_two_workers_answer_as_one_server_also_when_one_is_killed(project: Path)
 
 def test_every_worker_follows_a_promotion_and_a_roll_back_within_a_second(project: Path) -> None:
     registry = App(project).registry()
-    with running(project, "serve", "--workers", "2") as (_, said):
+    with command(project, "serve", "--port", "0", "--workers", "2") as (_, said):
         ask = Asker(project, said["listening"])
         for version in ("late-2", "late-1"):
             registry.set_alias("late", "champion", version, reason="test", by="test", override="test")
@@ -172,14 +140,14 @@ def test_every_worker_follows_a_promotion_and_a_roll_back_within_a_second(projec
 
 
 def test_workers_end_when_the_process_that_started_them_is_killed(project: Path) -> None:
-    with running(project, "serve", "--workers", "2") as (process, said):
+    with command(project, "serve", "--port", "0", "--workers", "2") as (process, said):
         process.kill()
         process.wait()
         until(lambda: not any(lives(pid) for pid in said["workers"]))
 
 
 def test_a_second_signal_ends_everything_at_once(project: Path) -> None:
-    with running(project, "serve", "--workers", "2") as (process, said):
+    with command(project, "serve", "--port", "0", "--workers", "2") as (process, said):
         for pid in said["workers"]:
             os.kill(pid, signal.SIGSTOP)  # they do not stop when asked
         process.send_signal(signal.SIGTERM)
@@ -190,11 +158,11 @@ def test_a_second_signal_ends_everything_at_once(project: Path) -> None:
 
 
 def test_a_second_server_does_not_share_the_port_of_the_first(project: Path) -> None:
-    with running(project, "serve", "--workers", "2") as (_, said):
+    with command(project, "serve", "--port", "0", "--workers", "2") as (_, said):
         for workers in ("1", "2"):
-            command = [sys.executable, "-m", "icekeel", "serve", "--project", str(project)]
-            command += ["--port", str(said["listening"]), "--workers", workers]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+            second = [sys.executable, "-m", "icekeel", "serve", "--project", str(project)]
+            second += ["--port", str(said["listening"]), "--workers", workers]
+            done = subprocess.run(second, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
             assert done.returncode != 0
             assert "in use" in done.stderr
 
@@ -214,7 +182,7 @@ def test_whatever_is_killed_under_load_each_answer_given_is_in_the_journal_once(
                 given.append(ask.predict(f"{name}-{number}")["prediction_id"])
             number += 1
 
-    with running(project, "up", "--workers", "2", "--json") as (process, said):
+    with command(project, "up", "--port", "0", "--workers", "2", "--json") as (process, said):
         ask = Asker(project, int(said["address"].rpartition(":")[2]))
         callers = [threading.Thread(target=load, args=(ask, f"load{at}")) for at in range(3)]
         for caller in callers:

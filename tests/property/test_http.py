@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from icekeel.app import App
 from icekeel.http import Server
-from icekeel.testing.small import PROJECT, REQUEST, TRAINED_TO, train_small, write_small_project
+from icekeel.testing.small import PROJECT, REQUEST, TRAINED_TO, keep_up, train_small, write_small_project
 
 from ..unit.http.conftest import Client
 
@@ -71,13 +71,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     write_small_project(folder, POSTPROCESSED)
     train_small(folder)
     app = App(folder, clock=lambda: TRAINED_TO)
-    registry = app.registry()
-    with app.journal("keep") as journal:
-        keeper = app.keeper(registry, journal)
-        while keeper.step():
-            pass
-        keeper.close()
-    registry.close()
+    keep_up(app)
     token = app.access().create("fuzz", ("admin",))
     server = Server(app)
     yield Client(server, token, folder)

@@ -192,3 +192,14 @@ def train_small(
     finally:
         registry.close()
     return version
+
+
+def keep_up(app: App) -> None:
+    """Let a keeper do all there is to do."""
+    registry = app.registry()
+    with app.journal("keep") as journal:
+        keeper = app.keeper(registry, journal)
+        while keeper.step():
+            pass
+        keeper.close()
+    registry.close()

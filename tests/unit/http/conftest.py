@@ -14,7 +14,7 @@ from icekeel.app import App
 from icekeel.http import Server
 from icekeel.journal import Record, scan
 from icekeel.settings import Settings
-from icekeel.testing.small import TRAINED_TO, train_small, write_small_project
+from icekeel.testing.small import TRAINED_TO, keep_up, train_small, write_small_project
 
 NOW = TRAINED_TO + 30_000_000
 EVERYTHING = ("predict", "ingest", "read", "admin")
@@ -98,13 +98,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_small_project(folder)
     train_small(folder)
     app = App(folder, clock=lambda: NOW)
-    registry = app.registry()
-    with app.journal("keep") as journal:
-        keeper = app.keeper(registry, journal)
-        while keeper.step():
-            pass
-        keeper.close()
-    registry.close()
+    keep_up(app)
     return folder
 
 

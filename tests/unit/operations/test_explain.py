@@ -18,7 +18,7 @@ from icekeel.operations.workshop import crown
 from icekeel.registry import Registry
 from icekeel.serving import load_version
 from icekeel.settings import Settings
-from icekeel.testing.small import REQUEST, TRAINED_TO, train_small, write_small_project
+from icekeel.testing.small import REQUEST, TRAINED_TO, keep_up, train_small, write_small_project
 
 STRANGE = {**REQUEST, "depot": "moon"}
 
@@ -33,11 +33,7 @@ def opened(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     registry = app.registry()
     if "champion" not in registry.aliases("late"):  # the group table fails a gate
         crown(registry, "late", "late-1", reason="test", by="test", at=TRAINED_TO, override="test")
-    with app.journal("keep") as journal:
-        keeper = app.keeper(registry, journal)
-        while keeper.step():
-            pass
-        keeper.close()
+    keep_up(app)
     yield app, registry, request.param
     registry.close()
 
