@@ -27,7 +27,7 @@ positive_data_acceptance.enabled = false  # a schema cannot say all: that an eve
 negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 408, 413, 415, 422]
 
 [[operations]]
-include-path-regex = "/v1/(events|predict)/|/v1/features/.*/online"
+include-path-regex = "/v1/(events|predict)/|/v1/outcomes|/v1/features/.*/online"
 checks.negative_data_rejection.enabled = false  # a bad row is told of, and does not spoil the others: HTTP 200
 
 [[operations]]

@@ -101,12 +101,16 @@ def _object(properties: Json, required: Iterable[str] | None = None) -> Json:
 
 
 _ROLES = {name: {"type": ["string", "null"]} for name in ("champion", "challenger")}
-_SERVING = _object({**_ROLES, "problems": {"type": "object", "additionalProperties": _TEXT}})
+_SERVING = _object(
+    {**_ROLES, "problems": {"type": "object", "additionalProperties": _TEXT}, "workers": _TEXT}
+)
+_WORKER = _object({"pid": _COUNT, "serving": {"type": "object", "additionalProperties": _TEXT}})
 _KEEPER = {name: {"type": "integer"} for name in ("now", "seen", "known_until", "pushed", "serial")}
 _STATUS = _object(
     {
         "now": {"type": "integer"},
         "models": {"type": "object", "additionalProperties": _SERVING},
+        "workers": {"type": "array", "items": _WORKER},
         "keeper": _object(_KEEPER),
         "problems": _LIST,
     }
@@ -338,7 +342,8 @@ def _complete(path: str, operations: Json) -> None:
         operation["operationId"] = f"{method} {path}"
         statuses = {*_ALWAYS, *(_WITH_TOKEN if "security" in operation else ())}
         statuses |= {*_WITH_BODY} if "requestBody" in operation else set() if path == "/healthz" else {503}
-        statuses |= {404, 422} if named else {422} if "parameters" in operation else set()
+        asked = [one["name"] for one in operation.get("parameters", ())]
+        statuses |= {404, 422} if named or "model" in asked else {422} if asked else set()
         problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
         for status in sorted(statuses):
             operation["responses"][str(status)] = {"description": _MEANS[status], "content": problem}

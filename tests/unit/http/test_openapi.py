@@ -76,3 +76,20 @@ def test_a_server_of_all_addresses_asks_for_a_token_to_look(client: Client) -> N
     document = openapi(client.server.service.app.project, auth=True, local=False)
     assert document["paths"]["/metrics"]["get"]["security"] == [{"token": ["read"]}]
     assert "security" not in document["paths"]["/healthz"]["get"]
+
+
+def test_the_status_has_what_the_document_says_and_no_more(client: Client, document: dict[str, Any]) -> None:
+    schema = document["paths"]["/v1/status"]["get"]["responses"]["200"]["content"]["application/json"][
+        "schema"
+    ]
+    said, known = client.call("GET", "/v1/status").json, schema["properties"]
+    assert said.keys() == known.keys()
+    model = known["models"]["additionalProperties"]["properties"]
+    assert said["models"]["late"].keys() == model.keys()
+    assert said["keeper"].keys() == known["keeper"]["properties"].keys()
+    assert said["workers"][0].keys() == known["workers"]["items"]["properties"].keys()
+
+
+def test_what_names_a_model_may_name_one_that_there_is_not(client: Client, document: dict[str, Any]) -> None:
+    got = client.call("GET", "/v1/reviews?model=nobody")
+    assert str(got.status) in document["paths"]["/v1/reviews"]["get"]["responses"]
