@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -70,6 +71,20 @@ def _name_of(host: bytes) -> bytes:
 
 def _text(header: bytes) -> str:
     return header.decode("latin-1")
+
+
+def token_of(headers: Headers, *, page: bool) -> str | None:
+    """The caller's `Authorization` header; of a page's Basic one, which browsers can send, its password as a token.
+
+    Nothing but pages takes that: browsers send it by themselves, also where another site made them ask.
+    """
+    given = headers.get(b"authorization")
+    if page and given is not None and given[:6].lower() == b"basic ":
+        try:
+            return "Bearer " + b64decode(given[6:], validate=True).partition(b":")[2].decode("latin-1")
+        except ValueError:
+            return None
+    return None if given is None else given.decode("latin-1")
 
 
 def request_id(headers: Headers) -> bytes | None:

@@ -34,6 +34,7 @@ import msgspec
 from icekeel.app import App
 from icekeel.console import status_page, trace_page
 from icekeel.core.errors import (
+    AuthError,
     Fault,
     IcekeelError,
     RefusedError,
@@ -53,7 +54,7 @@ from icekeel.serving import Accepted, Answer, Draft
 from . import reviews
 from .admission import Admission, overload
 from .counters import CONTENT_TYPE
-from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_json, request_id
+from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_json, request_id, token_of
 from .openapi import LARGEST_BATCH, LARGEST_HISTORY, openapi
 from .problems import Reply, internal, problem
 from .service import Service
@@ -70,12 +71,15 @@ PAGE_HEADERS = (
     (b"cache-control", b"no-store"),
 )
 """A page runs nothing, fetches nothing, sends nothing and stands in no frame, whatever a value in it may hold."""
+PAGE = "page"
+LOGIN = (b"www-authenticate", b'Basic realm="any name, and a token as the password"')
+"""Has a browser ask for a token."""
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 """Name of the token of the request that is being answered."""
 MOST_SLOW = 2
 """Slow requests at work at a time; beyond, they are shed."""
 TOGETHER = 250
-"""Rows of a batch that are answered in one go, in about 20 ms; others are answered in between."""
+"""Rows of a batch that are answered in one go, in some 30 ms; others are answered in between."""
 _encode = msgspec.json.Encoder().encode
 Scope = Mapping[str, Any]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -156,7 +160,7 @@ class Server:
             "/v1/answers/*": Route("answers", "GET", "read", self._answer, slow=True, whole=True),
             "/v1/explain/*": Route("explain", "GET", "read", self._explain, slow=True, whole=True),
             "/v1/trace/*": Route("trace", "GET", "read", self._trace, whole=True),
-            "/trace/*": Route("page", "GET", "read", self._trace_page, whole=True),
+            "/trace/*": Route(PAGE, "GET", "read", self._trace_page, whole=True),
             "/v1/clock": Route("clock", "POST", "admin", self._tick),
             "/v1/forget": Route("forget", "POST", "admin", self._forget, slow=True),
             "/v1/status": Route("status", "GET", "read", self._status),
@@ -172,7 +176,7 @@ class Server:
                 post=Route("review", "POST", "review", self._review, slow=True, whole=True),
             ),
             "/metrics": Route("metrics", "GET", look, self._metrics),
-            "/": Route("page", "GET", look, self._page, slow=True),
+            "/": Route(PAGE, "GET", look, self._page, slow=True),
             "/healthz": Route("health", "GET", "", lambda _: Reply(200, b'{"status":"alive"}')),
             "/readyz": Route("health", "GET", "", self._ready),
         }
@@ -220,10 +224,8 @@ class Server:
             if method != route.method and not (method == "HEAD" and route.method == "GET"):
                 return _wrong_method(method, route)
             if route.scope and self._settings.auth:
-                given = headers.get(b"authorization")
-                CALLER.set(
-                    self.service.access.check(None if given is None else given.decode("latin-1"), route.scope)
-                )
+                given = token_of(headers, page=route.kind == PAGE)
+                CALLER.set(self.service.access.check(given, route.scope))
             body = None
             if route.method == "POST":
                 largest = self._settings.largest_body
@@ -235,7 +237,8 @@ class Server:
             reply = await self._slowly(route.handler, body) if route.slow else route.handler(body)
             return reply if isinstance(reply, Reply) else await reply
         except IcekeelError as error:
-            return problem(error)
+            login = isinstance(error, AuthError) and route is not None and route.kind == PAGE
+            return problem(error, *([LOGIN] if login else []))
         except Exception:  # a process boundary: the caller gets a 500, the log the trace
             identifier = new_id(self.service.app.clock())
             log.exception(

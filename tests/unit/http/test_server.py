@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import threading
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -469,6 +470,18 @@ def test_who_may_ask_does_not_see_why_it_was_answered_so(client: Client, path: s
         for given in ("", f"Bearer {token}"):
             got = client.call("GET", path.format(id=identifier), authorization=given)
             assert got.status == (403 if given else 401), got.body
+
+
+def test_a_browser_may_look_at_a_page_with_a_token_as_password_and_do_nothing_else(client: Client) -> None:
+    identifier = client.predict(REQUEST).json["prediction_id"]
+    basic = "Basic " + b64encode(f"ann:{client.token}".encode()).decode()
+    asked = client.call("GET", f"/trace/{identifier}", authorization="")
+    assert (asked.status, asked.headers["www-authenticate"][:5]) == (401, "Basic")
+    assert client.call("GET", f"/trace/{identifier}", authorization=basic).status == 200
+    for wrong in ("Basic", "Basic %", "Basic " + b64encode(b"ann:ik_wrong").decode()):
+        assert client.call("GET", f"/trace/{identifier}", authorization=wrong).status == 401
+    assert client.call("GET", f"/v1/trace/{identifier}", authorization=basic).status == 401
+    assert client.call("POST", "/v1/predict/late", dict(REQUEST), authorization=basic).status == 401
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "shop.example"])
