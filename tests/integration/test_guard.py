@@ -296,6 +296,7 @@ def test_the_queue_begins_with_what_is_dear_and_has_waited(shop: Shop) -> None:
         ({"decision": "accepted", "reason": " "}, [("bad_review", "reason")]),
         ({"decision": "accepted", "reason": "x", "answer": 3}, [("bad_review", "answer")]),
         ({"decision": "rejected", "reason": "x", "answer": "3"}, [("bad_review", "answer")]),
+        ({"decision": "rejected", "reason": "x", "answer": -1}, [("bad_review", "answer")]),
         ({"decision": "accepted", "reason": "x", "by": "someone else"}, [("bad_review", "'by'")]),
         ([], [("bad_review", "decision"), ("bad_review", "reason")]),
     ],

@@ -15,6 +15,7 @@ from icekeel.core.time import Clock, format_time, parse_duration
 from icekeel.data.answers import Answers, Wanted
 from icekeel.define import Model, Project
 from icekeel.define.expressions import lift
+from icekeel.define.nodes import EventField, Outcome
 from icekeel.journal import Predicted, Reviewed, Writer
 from icekeel.registry import Registry, Review
 from icekeel.serving.teaching import Lesson, Taught, Value, finding
@@ -146,7 +147,7 @@ class Reviews:
             RequestError: as `case`; `bad_review`, one for each fault.
         """
         case = self.case(prediction)
-        _refuse(decision, by, reason, answer)
+        _refuse(decision, by, reason, answer, _ends(self._project, self._project.models[case.record.model]))
         now = self._clock()
         mine = [review for review in case.reviews if review.by == by]
         if mine and (mine[-1].decision, mine[-1].answer) == (decision, answer) and mine[-1].until > now:
@@ -211,7 +212,19 @@ def _span(model: Model) -> int:
     return parse_duration(review) if review else 0
 
 
-def _refuse(decision: str, by: str, reason: str, answer: float | None) -> None:
+def _ends(project: Project, model: Model) -> tuple[float, float]:
+    """Between what an answer can lie: a probability, or what its outcome's field allows."""
+    if model.task == "probability":
+        return 0.0, 1.0
+    value = model.target.value if isinstance(model.target, Outcome) else None
+    if not isinstance(value, EventField):
+        return -math.inf, math.inf
+    limits = project.tables[model.outcome.keyed.table].fields[value.name].limits
+    low, high = (-math.inf if limits.low is None else limits.low), limits.high
+    return low, math.inf if high is None else high
+
+
+def _refuse(decision: str, by: str, reason: str, answer: float | None, ends: tuple[float, float]) -> None:
     faults = []
     if decision not in DECISIONS:
         faults.append(Fault("bad_review", "no such decision", "decision", decision, ", ".join(DECISIONS)))
@@ -223,5 +236,8 @@ def _refuse(decision: str, by: str, reason: str, answer: float | None) -> None:
     if answer is not None and decision != "rejected":
         what = "an answer of one's own goes with a rejection: to accept is to say that the model's is right"
         faults.append(Fault("bad_review", what, "answer", f"{answer:g}"))
+    elif answer is not None and not (math.isfinite(answer) and ends[0] <= answer <= ends[1]):
+        allowed = f"{ends[0]:g} to {ends[1]:g}"
+        faults.append(Fault("bad_review", "no such thing can come", "answer", f"{answer:g}", allowed))
     if faults:
         raise RequestError(*faults)
