@@ -23,8 +23,8 @@ from icekeel.compile import quote
 from icekeel.core.errors import Fault, RequestError, SourceError, StateError, first_faults
 from icekeel.core.frames import Frame
 from icekeel.core.kinds import Column, Kind
-from icekeel.core.time import FOREVER, format_time, parse_time
-from icekeel.data.answers import FEATURE, Wanted
+from icekeel.core.time import format_time, parse_time
+from icekeel.data.answers import FEATURE, wanted
 from icekeel.data.relations import create_table
 from icekeel.data.spines import ASKED_AT, Spine, add_columns, as_table, decoded, plain, read_rows, read_spine
 from icekeel.define.fields import Field
@@ -188,12 +188,18 @@ class FeatureStore:
 
         Args:
             since, until: Times, or None for the first and the last.
+
+        Raises:
+            RequestError: every argument that cannot be, as over HTTP.
+            StateError: the store is closed.
         """
+        self._open()
         first, last = (None if at is None else parse_time(at) for at in (since, until))
-        wanted = Wanted(
-            model, key, unit, first or 0, FOREVER if last is None else last, verdict, before, limit
+        given = {"model": model, "key": key, "unit": unit, "since": first, "until": last, "verdict": verdict}
+        given |= {"before": before, "limit": limit}
+        return self.app.find_answers(
+            wanted({name: str(value) for name, value in given.items() if value is not None})
         )
-        return self.app.find_answers(wanted)
 
     def push_events(self, table: str, rows: Sequence[Mapping[str, Any]]) -> Accepted:
         """Journal rows of an event table, as over HTTP; a row of a known id corrects that event.

@@ -21,7 +21,7 @@ from icekeel.core.errors import Fault, IcekeelError, ProjectError, RequestError,
 from icekeel.core.time import DAY, HOUR, MINUTE, format_time, to_datetime
 from icekeel.journal import Predicted, scan
 from icekeel.settings import Settings
-from icekeel.testing.small import TRAINED_TO, keep_up, small_world, train_small, write_small_project
+from icekeel.testing.small import REQUEST, TRAINED_TO, keep_up, small_world, train_small, write_small_project
 
 NOW = TRAINED_TO + HOUR
 WORLD = small_world(60)
@@ -552,11 +552,28 @@ def test_a_closed_store_neither_answers_nor_takes_events(opened: Opened) -> None
         lambda: store.get_online_features("late", [PARCEL]),
         lambda: store.get_historical_features("late", [{**PARCEL, "at": NOW}], asked_at="at"),
         lambda: store.get_training_set("late"),
+        lambda: store.get_answers("late"),
         lambda: store.delete_events("Deliveries", ["x"]),
     ):
         with pytest.raises(StateError) as caught:
             use()
         assert caught.value.code == "store_closed"
+
+
+def test_answers_are_found_as_over_http(folder: Path, opened: Opened) -> None:
+    app = App(folder, Settings(), clock=lambda: NOW)
+    registry = app.registry()
+    with app.journal("serve") as journal, app.online(readonly=True) as online:
+        answerer = app.answerers(registry, journal, online)["late"]
+        given = [answerer.answer({**REQUEST, "parcel_id": name}) for name in ("one", "two")]
+    registry.close()
+    store = opened()
+    assert [one.id for one in store.get_answers("late", since=NOW, limit=1)] == [given[1].prediction_id]
+    assert [one.id for one in store.get_answers(key="one")] == [given[0].prediction_id]
+    assert store.get_answers(until=NOW) == []
+    with pytest.raises(RequestError) as caught:
+        store.get_answers(verdict="bad", before="zz", limit=0)
+    assert {fault.where for fault in caught.value.faults} == {"verdict", "before", "limit"}
 
 
 def test_a_question_of_the_future_is_refused(opened: Opened) -> None:

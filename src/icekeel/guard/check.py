@@ -200,10 +200,14 @@ def _verdict(
 
 
 def _words(category: Category, values: Sequence[Value]) -> str:
-    value = values[category.at]
+    return in_words(category.name, values[category.at])
+
+
+def in_words(name: str, value: Value) -> str:
+    """A field's value as reasons have it: `die_cut=custom`, `note missing`."""
     if value is None:
-        return f"{category.name} missing"
-    return f"{category.name}={value:g}" if isinstance(value, int | float) else f"{category.name}={value}"
+        return f"{name} missing"
+    return f"{name}={value:g}" if isinstance(value, int | float) else f"{name}={value}"
 
 
 def _end(value: float) -> str:

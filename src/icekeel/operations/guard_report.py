@@ -12,6 +12,7 @@ from icekeel.core.time import DAY, format_time
 from icekeel.data.answers import Answers, Wanted
 from icekeel.define import Model
 from icekeel.guard import KINDS
+from icekeel.guard.check import in_words
 from icekeel.registry import CHAMPION, Registry, Version
 
 WEEK = 7 * DAY
@@ -169,16 +170,8 @@ def _weeks(tally: Mapping[tuple[int, frozenset[str]], int]) -> Iterator[Stretch]
 def _gap(found: Mapping[str, Any], model: Model, version: Version, rows: int) -> Gap:
     share = found["expected"] / rows
     years = max(version.trained_to - version.trained_from, DAY) / YEAR
-    together = " + ".join(
-        f"{name} missing"
-        if value is None
-        else f"{name}={value:g}"
-        if isinstance(value, float)
-        else f"{name}={value}"
-        for name, value in found["values"].items()
-    )
     return Gap(
-        together=together,
+        together=" + ".join(in_words(name, value) for name, value in found["values"].items()),
         a_year=found["expected"] / years,
         typical=found["typical"],
         error=found["error"],
