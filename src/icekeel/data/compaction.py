@@ -35,28 +35,15 @@ UNDEFINED = "undefined/"
 KindT = TypeVar("KindT", bound=Entry)
 log = logging.getLogger(__name__)
 
+_PLACE = (Column(SEGMENT, Kind.CAT), Column(OFFSET, Kind.TIME))
+_AT = Column("at", Kind.TIME)
 _STAMPS = (
-    Column(AVAILABLE, Kind.TIME),
-    Column(DELETED, Kind.FLAG),
-    Column(SEQUENCE, Kind.TIME),
-    Column(SEGMENT, Kind.CAT),
-    Column(OFFSET, Kind.TIME),
+    *(Column(AVAILABLE, Kind.TIME), Column(DELETED, Kind.FLAG), Column(SEQUENCE, Kind.TIME)),
+    *_PLACE,
 )
-_QUARANTINED = (
-    Column("at", Kind.TIME),
-    Column("row", Kind.TEXT),
-    Column("faults", Kind.TEXT),
-    Column(SEGMENT, Kind.CAT),
-    Column(OFFSET, Kind.TIME),
-)
+_QUARANTINED = (_AT, Column("row", Kind.TEXT), Column("faults", Kind.TEXT), *_PLACE)
 """Their place too: files of the same content are one, and a row that came twice was set aside twice."""
-_RECORDED = (
-    Column("at", Kind.TIME),
-    Column("kind", Kind.CAT),
-    Column("record", Kind.TEXT),
-    Column(SEGMENT, Kind.CAT),
-    Column(OFFSET, Kind.TIME),
-)
+_RECORDED = (_AT, Column("kind", Kind.CAT), Column("record", Kind.TEXT), *_PLACE)
 
 
 def compact(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -15,14 +15,7 @@ VerdictKind = Literal[
     "out_of_range",
     "odd_prediction",
 ]
-KINDS: tuple[VerdictKind, ...] = (
-    "unseen_value",
-    "unseen_pair",
-    "unseen_triple",
-    "missing_combination",
-    "out_of_range",
-    "odd_prediction",
-)
+KINDS: tuple[VerdictKind, ...] = get_args(VerdictKind)[1:]
 """The kinds that flag a request; `pass` is for records of requests that none of them flagged."""
 
 
