@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env check test fuzz bench-features bench-serving demo demo-quotes up lock clean
+.PHONY: help env check test fuzz bench-features bench-serving bench-trust demo demo-quotes up lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,9 @@ bench-features: env ## measure the feature store beside its peers, half an hour;
 
 bench-serving: env ## measure serving beside its peers, half an hour; needs wrk; ONLY=key,key for some figures
 	$(BIN)/python -m bench.serving --only "$(ONLY)"
+
+bench-trust: env ## measure trust in data and models beside their peers; ONLY=key,key for some figures
+	$(BIN)/python -m bench.trust --only "$(ONLY)"
 
 demo: env ## a year of real flights through the whole system
 	$(BIN)/icekeel demo flights

@@ -27,8 +27,9 @@ from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FIRST_TIME, LAST_TIME, parse_time
 from icekeel.define.fields import Field
 
+from .checks import column_faults, columns_of, stored
 from .contracts import RecordParser
-from .ingest import column_faults, columns_of, read_source, stored
+from .ingest import read_source
 from .relations import array_of, connect, create_table, fetch
 from .vault import HideMany, Vault
 

@@ -16,7 +16,8 @@ from icekeel.core.ids import digest, new_id
 from icekeel.core.time import Clock
 from icekeel.data import Receipt, Vault
 from icekeel.data.answers import ANSWERS, Wanted
-from icekeel.data.ingest import QUARANTINE, columns_of
+from icekeel.data.checks import columns_of
+from icekeel.data.ingest import QUARANTINE
 from icekeel.data.relations import connect, parquet
 from icekeel.data.vault import FOLLOW_S
 from icekeel.define import Project

@@ -1,0 +1,1 @@
+"""Trust: contracts, audits, the ladder, bundles, similar cases."""
