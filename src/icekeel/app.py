@@ -8,7 +8,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from icekeel.data import History, Ingested, Receipt, Vault, find_sources, ingest
 from icekeel.data.answers import Answers, Wanted
 from icekeel.define import Model, Project, load_project
 from icekeel.define.windows import EVER
-from icekeel.features.live import all_views
+from icekeel.features.live import StateCell, all_views
 from icekeel.features.online.chunks import FORMAT
 from icekeel.features.online.extent import Extent
 from icekeel.features.online.lmdb import DAMAGE, open_environment
@@ -30,12 +30,14 @@ from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Predicted, Writer
 from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
+from icekeel.operations.briefing import Briefing, briefing
 from icekeel.operations.explain import Explanation, explain
 from icekeel.operations.forgetting import Forgetting, as_stored, check_marks, entities
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
 from icekeel.operations.projections import LAYOUT
 from icekeel.operations.reach import carry
+from icekeel.operations.readiness import Answered, Circumstances, readiness
 from icekeel.operations.retention import Kept, Retention
 from icekeel.operations.retraining import Job, Retraining
 from icekeel.operations.reviews import Reviews
@@ -94,6 +96,11 @@ class Places:
     def bundles(self) -> Path:
         """One folder per bundle."""
         return self.state / "bundles"
+
+    @property
+    def pages(self) -> Path:
+        """Pages about models."""
+        return self.state / "pages"
 
     @property
     def registry(self) -> Path:
@@ -262,6 +269,35 @@ class App:
             return explain(record, self.model(record.model), registry, self.places.bundles)
         finally:
             registry.close()
+
+    def briefing(self, name: str) -> Briefing:
+        """What there is to say of a version, or of a model's champion; see `operations.briefing`.
+
+        Raises:
+            RegistryError: `unknown_version`; `no_champion`, no version of the model serves.
+            ProjectError: its model is not in the project any more.
+            BundleError: its bundle is damaged.
+        """
+        with closing(self.registry()) as registry:
+            version = registry.champion(name) if name in self.project.models else registry.version(name)
+            self.model(version.model)
+            try:
+                with self.online(readonly=True) as online:
+                    return briefing(self.workspace, registry, version, online, now=self.clock())
+            except StateError:
+                return briefing(self.workspace, registry, version, None, now=self.clock())
+
+    def readiness(self, about: Briefing, *, words: int) -> list[Answered]:
+        """The five questions before a version is trusted; `words` are those of its page. See `operations.readiness`."""
+        try:
+            with self.online(readonly=True) as online, online.begin() as txn:
+                seen = StateCell(online).read(txn).seen
+        except (StateError, lmdb.Error):
+            seen = 0
+        standing = Circumstances(self.history().manifest(), seen, words, self.clock())
+        plan = self.plans[about.definition.name]
+        with closing(self.registry()) as registry:
+            return readiness(about, self.project, plan, registry, standing)
 
     def trace(self, identifier: str) -> Trace:
         """All that stands behind an answer; see `operations.trace`.

@@ -14,7 +14,7 @@ import typer
 
 from icekeel.core.errors import IcekeelError
 
-from .answers import answers, explain, trace
+from .answers import answers, explain, ready, trace
 from .datasets import dataset
 from .events import ingest, quarantine
 from .features import features, try_
@@ -36,7 +36,7 @@ cli = typer.Typer(
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(init, check, plan, ingest, quarantine, dataset, train, features, try_, models, up),
-    *(promote, rollback, decisions, alerts, guard, review, answers, explain, trace, audit, compact),
+    *(promote, rollback, decisions, alerts, guard, review, answers, explain, ready, trace, audit, compact),
     *(rebuild, forget),
     *(token, config, serve, keep, demo),
 )

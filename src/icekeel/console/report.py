@@ -125,12 +125,14 @@ class Report:
 
     Attributes:
         foot: How the figures were made: versions, seed, command, machine.
+        sheet: Whether it is to fit on one sheet of paper: closer set, without a list of sections.
     """
 
     title: str
     lead: str
     sections: Sequence[Section]
     foot: str = ""
+    sheet: bool = False
 
 
 def render(report: Report) -> str:

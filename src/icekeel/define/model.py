@@ -55,6 +55,8 @@ class Model:
         guard, stale, rollout, retrain, watch: See their classes.
         unlogged: What is answered while the journal cannot be written: `ik.refuse()` answers with HTTP 503,
             `ik.mark()` answers and says `unlogged`; nobody can walk back from such an answer.
+        about: What it does, in a sentence for somebody who has never heard of it: the first of its page.
+        unit: Of the answers, `"$"` or `"min"`, for pages; empty for probabilities.
     """
 
     def __init__(
@@ -77,8 +79,12 @@ class Model:
         retrain: Retrain | None = None,
         watch: Watch | None = None,
         unlogged: Refuse | Mark | None = None,
+        about: str = "",
+        unit: str = "",
     ) -> None:
         self.name = name
+        self.about = about
+        self.unit = unit
         self.request = request
         self.features = features
         self.baseline = baseline
@@ -115,6 +121,11 @@ class Model:
             needs for needs, needed in (("after", "request"), ("influences", "rollout")) if needed in broken
         }
         found = [fault for _, fault in wrong]
+        found += [
+            Fault("wrong_type", f"{name}= is a text", where, shorten(given))
+            for name, given in (("about", self.about), ("unit", self.unit))
+            if not isinstance(given, str)
+        ]
         if not (isinstance(self.name, str) and self.name.isidentifier()):
             found.append(Fault("bad_name", "a model's name is an identifier", where, repr(self.name)))
         # The checks that follow rely on sound arguments: what stands in for the others has no fault of its own.

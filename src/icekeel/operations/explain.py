@@ -102,7 +102,7 @@ def explain(record: Predicted, model: Model, registry: Registry, bundles: Path) 
     files = read(bundles, registry.version(record.version).digest).files
     engine = load_engine(files)
     explained = engine.explain([record.features.get(column.name) for column in engine.columns])
-    reasons = _main(explained, record.features, probability=model.task == "probability")
+    reasons = main_reasons(explained, record.features, probability=model.task == "probability")
     nearest, far = _nearest(record, files)
     parts = [
         _answered(record, model, files),
@@ -140,7 +140,7 @@ def _nearest(record: Predicted, files: Mapping[str, bytes]) -> tuple[Sequence[Ca
     return nearest, cases.far(nearest)
 
 
-def _main(explained: Explained, features: Mapping[str, Value], *, probability: bool) -> list[Reason]:
+def main_reasons(explained: Explained, features: Mapping[str, Value], *, probability: bool) -> list[Reason]:
     """The reasons that matter, the largest first."""
     unit = "share" if explained.scale == "exp" else "points" if probability else "amount"
     sizes = {names: abs(amount) for names, amount in explained.added}

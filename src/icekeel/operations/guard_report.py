@@ -13,7 +13,7 @@ from icekeel.data.answers import Answers, Wanted
 from icekeel.define import Model
 from icekeel.guard import KINDS
 from icekeel.guard.check import in_words
-from icekeel.registry import CHAMPION, Registry, Version
+from icekeel.registry import Registry, Version
 
 WEEK = 7 * DAY
 YEAR = 365.25 * DAY
@@ -99,14 +99,12 @@ def guarding(model: Model, registry: Registry, answers: Answers, *, since: int, 
         since, until: Of the answers that are looked at, microseconds UTC.
 
     Raises:
-        StateError: `no_guard`, the model declares none, or did not when its champion was trained; `no_champion`.
+        StateError: `no_guard`, the model declares none, or did not when its champion was trained.
+        RegistryError: `no_champion`.
     """
     if model.guard is None:
         raise StateError(Fault("no_guard", f"{model.name} declares no guard", hint="guard=ik.Guard(...)"))
-    alias = registry.aliases(model.name).get(CHAMPION)
-    if alias is None:
-        raise StateError(Fault("no_champion", f'no version serves "{model.name}"', hint="icekeel train"))
-    version = registry.version(alias.version)
+    version = registry.champion(model.name)
     report: Mapping[str, Any] | None = version.metrics.get("guard")
     if report is None:
         what, hint = f"{version.name} was trained without a guard", f"icekeel train {model.name}"

@@ -263,6 +263,18 @@ class Registry:
         past = _promoted(self.history(model))
         return past[-2] if len(past) > 1 else None
 
+    def champion(self, model: str) -> Version:
+        """The version that serves a model.
+
+        Raises:
+            RegistryError: `no_champion`.
+        """
+        alias = self.aliases(model).get(CHAMPION)
+        if alias is None:
+            hint = f"icekeel train {model}"
+            raise RegistryError(Fault("no_champion", f'no version serves "{model}"', hint=hint))
+        return self.version(alias.version)
+
     # Decisions, alerts, runs
 
     def record(self, what: Decision | Alert | Review) -> bool:

@@ -32,6 +32,7 @@ from .guarding import compile_guard
 from .importance import permutation_importance
 from .ladder import Ladder, climb
 from .linear import Linear
+from .mistakes import example, mistakes
 from .problem import Problem, TrainingSet
 from .rungs import Fitted, Rung
 from .similar import Past, similar_cases
@@ -157,6 +158,11 @@ def train(
         files[INTERVAL_FILE] = msgspec.json.encode(interval)
     files[SIMILAR_FILE], metrics["similar"] = _similar(recipe.model, data, known, rows, trial, winner, say)
     metrics |= _measured(trial, winner, rng)
+    last = trial.last_fold()
+    metrics["mistakes"] = asdict(
+        mistakes(recipe.model, trial.rows.target[last], trial.predictions[winner][last])
+    )
+    metrics["example"] = asdict(example(recipe.model, data.requests, known, trial, winner))
     gates = _gates(
         problem, trial, ladder, winner=winner, fitted=fitted, golden=golden, rows=rows, champion=champion
     )

@@ -13,7 +13,7 @@ from icekeel.app import App
 from icekeel.core.errors import BundleError
 from icekeel.engines import Explained
 from icekeel.journal import Predicted, scan
-from icekeel.operations.explain import Explanation, Reason, _main, explain
+from icekeel.operations.explain import Explanation, Reason, explain, main_reasons
 from icekeel.operations.workshop import crown
 from icekeel.registry import Registry
 from icekeel.serving import load_version
@@ -119,11 +119,13 @@ def test_a_damaged_bundle_explains_nothing(opened: tuple[App, Registry, str]) ->
 def test_effects_are_in_the_targets_own_terms(scale: Any, probability: bool, written: list[str]) -> None:
     added = ((("kind",), -0.2), (("size",), 0.5), (("idle",), 0.0), (("small",), 0.01))
     features: dict[str, Any] = {"size": 1120.0, "kind": None, "idle": 1.0, "small": 2.0}
-    found = _main(Explained(scale, 0.0, added), features, probability=probability)
+    found = main_reasons(Explained(scale, 0.0, added), features, probability=probability)
     assert list(map(str, found)) == written
 
 
 def test_features_that_act_together_are_named_together() -> None:
     added = ((("depot", "service"), 0.25),)
-    found = _main(Explained("identity", 0.4, added), {"depot": "north", "service": None}, probability=True)
+    found = main_reasons(
+        Explained("identity", 0.4, added), {"depot": "north", "service": None}, probability=True
+    )
     assert found == [Reason("depot x service", "north x missing", 0.25, "points")]

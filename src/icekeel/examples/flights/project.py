@@ -123,6 +123,7 @@ late = ik.Model(
     "late",
     Flight,
     Engineered,
+    about="Says one hour before a flight leaves New York whether it will arrive more than 15 minutes late.",
     baseline=Static,
     history=ik.table_of(Flight, "questions.parquet", asked_at="asked_at"),
     target=landing.minutes_late.latest(absent=ik.UNKNOWN) > 15,

@@ -92,6 +92,8 @@ price = ik.Model(
     "price",
     Quote,
     Engineered,
+    about="Prices a print job when a customer asks for a quote, as an estimator would.",
+    unit="$",
     baseline=Raw,
     history=ik.table_of(Quote, "quotes.parquet", asked_at="sent_at"),
     target=result.price.latest(absent=ik.UNKNOWN),
