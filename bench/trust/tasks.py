@@ -8,7 +8,12 @@ from collections.abc import Callable, Mapping
 
 from bench.report import Result
 
-TASKS: Mapping[str, Callable[[], Result]] = {}
+from . import hotels
+
+TASKS: Mapping[str, Callable[[], Result]] = {
+    "hotel": hotels.features,
+    "similar": hotels.similar,
+}
 
 if __name__ == "__main__":
     print(json.dumps(TASKS[sys.argv[1]]()))
