@@ -41,6 +41,7 @@ from icekeel.operations.readiness import Answered, Circumstances, readiness
 from icekeel.operations.retention import Kept, Retention
 from icekeel.operations.retraining import Job, Retraining
 from icekeel.operations.reviews import Reviews
+from icekeel.operations.snapshots import Snapshots
 from icekeel.operations.study import Study
 from icekeel.operations.trace import Standing, Trace, trace
 from icekeel.operations.workshop import Workshop
@@ -49,7 +50,7 @@ from icekeel.registry import Registry
 from icekeel.serving import Access, Answerer, Intake, OnlineReader, Router, Windows
 from icekeel.serving.conduct import reads_last_champion
 from icekeel.training.cache import FeatureCache
-from icekeel.training.dataset import feature_cache, past_questions
+from icekeel.training.dataset import declared_questions, feature_cache, past_questions
 
 from .settings import Settings, lasting, load_settings
 
@@ -206,7 +207,8 @@ class App:
         """
         model, plan, now = self.model(name), self.plans[name], self.clock()
         manifest = self.workspace.compact().known(now)
-        questions = past_questions(model, plan, self.folder, self.history(), now=now, vault=self.vault)
+        declared = declared_questions(model, plan, self.folder, self.vault)
+        questions = past_questions(model, plan, declared, self.history(), manifest, now=now)
         return feature_cache(name, plan, questions, self.project.tables, self.history(), manifest)
 
     def audit(self, model: str, limit: int = SAMPLE) -> AuditResult:
@@ -394,6 +396,22 @@ class App:
         """What trains and admits versions."""
         return Workshop(self.workspace, registry, threads=self.settings.threads, vault=self.vault)
 
+    @property
+    def kept(self) -> Kept:
+        """How long what is kept."""
+        durations = (self.settings.keep_journal, self.settings.keep_answers, self.settings.keep_snapshots)
+        return Kept(*map(lasting, durations))
+
+    def snapshots(self, registry: Registry) -> Snapshots:
+        """The pinned snapshots."""
+        workshop = self.workshop(registry)
+        return Snapshots(
+            self.history(),
+            registry,
+            self.project.tables,
+            lambda model: workshop.snapshot(model, self.clock())[0],
+        )
+
     def study(self, registry: Registry) -> Study:
         """What measures the worth of features."""
         return Study(
@@ -507,7 +525,7 @@ class App:
             self.workspace,
             registry,
             journal,
-            kept=Kept(lasting(self.settings.keep_journal), lasting(self.settings.keep_answers)),
+            kept=self.kept,
             command=[] if self.settings.rehearsal else compact_command(self.folder),
             environment={**os.environ, **environment},
         )

@@ -15,7 +15,7 @@ from icekeel.core.time import FOREVER, parse_duration
 SETTINGS_FILE = "icekeel.toml"
 _PREFIX = "ICEKEEL_"
 FOR_EVER = "forever"
-_DURATIONS = ("keep_journal", "keep_answers")
+_DURATIONS = ("keep_journal", "keep_answers", "keep_snapshots")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Settings:
         rehearsal: Whether callers may set the clock: only for replaying history.
         keep_journal: How long a segment of the journal is kept after its last record, once it is in history.
         keep_answers: How long answers are kept in history; `forever`, since trainings learn from them.
+        keep_snapshots: How long a snapshot is kept that no registered version learnt from.
         vault_key: Key of the pseudonyms of private fields, from the environment alone: it is a secret. Where it is not
             given, the state folder holds one.
     """
@@ -47,6 +48,7 @@ class Settings:
     rehearsal: bool = False
     keep_journal: str = "30d"
     keep_answers: str = FOR_EVER
+    keep_snapshots: str = "30d"
     vault_key: str = field(default="", repr=False)
 
 

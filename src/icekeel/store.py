@@ -142,14 +142,18 @@ class FeatureStore:
         model: str,
         *,
         now: Any = None,
+        snapshot: str = "",
         features: Sequence[str] | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> duckdb.DuckDBPyRelation:
         """What `icekeel train` would learn from at `now`: past questions, their features and what came of them.
 
+        With `snapshot` it is the very set that a training learnt from, by the present definitions of the features.
+
         Args:
             model: Name of a model.
             now: Time up to which anything is known; the present by default.
+            snapshot: A version, or the beginning of a digest, instead of `now`.
             features: Names; all by default.
             say: Told of the progress.
 
@@ -159,11 +163,16 @@ class FeatureStore:
         Raises:
             SourceError: the declared history cannot be read.
             TrainingError: there are no past questions.
+            RequestError, StateError: there is no such snapshot of this model.
         """
         plan = self._plan(model, features)
         registry = self.app.registry()
         try:
-            _, data = self.app.workshop(registry).prepare(model, self._time(now), say)
+            workshop = self.app.workshop(registry)
+            if snapshot:
+                data = workshop.remake(self.app.snapshots(registry).find(snapshot, model), say)
+            else:
+                _, data = workshop.prepare(model, self._time(now), say)
         finally:
             registry.close()
         inputs = (*plan.inputs, Column(ASKED_AT, Kind.TIME))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,10 @@ from icekeel.core.time import format_time, parse_time
 
 from .options import HERE, AsJson, ProjectFolder, open_app
 from .output import print_json, print_rows, say
-from .versions import ModelName
+from .versions import ModelName, registry_of
+
+if TYPE_CHECKING:
+    from icekeel.app import App
 
 _WRITERS = {".parquet": "write_parquet", ".csv": "write_csv"}
 
@@ -25,7 +28,11 @@ def dataset(
     questions: Annotated[Path | None, typer.Option(help="Past requests (default: all of the model).")] = None,
     asked_at: Annotated[str, typer.Option(help="Column of QUESTIONS that tells when each was asked.")] = "",
     now: Annotated[str, typer.Option(help="Time up to which anything is known (default: now).")] = "",
+    snapshot: Annotated[
+        str, typer.Option(help="What a version, or the training of a digest, learnt from; instead of --now.")
+    ] = "",
     features: Annotated[str, typer.Option(help="Names with commas between them (default: all).")] = "",
+    *,
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -39,6 +46,9 @@ def dataset(
     if (questions is None) != (not asked_at):
         what = "questions from a file need the column of their time, and the other way round"
         faults.append(Fault("missing_option", what, "--questions, --asked-at"))
+    if snapshot and (now or questions):
+        what = "a snapshot says itself up to when what was known, and has its own questions"
+        faults.append(Fault("extra_option", what, "--snapshot", hint="leave out --now and --questions"))
     if faults:
         raise SettingsError(*faults)
     from icekeel.store import FeatureStore
@@ -46,8 +56,10 @@ def dataset(
     with FeatureStore(open_app(project)) as store:
         chosen = [name.strip() for name in features.split(",")] if features else None
         at = parse_time(now) if now else store.app.clock()
+        if snapshot:
+            at = _told(store.app, model, snapshot)
         if questions is None:
-            found = store.get_training_set(model, now=at, features=chosen, say=say)
+            found = store.get_training_set(model, now=at, snapshot=snapshot, features=chosen, say=say)
         else:
             found = store.get_historical_features(
                 model, questions, asked_at=asked_at, features=chosen, outcome=True, now=at
@@ -67,3 +79,15 @@ def dataset(
     else:
         say(f"{out}: {len(names)} features as of {format_time(at)}")
         print_rows([{"outcome": name, "rows": rows} for name, rows in counts.items()], as_json=False)
+
+
+def _told(app: App, model: str, name: str) -> int:
+    """When the snapshot is from; says where features have been defined otherwise since."""
+    with registry_of(app, model) as registry:
+        snapshot = app.snapshots(registry).find(name, model)
+        learnt = [one for one in registry.versions(model) if one.snapshot == snapshot.digest]
+    if any(one.code != app.plans[model].digest for one in learnt):
+        say(
+            f"the features of {model} are defined otherwise than when {name} was trained: these are the present ones"
+        )
+    return snapshot.now

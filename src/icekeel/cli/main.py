@@ -24,6 +24,7 @@ from .output import fail
 from .projects import check, config, init, plan, token
 from .reviews import review
 from .running import demo, keep, serve, up
+from .snapshots import snapshots
 from .upkeep import audit, compact, rebuild
 from .versions import alerts, decisions, models, promote, rollback, train
 
@@ -35,7 +36,7 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(init, check, plan, ingest, quarantine, dataset, train, features, try_, models, up),
+    *(init, check, plan, ingest, quarantine, snapshots, dataset, train, features, try_, models, up),
     *(promote, rollback, decisions, alerts, guard, review, answers, explain, ready, trace, audit, compact),
     *(rebuild, forget),
     *(token, config, serve, keep, demo),

@@ -5,7 +5,7 @@ definitions and files; not features, models or servers.
 """
 
 from .contracts import EventContract, RecordParser
-from .history import AVAILABLE, DELETED, SEQUENCE, History, Manifest, StoredFile, snapshot_digest
+from .history import AVAILABLE, DELETED, SEQUENCE, History, Manifest, Snapshot, StoredFile
 from .ingest import Ingested, find_sources, ingest
 from .vault import Hide, Receipt, Vault
 
@@ -20,9 +20,9 @@ __all__ = [
     "Manifest",
     "Receipt",
     "RecordParser",
+    "Snapshot",
     "StoredFile",
     "Vault",
     "find_sources",
     "ingest",
-    "snapshot_digest",
 ]

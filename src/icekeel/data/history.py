@@ -2,14 +2,17 @@
 
     history/manifest.json           which files make up each table, and how far the journal is compacted
     history/<table>/<sha256>.parquet
+    history/snapshots/<sha256>.json  what one training run saw
 
-A manifest is replaced as a whole, so a reader sees either all of a change or none of it. A *snapshot* is a
-manifest's list of files under its own digest; since files never change, naming them is keeping them.
+A manifest is replaced as a whole, so a reader sees either all of a change or none of it. A *snapshot* lists the files
+of a moment, under the digest of that list; since files never change, naming them is keeping them: a pinned snapshot
+outlives what the manifest forgets.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from icekeel.core.errors import Fault, StateError
+from icekeel.core.errors import Fault, StateError, nearest, shorten
 from icekeel.core.ids import digest, file_digest
 from icekeel.core.time import FOREVER
 
@@ -31,6 +34,10 @@ SEGMENT, OFFSET = "_segment", "_offset"
 """Columns of a version that was pushed: where in the journal its record begins. Files taken in bulk lack them."""
 
 FORMAT = 1
+QUESTIONS = "questions"
+"""Table of the declared questions of a model, as a snapshot holds them: `questions/MODEL`."""
+SNAPSHOTS = "snapshots"
+log = logging.getLogger(__name__)
 
 
 class StoredFile(msgspec.Struct, frozen=True):
@@ -79,6 +86,36 @@ class Manifest(msgspec.Struct, frozen=True):
     def rows(self, table: str) -> int:
         """Rows of a table."""
         return sum(file.rows for file in self.tables.get(table, ()))
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What a training run saw.
+
+    Attributes:
+        model: Of which model.
+        now: Up to which time anything was known, microseconds UTC.
+        tables: The files of every event table, of the model's answers, and of its declared questions.
+    """
+
+    model: str
+    now: int
+    tables: dict[str, list[StoredFile]]
+    format: int = FORMAT
+
+    @property
+    def content(self) -> bytes:
+        """The snapshot as it is stored."""
+        return msgspec.json.encode(self, order="sorted")
+
+    @property
+    def digest(self) -> str:
+        """Its name: SHA-256 of its content."""
+        return digest(self.content)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its files alone."""
+        return Manifest(self.tables)
 
 
 class History:
@@ -172,14 +209,86 @@ class History:
         write_whole(self.folder / "manifest.json", text)
         return after
 
-    def sweep(self, manifest: Manifest) -> None:
-        """Delete the files of tables that no manifest lists: dropped ones, and what a crash left; inside `adding`."""
-        listed = {(name, file.name) for name, files in manifest.tables.items() for file in files}
+    def sweep(self, manifest: Manifest) -> int:
+        """Delete the files that neither the manifest nor a snapshot lists, and give their bytes; inside `adding`.
+
+        Such are those that were dropped, and what a crash left. Nothing goes while a snapshot cannot be read.
+        """
+        try:
+            kept = self.everything(manifest)
+        except StateError as error:
+            log.error("nothing_swept", extra={"why": str(error)})
+            return 0
+        listed, freed = {(name, file.name) for name, files in kept.items() for file in files}, 0
         for path in self.folder.rglob("*.parquet"):
             table = path.parent.relative_to(self.folder).as_posix()
-            stored = table in manifest.tables or table.startswith(("answers/", "undefined/"))
+            stored = table in kept or table.startswith(("answers/", "undefined/", f"{QUESTIONS}/"))
             if stored and (table, path.name) not in listed:
+                freed += path.stat().st_size
                 path.unlink()
+        return freed
+
+    def everything(self, manifest: Manifest) -> dict[str, list[StoredFile]]:
+        """Table -> every file that is kept, be it for a snapshot alone."""
+        found = {name: dict.fromkeys(files) for name, files in manifest.tables.items()}
+        for snapshot in self.snapshots():
+            for name, files in snapshot.tables.items():
+                found.setdefault(name, {}).update(dict.fromkeys(files))
+        return {name: list(files) for name, files in found.items()}
+
+    def pin(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot, and thereby its files; inside `adding`, or nothing keeps them from going meanwhile.
+
+        Raises:
+            StateError: one of its files is gone already.
+        """
+        for table in snapshot.tables:
+            for path in self.paths(snapshot.manifest, table):
+                if not path.exists():
+                    raise StateError(Fault("file_gone", "a file of the snapshot is gone", str(path)))
+        path = self.pinned(snapshot.digest)
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, snapshot.content)
+
+    def unpin(self, identifier: str) -> None:
+        """Forget a snapshot; its files go with the next `sweep`, unless something else lists them."""
+        self.pinned(identifier).unlink(missing_ok=True)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Every pinned snapshot, the oldest first.
+
+        Raises:
+            StateError: one of them is damaged.
+        """
+        found = [self.snapshot(path.stem) for path in (self.folder / SNAPSHOTS).glob("*.json")]
+        return sorted(found, key=lambda one: (one.now, one.model, one.digest))
+
+    def snapshot(self, identifier: str) -> Snapshot:
+        """The pinned snapshot whose digest begins so.
+
+        Raises:
+            StateError: `unknown_snapshot`: there is none, or there are several; `bad_snapshot`: it is damaged.
+        """
+        paths = sorted((self.folder / SNAPSHOTS).glob("*.json"))
+        found = [path for path in paths if identifier and path.stem.startswith(identifier)]
+        if len(found) != 1:
+            what = f"{len(found)} snapshots begin so" if found else "no such snapshot is kept"
+            near = nearest(identifier, [path.stem[:12] for path in paths])
+            hint = near or "icekeel snapshots lists them"
+            raise StateError(Fault("unknown_snapshot", what, "snapshot", shorten(identifier), hint=hint))
+        (path,) = found
+        content = path.read_bytes()
+        try:
+            snapshot = msgspec.json.decode(content, type=Snapshot)
+        except msgspec.DecodeError as error:
+            raise StateError(Fault("bad_snapshot", f"the snapshot is damaged: {error}", str(path))) from error
+        if digest(content) != path.stem:
+            raise StateError(Fault("bad_snapshot", "the snapshot is not what its name says", str(path)))
+        return snapshot
+
+    def pinned(self, identifier: str) -> Path:
+        """Where a pinned snapshot lies."""
+        return self.folder / SNAPSHOTS / f"{identifier}.json"
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -200,9 +309,3 @@ def sync(path: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
-
-
-def snapshot_digest(manifest: Manifest, tables: Sequence[str]) -> str:
-    """The name of the state of some tables: SHA-256 over their sorted file names."""
-    listed = {name: sorted(file.name for file in manifest.tables.get(name, ())) for name in sorted(tables)}
-    return digest(msgspec.json.encode(listed))

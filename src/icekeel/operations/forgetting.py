@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from icekeel.compile import literal, quote
 from icekeel.core.errors import Fault, ProjectError, RequestError, StateError, nearest, shorten
 from icekeel.core.ids import digest, new_id
 from icekeel.core.time import Clock
-from icekeel.data import Receipt, Vault
+from icekeel.data import Manifest, Receipt, StoredFile, Vault
 from icekeel.data.answers import ANSWERS, Wanted
 from icekeel.data.checks import columns_of
+from icekeel.data.history import QUESTIONS
 from icekeel.data.ingest import QUARANTINE
 from icekeel.data.relations import connect, parquet
 from icekeel.data.vault import FOLLOW_S
@@ -79,7 +79,7 @@ def check_marks(workspace: Workspace, vault: Vault) -> None:
     changed = {name: entity for name, entity in now.items() if marks.get(name, "") != entity}
     if not changed:
         return
-    stored = workspace.compact().tables
+    stored = {_owner(name) for name, files in _everything(workspace).items() if files}
     faults = [
         Fault(
             "other_privacy",
@@ -88,11 +88,22 @@ def check_marks(workspace: Workspace, vault: Vault) -> None:
             hint="restore its definition; or set the state folder aside, and take in again what may be kept",
         )
         for name in sorted(changed)
-        if stored.get(_column(name)[0])
+        if _column(name)[0] in stored
     ]
     if faults:
         raise StateError(*faults)
     vault.state(_MARKED, msgspec.json.encode(marks | changed, order="sorted").decode())
+
+
+def _everything(workspace: Workspace) -> dict[str, list[StoredFile]]:
+    """All that is stored of each table, be it for a snapshot alone."""
+    return workspace.history.everything(workspace.compact())
+
+
+def _owner(table: str) -> str:
+    """The table whose fields the columns of a stored table are: declared questions have those of the answers."""
+    model = table.removeprefix(f"{QUESTIONS}/")
+    return table if model == table else f"{ANSWERS}/{model}"
 
 
 def _marks(vault: Vault) -> dict[str, str]:
@@ -161,18 +172,14 @@ class Forgetting:
 
     def _found(self, pseudonym: str) -> dict[str, int]:
         """Stored table, or `journal` -> rows, or places, where a pseudonym stands."""
-        with suppress(
-            StateError
-        ):  # of a table that the project no longer has: the journal is counted as it is
-            self._workspace.compact()
         history = self._workspace.history
-        manifest = history.manifest()
+        stored = Manifest(_everything(self._workspace))
         found = {}
-        files = {name: history.paths(manifest, name) for name in manifest.tables}
+        files = {name: history.paths(stored, name) for name in stored.tables}
         with connect(reads=[file for listed in files.values() for file in listed]) as connection:
             for name, listed in files.items():
                 held = columns_of(connection, parquet(listed, union=True)) if listed else {}
-                own = [column for table, column in map(_column, self._marks) if table == name]
+                own = [column for table, column in map(_column, self._marks) if table == _owner(name)]
                 conditions = [f"{quote(one)} = {literal(pseudonym)}" for one in own if one in held]
                 if name.startswith(f"{QUARANTINE}/"):
                     conditions = [f"contains(CAST(row AS VARCHAR), {literal(pseudonym)})"]

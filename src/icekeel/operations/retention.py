@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from icekeel.core.time import FOREVER, SECOND, format_duration
-from icekeel.data import History, Manifest
+from icekeel.data import History, Manifest, Snapshot
 from icekeel.data.answers import ANSWERS
 from icekeel.journal import Writer, ends_at, is_free, remove
 from icekeel.journal.segments import segment_sizes
 from icekeel.registry import Registry
 
 from .projections import GRACE
+from .snapshots import spare
 from .workshop import decide
 from .workspace import Workspace
 
@@ -37,13 +38,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How long, in microseconds: segments after they were last written to, answers after they were asked.
+    """How long, in microseconds: segments after they were last written to, answers after they were asked, snapshots.
 
-    Answers whose outcome may still come stay in any case: a rebuild waits for it again.
+    Answers whose outcome may still come stay in any case: a rebuild waits for it again. So do snapshots that a
+    registered version learnt from, with every file of theirs.
     """
 
     journal: int
     answers: int = FOREVER
+    snapshots: int = FOREVER
 
 
 class Spent(NamedTuple):
@@ -153,10 +156,13 @@ class Retention:
         history, folder = self._workspace.history, self._workspace.journal
         manifest = self._workspace.compact()
         found = spent(history, manifest, folder, projected, self._kept, at)
-        if found.segments or found.files:
+        spared = spare(history, self._registry, self._kept.snapshots, at)
+        if found.segments or found.files or spared:
             sync()
-            self._write_down(found, at)
+            self._write_down(found, spared, at)
         with history.adding() as listed:
+            for snapshot in spared:
+                history.unpin(snapshot.digest)
             if found.files:
                 gone = [name for names in found.files.values() for name in names]
                 listed = history.replace(listed, {}, without=gone)  # noqa: PLW2901
@@ -165,7 +171,7 @@ class Retention:
         there = segment_sizes(folder)
         return [name for name in projected if name not in there] if there else []
 
-    def _write_down(self, found: Spent, at: int) -> None:
+    def _write_down(self, found: Spent, spared: Sequence[Snapshot], at: int) -> None:
         parts = []
         if found.segments:
             size = sum(found.segments.values()) / 1e6
@@ -178,6 +184,8 @@ class Retention:
             parts.append(
                 f"{count} files of answers, all asked more than {format_duration(self._kept.answers)} ago"
             )
+        if spared:
+            parts.append(f"{len(spared)} snapshots that no registered version learnt from")
         decide(
             self._registry,
             self._journal,
@@ -189,5 +197,6 @@ class Retention:
             evidence={
                 "segments": dict(found.segments),
                 "answers": {k: list(v) for k, v in found.files.items()},
+                "snapshots": [snapshot.digest for snapshot in spared],
             },
         )

@@ -14,8 +14,9 @@ from icekeel.core.errors import BundleError
 from icekeel.core.frames import Frame
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY
-from icekeel.data import Vault, snapshot_digest
+from icekeel.data import Snapshot, Vault
 from icekeel.data.answers import ANSWERS
+from icekeel.data.history import QUESTIONS
 from icekeel.define import Model
 from icekeel.define.features import Feature
 from icekeel.features.offline import historical_features
@@ -26,10 +27,20 @@ from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version
 from icekeel.serving import load_version
 from icekeel.serving.routing import CHALLENGER
 from icekeel.training import Rung
-from icekeel.training.dataset import Learnable, event_store, feature_cache, learnable, past_questions
+from icekeel.training.dataset import (
+    Learnable,
+    declared_questions,
+    event_store,
+    feature_cache,
+    learnable,
+    past_questions,
+    store_questions,
+    stored_questions,
+)
 from icekeel.training.pipeline import Recipe, Standing, Trained, full_ladder, rungs_up_to, train
 from icekeel.training.problem import TrainingSet
 
+from .snapshots import TRAINING
 from .workspace import Workspace
 
 SHADOW = "shadow"
@@ -75,27 +86,47 @@ class Workshop:
         self._registry = registry
         self._threads = threads
         self._vault = vault
-        self._prepared: dict[tuple[str, int], tuple[str, Learnable]] = {}
+        self._prepared: dict[tuple[str, int], tuple[Snapshot, Learnable]] = {}
 
-    def prepare(self, name: str, now: int, say: Say) -> tuple[str, Learnable]:
-        """Digest of the snapshot and everything known of a model's past questions at `now`; kept while this lives."""
+    def prepare(self, name: str, now: int, say: Say) -> tuple[Snapshot, Learnable]:
+        """The snapshot and everything known of a model's past questions at `now`; kept while this lives."""
         if (name, now) not in self._prepared:
-            project, history = self._workspace.project, self._workspace.history
-            model, plan = project.models[name], self._workspace.plans[name]
-            manifest = self._workspace.compact().known(now)
-            snapshot = snapshot_digest(manifest, [*project.tables, f"{ANSWERS}/{name}"])
-            questions = past_questions(model, plan, project.folder, history, now=now, vault=self._vault)
-            say(
-                f"{len(plan.features)} features of {len(questions):,} past questions, {int(questions.served.sum()):,} as served"
-            )
-            store = event_store(project.tables, history, manifest)
-            try:
-                cache = feature_cache(name, plan, questions, project.tables, history, manifest)
-                data = learnable(model, plan, questions, store, cache, now=now)
-                self._prepared[name, now] = (snapshot, data)
-            finally:
-                store.close()
+            snapshot, declared = self.snapshot(name, now)
+            self._prepared[name, now] = (snapshot, self._learnable(snapshot, declared, say))
         return self._prepared[name, now]
+
+    def snapshot(self, name: str, now: int, *, pin: bool = False) -> tuple[Snapshot, Frame]:
+        """What a training of a model would see, and its declared questions; one that is not pinned may lose files."""
+        project, history = self._workspace.project, self._workspace.history
+        model, plan = project.models[name], self._workspace.plans[name]
+        declared = declared_questions(model, plan, project.folder, self._vault)
+        self._workspace.compact()
+        with history.adding() as listed:
+            known = listed.known(now).tables
+            tables = {table: known.get(table, []) for table in (*project.tables, f"{ANSWERS}/{name}")}
+            tables[f"{QUESTIONS}/{name}"] = [store_questions(history, model, plan, declared)]
+            snapshot = Snapshot(name, now, tables)
+            if pin:
+                history.pin(snapshot)
+        return snapshot, declared
+
+    def remake(self, snapshot: Snapshot, say: Say) -> Learnable:
+        """What a training saw, made again from its pinned snapshot by the present definitions."""
+        model, plan = self._workspace.project.models[snapshot.model], self._workspace.plans[snapshot.model]
+        declared = stored_questions(self._workspace.history, model, plan, snapshot.manifest)
+        return self._learnable(snapshot, declared, say)
+
+    def _learnable(self, snapshot: Snapshot, declared: Frame, say: Say) -> Learnable:
+        name, now, manifest = snapshot.model, snapshot.now, snapshot.manifest
+        project, history = self._workspace.project, self._workspace.history
+        model, plan = project.models[name], self._workspace.plans[name]
+        questions = past_questions(model, plan, declared, history, manifest, now=now)
+        say(
+            f"{len(plan.features)} features of {len(questions):,} past questions, {int(questions.served.sum()):,} as served"
+        )
+        with closing(event_store(project.tables, history, manifest)) as store:
+            cache = feature_cache(name, plan, questions, project.tables, history, manifest)
+            return learnable(model, plan, questions, store, cache, now=now)
 
     def compute(self, name: str, features: Sequence[Feature], data: Learnable, now: int) -> Frame:
         """Features that the model does not have, for the past questions of `prepare` as of `now`."""
@@ -116,14 +147,27 @@ class Workshop:
         return rung
 
     def train(self, order: Order, say: Say) -> tuple[Version, Trained]:
-        """Train, gate, write the bundle and register it.
+        """Train, gate, write the bundle and register it; the run and the snapshot that it pins are kept in any case.
 
         Raises:
             TrainingError: no model can be trained on these data; nothing is registered.
         """
+        snapshot, declared = self.snapshot(order.model, order.now, pin=True)
+        details = {"model": order.model, "snapshot": snapshot.digest, "reason": order.reason}
+        run = self._registry.start_run(TRAINING, details=details, at=order.now)
+        try:
+            data = self._learnable(snapshot, declared, say)
+            self._prepared[order.model, order.now] = (snapshot, data)
+            version, trained = self._train(order, snapshot, data, say)
+        except Exception as error:
+            self._registry.finish_run(run, "failed", details={**details, "why": str(error)}, at=order.now)
+            raise
+        self._registry.finish_run(run, "done", details={**details, "version": version.name}, at=order.now)
+        return version, trained
+
+    def _train(self, order: Order, snapshot: Snapshot, data: Learnable, say: Say) -> tuple[Version, Trained]:
         model = self._workspace.project.models[order.model]
         features = model.baseline if order.baseline and model.baseline is not None else model.features
-        snapshot, data = self.prepare(order.model, order.now, say)
         rungs = rungs_up_to(order.rung, self._threads) if order.rung else full_ladder(self._threads)
         recipe = Recipe(
             model,
@@ -138,7 +182,7 @@ class Workshop:
         version = self._registry.register(
             order.model,
             bundle.digest,
-            snapshot=snapshot,
+            snapshot=snapshot.digest,
             code=self._workspace.plans[order.model].digest,
             features=features.__name__,
             metrics=trained.metrics,

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import numpy as np
 
-from icekeel.compile import quote
+from icekeel.compile import literal, quote
 from icekeel.core.errors import Fault, SourceError, TrainingError, nearest
 from icekeel.core.frames import Bools, Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import DAY
-from icekeel.data import History, Manifest, Vault, find_sources
+from icekeel.data import History, Manifest, StoredFile, Vault, find_sources
 from icekeel.data.answers import ANSWERS, FEATURE
+from icekeel.data.history import QUESTIONS
 from icekeel.data.ingest import read_source
-from icekeel.data.relations import connect, fetch, parquet
+from icekeel.data.relations import connect, create_table, fetch, parquet
 from icekeel.data.spines import hide_columns
 from icekeel.define import EventTable, Model
 from icekeel.features.events import EventStore, same_rows
@@ -25,6 +26,8 @@ from icekeel.features.outcomes import Outcomes, Status, historical_outcomes
 from icekeel.features.plan import Plan
 
 from .cache import FeatureCache
+
+_ASKED = Column("_asked_at", Kind.TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +83,56 @@ class Learnable:
         }
 
 
+def declared_questions(model: Model, plan: Plan, folder: Path, vault: Vault | None = None) -> Frame:
+    """The questions of a model's declared history: the request's fields, and when each was asked as `_asked_at`.
+
+    Args:
+        vault: Gives the pseudonyms of private fields.
+
+    Raises:
+        SourceError: it cannot be read, or its columns are not the request's.
+    """
+    declared = _declared(model, plan.inputs, folder)
+    return hide_columns(declared, plan.fields, None if vault is None else vault.hide_many)
+
+
+def store_questions(history: History, model: Model, plan: Plan, declared: Frame) -> StoredFile:
+    """Declared questions as a file of history, for a snapshot; the same questions are the same file. Inside `adding`."""
+    columns = [*plan.inputs, _ASKED]
+    draft = history.folder / f"{QUESTIONS}-{model.name}.draft"
+    with connect(folder=history.folder) as connection:
+        create_table(connection, "_new", columns, declared)
+        statement = "SELECT * EXCLUDE (_row) FROM _new ORDER BY _row"
+        connection.execute(f"COPY ({statement}) TO {literal(str(draft))} (FORMAT parquet, COMPRESSION zstd)")
+    return history.adopt(f"{QUESTIONS}/{model.name}", draft, len(declared))
+
+
+def stored_questions(history: History, model: Model, plan: Plan, manifest: Manifest) -> Frame:
+    """What `store_questions` wrote; a field that the request got since is null."""
+    return _rows_of(history.paths(manifest, f"{QUESTIONS}/{model.name}"), [*plan.inputs, _ASKED])
+
+
 def past_questions(
-    model: Model, plan: Plan, folder: Path, history: History, *, now: int, vault: Vault | None = None
+    model: Model, plan: Plan, declared: Frame, history: History, manifest: Manifest, *, now: int
 ) -> Questions:
     """The questions of the model's declared history and those it has answered since, up to `now`.
 
     Args:
-        vault: Gives the pseudonyms of private fields in the declared history; answers hold them already.
+        declared: See `declared_questions`.
+        manifest: The files of the answers.
 
     Raises:
-        SourceError: the declared history cannot be read, or its columns are not the request's.
+        TrainingError: there are none.
     """
-    fields = [Column(field.name, field.kind) for field in plan.fields]
-    declared = _declared(model, fields, folder, now)
-    hide = None if vault is None else vault.hide_many
-    declared = replace(declared, requests=hide_columns(declared.requests, plan.fields, hide))
-    answered = _answered(model, plan, fields, history, now)
+    fields = list(plan.inputs)
+    known = declared.take(np.flatnonzero(declared["_asked_at"] <= now))
+    never = np.zeros(len(known), dtype=np.bool_)
+    requests = known.select([column.name for column in fields])
+    answered = _answered(model, plan, fields, history, manifest, now)
+    asked = Questions(requests, known["_asked_at"], Frame({}), never, never)
     if answered is not None:
-        declared = _without_served(declared, answered, [field.name for _, field in model.outcome.keyed.keys])
-    parts = [part for part in (declared, answered) if part is not None and len(part)]
+        asked = _without_served(asked, answered, [field.name for _, field in model.outcome.keyed.keys])
+    parts = [part for part in (asked, answered) if part is not None and len(part)]
     if not parts:
         raise TrainingError(
             Fault("no_history", "there are no past questions", f'Model "{model.name}"', model.history.source)
@@ -140,7 +174,7 @@ def _without_served(declared: Questions, answered: Questions, keys: list[str]) -
     )
 
 
-def _declared(model: Model, fields: list[Column], folder: Path, now: int) -> Questions:
+def _declared(model: Model, fields: Sequence[Column], folder: Path) -> Frame:
     sources = find_sources(folder, model.history.source)
     connection = connect(threads=2, reads=sources)
     try:
@@ -164,19 +198,12 @@ def _declared(model: Model, fields: list[Column], folder: Path, now: int) -> Que
         if faults:
             raise SourceError(*faults)
         listed = ", ".join(_micros(name, columns[name]) for name in wanted)
-        asked = Column("_asked_at", Kind.TIME)
-        frame = fetch(
-            connection,
-            f"SELECT * FROM (SELECT {listed} FROM ({relation})) WHERE {quote(model.history.asked_at)} <= {now}",
-            [*fields, asked],
-        )
+        given = f"SELECT {listed} FROM ({relation}) WHERE {quote(model.history.asked_at)} IS NOT NULL"
+        return fetch(connection, given, [*fields, _ASKED])
     except duckdb.Error as error:
         raise SourceError(Fault("unreadable", str(error).splitlines()[0], model.history.source)) from error
     finally:
         connection.close()
-    never = np.zeros(len(frame), dtype=np.bool_)
-    requests = frame.select([column.name for column in fields])
-    return Questions(requests, frame["_asked_at"], Frame({}), never, never)
 
 
 def _micros(name: str, sql_type: str) -> str:
@@ -184,26 +211,28 @@ def _micros(name: str, sql_type: str) -> str:
     return f"epoch_us({quote(name)}) AS {quote(name)}" if timed else quote(name)
 
 
-def _answered(model: Model, plan: Plan, fields: list[Column], history: History, now: int) -> Questions | None:
-    manifest = history.manifest()
+def _answered(
+    model: Model, plan: Plan, fields: list[Column], history: History, manifest: Manifest, now: int
+) -> Questions | None:
     files = history.paths(manifest, f"{ANSWERS}/{model.name}")
     if not files:
         return None
     logged = [Column(FEATURE + column.name, column.kind) for column in plan.columns]
-    own = [Column("_asked_at", Kind.TIME), Column("_definitions", Kind.ID), Column("_verdict", Kind.CAT)]
-    columns = [*fields, *own, *logged]
-    source = parquet(files, union=True)
-    connection = connect(threads=2, reads=files)
-    try:
-        held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
-        listed = ", ".join(quote(c.name) if c.name in held else f"NULL AS {quote(c.name)}" for c in columns)
-        frame = fetch(connection, f"SELECT {listed} FROM {source} WHERE _asked_at <= {now}", columns)
-    finally:
-        connection.close()
+    own = [_ASKED, Column("_definitions", Kind.ID), Column("_verdict", Kind.CAT)]
+    frame = _rows_of(files, [*fields, *own, *logged], f" WHERE _asked_at <= {now}")
     served = np.array(frame["_definitions"] == plan.digest, dtype=np.bool_)
     flagged = np.array([verdict not in ("pass", None) for verdict in frame["_verdict"]], dtype=np.bool_)
     values = Frame({column.name: frame[FEATURE + column.name] for column in plan.columns})
     return Questions(frame.select([c.name for c in fields]), frame["_asked_at"], values, served, flagged)
+
+
+def _rows_of(files: Sequence[Path], columns: Sequence[Column], condition: str = "") -> Frame:
+    """Rows of stored files, in order; a column that they lack is null."""
+    source = parquet(files, union=True)
+    with connect(threads=2, reads=files) as connection:
+        held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+        listed = ", ".join(quote(c.name) if c.name in held else f"NULL AS {quote(c.name)}" for c in columns)
+        return fetch(connection, f"SELECT {listed} FROM {source}{condition}", columns)
 
 
 def _stack_logged(plan: Plan, parts: list[Questions]) -> Frame:

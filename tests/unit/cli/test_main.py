@@ -174,6 +174,41 @@ def test_a_dataset_of_given_questions_keeps_their_rows(shop: Path, tmp_path: Pat
     assert [line.split(",")[3] for line in (first, second)] == ["b", "a"]
 
 
+def test_what_a_version_learnt_from_is_listed_written_again_and_compared(
+    shop: Path, tmp_path: Path, call: Call
+) -> None:
+    (listed,) = call("snapshots", "--project", shop, "--json").json
+    assert list(listed) == ["digest", "model", "now", "tables", "rows", "bytes", "alone", "versions", "runs"]
+    assert (listed["versions"], len(listed["runs"])) == (["minutes-1"], 1)
+    assert "minutes-1" in call("snapshots", "--project", shop).out
+    out = tmp_path / "learnt.parquet"
+    options = ("--snapshot", "minutes-1", "--out", out, "--project", shop)
+    said = call("dataset", "minutes", *options, "--json").json
+    assert said["now"] == listed["now"] == "2025-03-05T15:00:00Z"
+    then = call(
+        "dataset", "minutes", "--out", tmp_path / "then.parquet", "--now", said["now"], "--project", shop
+    )
+    assert then.status == 0
+    assert out.read_bytes() == (tmp_path / "then.parquet").read_bytes()
+    both = call("dataset", "minutes", *options, "--now", "2025-03-05")
+    assert (both.status, "leave out --now" in both.err) == (1, True)
+    changes = call("snapshots", "diff", "minutes-1", listed["digest"][:8], "--project", shop, "--json").json
+    assert {one["table"] for one in changes} == {"Deliveries", "Orders", "questions/minutes"}
+    assert all(one["added"] == one["removed"] == one["corrected"] == 0 for one in changes)
+    assert (
+        "distributed as it was" in call("snapshots", "diff", "minutes-1", "minutes-1", "--project", shop).err
+    )
+    assert call("snapshots", "prune", "--project", shop).out == "0 snapshots removed, 0.0 MB freed\n"
+    for wrong in (
+        ("prune", "minutes-1"),
+        ("diff",),
+        ("list", "--keep", "1d"),
+        ("show",),
+        ("diff", "minutes-2"),
+    ):
+        assert call("snapshots", *wrong, "--project", shop).status == 1
+
+
 def test_a_dataset_names_every_fault(shop: Path, tmp_path: Path, call: Call) -> None:
     wrong = call(
         "dataset", "minutes", "--out", tmp_path / "no" / "x.xls", "--asked-at", "at", "--project", shop

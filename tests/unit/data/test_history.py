@@ -9,7 +9,7 @@ import pytest
 
 from icekeel.core.errors import StateError
 from icekeel.core.ids import digest
-from icekeel.data import History, Manifest, StoredFile, snapshot_digest
+from icekeel.data import History, Manifest, Snapshot, StoredFile
 
 
 def add(history: History, table: str, content: str, source: str = "") -> StoredFile:
@@ -95,17 +95,22 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, content: bytes, code: str
     assert caught.value.code == code
 
 
-def test_a_snapshot_depends_on_its_tables_files_alone(tmp_path: Path) -> None:
-    here, there = History(tmp_path / "here"), History(tmp_path / "there")
-    for content in ("one", "two"):
-        add(here, "orders", content, f"from {content}")
-    for content in ("two", "one"):
-        add(there, "orders", content)
-    add(there, "other", "three")
-    name = snapshot_digest(here.manifest(), ["orders"])
-    assert name == snapshot_digest(there.manifest(), ["orders"])
-    assert name == "c0f97e209d53e4fb432c309d055130afce03bba433d0fb5637308b239c735bbf"
-    assert name != snapshot_digest(there.manifest(), ["orders", "other"])
-    assert snapshot_digest(there.manifest(), ["a", "b"]) == snapshot_digest(there.manifest(), ["b", "a"])
-    add(here, "orders", "three")
-    assert name != snapshot_digest(here.manifest(), ["orders"])
+def test_a_pinned_snapshot_outlives_what_the_manifest_forgets(tmp_path: Path) -> None:
+    history = History(tmp_path / "history")
+    first, second = add(history, "answers/late", "one"), add(history, "answers/late", "two")
+    snapshot = Snapshot("late", 5, {"answers/late": [first]})
+    assert snapshot.digest == "a6c40a5287bd1cc9fbb5f31918893654116543d93b202c5781cc632bf1d7fcaa"
+    assert Snapshot("late", 6, snapshot.tables).digest != snapshot.digest
+    with history.adding() as manifest:
+        history.pin(snapshot)
+        after = history.replace(manifest, {}, without=[first.name, second.name])
+        assert history.sweep(after) == len("two")
+    assert [path.read_text() for path in history.paths(snapshot.manifest, "answers/late")] == ["one"]
+    assert history.snapshots() == [history.snapshot(snapshot.digest[:6])] == [snapshot]
+    with history.adding() as manifest:
+        history.unpin(snapshot.digest)
+        assert history.sweep(manifest) == len("one")
+        with pytest.raises(StateError) as caught:
+            history.pin(snapshot)
+    assert caught.value.code == "file_gone"
+    assert history.snapshots() == []

@@ -10,7 +10,7 @@ from icekeel.core.time import DAY, HOUR
 from icekeel.journal import Predicted, Pushed, Value
 from icekeel.settings import Settings
 from icekeel.testing.small import TRAINED_TO, train_small, write_small_project
-from icekeel.training.dataset import past_questions
+from icekeel.training.dataset import declared_questions, past_questions
 
 
 def test_a_served_question_that_the_declared_file_holds_too_counts_once(tmp_path: Path) -> None:
@@ -19,7 +19,8 @@ def test_a_served_question_that_the_declared_file_holds_too_counts_once(tmp_path
     app = App(tmp_path, Settings(rehearsal=True), clock=lambda: TRAINED_TO)
     model, plan = app.model("late"), app.plans["late"]
     registry = app.registry()
-    before = past_questions(model, plan, tmp_path, app.history(), now=TRAINED_TO)
+    declared = declared_questions(model, plan, tmp_path)
+    before = past_questions(model, plan, declared, app.history(), app.history().manifest(), now=TRAINED_TO)
     names = [field.name for field in plan.fields]
     first, asked_at = {name: before.requests[name][0] for name in names}, int(before.asked_at[0])
     key = model.outcome.keyed.keys[0][1].name
@@ -30,8 +31,7 @@ def test_a_served_question_that_the_declared_file_holds_too_counts_once(tmp_path
     ]
     with app.journal("serve") as journal:
         journal.append_many(answers)
-    app.workspace.compact()
-    after = past_questions(model, plan, tmp_path, app.history(), now=TRAINED_TO)
+    after = past_questions(model, plan, declared, app.history(), app.workspace.compact(), now=TRAINED_TO)
     assert len(after) == len(before) - 1 + len(answers)
     registry.close()
 
