@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -34,6 +35,7 @@ class Settings:
         keep_journal: How long a segment of the journal is kept after its last record, once it is in history.
         keep_answers: How long answers are kept in history; `forever`, since trainings learn from them.
         keep_snapshots: How long a snapshot is kept that no registered version learnt from.
+        mlflow: Address of an MLflow that follows the registry, as `http://127.0.0.1:5000`; empty for none.
         vault_key: Key of the pseudonyms of private fields, from the environment alone: it is a secret. Where it is not
             given, the state folder holds one.
     """
@@ -49,6 +51,7 @@ class Settings:
     keep_journal: str = "30d"
     keep_answers: str = FOR_EVER
     keep_snapshots: str = "30d"
+    mlflow: str = ""
     vault_key: str = field(default="", repr=False)
 
 
@@ -67,7 +70,13 @@ class Setting:
     @property
     def shown(self) -> object:
         """The value as it may be shown."""
-        return "(secret)" if self.name in SECRET and self.value else self.value
+        if isinstance(self.value, str):  # an address may hold a password
+            return (
+                "(secret)"
+                if self.name in SECRET and self.value
+                else re.sub(r"//[^/@]*@", "//(secret)@", self.value)
+            )
+        return self.value
 
 
 def read_settings(

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from icekeel.core.ids import time_of
-from icekeel.core.time import SECOND, format_time
+from icekeel.core.time import format_second
 
 from .options import HERE, AsJson, ProjectFolder, open_app
-from .output import print_json, print_rows, print_text, say
+from .output import print_json, print_parts, print_rows, print_text, say
 
 if TYPE_CHECKING:
     from icekeel.app import App
-    from icekeel.operations.trace import Trace
 
 Text = Annotated[str | None, typer.Option()]
 
@@ -54,7 +53,7 @@ def answers(
         return
     rows = [
         {
-            "asked_at": _moment(one.at),
+            "asked_at": format_second(one.at),
             "id": one.id,
             "model": one.model,
             "version": one.version,
@@ -142,21 +141,8 @@ def trace(
     if as_json:
         print_json(found.as_dict())
         return
-    _show(found)
-
-
-def _show(found: Trace) -> None:
     from icekeel.operations.trace_words import told
 
-    for heading, lines, rows in told(found):
-        print(f"\n{heading}")
-        for line in lines:
-            print(f"  {line}")
-        if rows:
-            print_rows(rows, as_json=False)
+    print_parts(told(found))
     if found.notes:
         say("\n" + "\n".join(f"note: {note}" for note in found.notes))
-
-
-def _moment(at: int) -> str:
-    return format_time(at // SECOND * SECOND)

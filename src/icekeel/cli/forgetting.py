@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from typing import Annotated
 
@@ -12,7 +11,7 @@ import typer
 from icekeel.core.errors import Fault, SettingsError
 from icekeel.core.time import format_time
 
-from .options import HERE, AsJson, ProjectFolder, open_app
+from .options import HERE, AsJson, ProjectFolder, open_app, user
 from .output import print_json, print_rows, say
 
 
@@ -45,7 +44,7 @@ def forget(
     name, value = named(entity)
     if value == "-":
         value = sys.stdin.readline().rstrip("\n")
-    receipt = app.forget(name, value, by=by or getpass.getuser(), reason=reason)
+    receipt = app.forget(name, value, by=by or user(), reason=reason)
     if as_json:
         print_json({"forgotten": receipt is not None, "receipt": receipt and msgspec.to_builtins(receipt)})
     elif receipt is None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import typer
 
-from icekeel.core.errors import IcekeelError
+from icekeel.core.errors import Fault, IcekeelError, SettingsError
 
 from .answers import answers, explain, ready, trace
 from .datasets import dataset
@@ -20,13 +20,15 @@ from .events import ingest, quarantine
 from .features import features, try_
 from .forgetting import forget
 from .guards import guard
+from .options import HERE, AsJson, ProjectFolder
 from .output import fail
 from .projects import check, config, init, plan, token
+from .registry import MODELS, list_
 from .reviews import review
 from .running import demo, keep, serve, up
 from .snapshots import snapshots
 from .upkeep import audit, compact, rebuild
-from .versions import alerts, decisions, models, promote, rollback, train
+from .versions import alerts, decisions, promote, rollback, train
 
 cli = typer.Typer(
     help="A small team's whole production machine-learning system.",
@@ -36,13 +38,32 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(init, check, plan, ingest, quarantine, snapshots, dataset, train, features, try_, models, up),
+    *(init, check, plan, ingest, quarantine, snapshots, dataset, train, features, try_, up),
     *(promote, rollback, decisions, alerts, guard, review, answers, explain, ready, trace, audit, compact),
     *(rebuild, forget),
     *(token, config, serve, keep, demo),
 )
 for command in COMMANDS:
     cli.command(command.__name__.rstrip("_"))(command)  # `try` is a word of Python
+models = typer.Typer(
+    help="Versions: what there is, what serves, what each was made from.", rich_markup_mode=None
+)
+for command in MODELS:
+    models.command(command.__name__.rstrip("_"))(command)
+cli.add_typer(models, name="models")
+
+
+@models.callback(invoke_without_command=True)
+def versions(context: typer.Context, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """Versions: what there is, what serves, what each was made from; `list` where nothing else is said."""
+    if context.invoked_subcommand is None:
+        list_(None, project, as_json)
+    elif project != HERE or as_json:
+        what, hint = (
+            "options come after the command",
+            f"icekeel models {context.invoked_subcommand} ... --project FOLDER",
+        )
+        raise SettingsError(Fault("misplaced_option", what, "icekeel models", hint=hint))
 
 
 def main() -> None:

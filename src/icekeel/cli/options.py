@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +18,7 @@ HERE = Path(".")
 ProjectFolder = Annotated[Path, typer.Option("--project", help="Folder with project.py.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
+By = Annotated[str, typer.Option(help="Who decides (default: the user).")]
 Shift = Annotated[int, typer.Option(hidden=True, help="Microseconds added to the machine's time.")]
 
 
@@ -27,3 +30,11 @@ def open_app(project: Path, *, shift: int = 0, **flags: Any) -> App:
 
     folder = project.resolve()
     return App(folder, load_settings(folder, flags), clock=lambda: wall_clock() + shift)
+
+
+def user() -> str:
+    """Who runs this command."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"user {os.getuid()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -46,6 +46,16 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str =
         say(empty)
     else:
         print_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
+
+
+def print_parts(parts: Iterable[tuple[str, Sequence[str], Sequence[Mapping[str, Any]]]]) -> None:
+    """A page for people: headings, each with lines and a table under it."""
+    for heading, lines, rows in parts:
+        print(f"\n{heading}")
+        for line in lines:
+            print(f"  {line}")
+        if rows:
+            print_rows(rows, as_json=False)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from icekeel.core.errors import Fault, SettingsError, nearest
-from icekeel.core.time import SECOND, format_time
+from icekeel.core.time import format_second
 
-from .options import HERE, AsJson, ProjectFolder, open_app
+from .options import HERE, AsJson, By, ProjectFolder, open_app, user
 from .output import print_json, print_rows, say
 from .versions import registry_of
 
@@ -25,7 +24,7 @@ def review(
     action: Annotated[str, typer.Argument(help="list, show, accept, reject or taught.")] = "list",
     prediction_id: Annotated[str, typer.Argument(help="The answer, for show, accept and reject.")] = "",
     model: Annotated[str, typer.Option(help="One model; all by default.")] = "",
-    by: Annotated[str, typer.Option(help="Who decides (default: the user).")] = "",
+    by: By = "",
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
     answer: Annotated[float | None, typer.Option(help="With reject: what is answered instead.")] = None,
     project: ProjectFolder = HERE,
@@ -59,7 +58,7 @@ def review(
                     journal,
                     prediction_id,
                     DECISIONS[action],
-                    by=by or getpass.getuser(),
+                    by=by or user(),
                     reason=reason,
                     answer=answer,
                 )
@@ -75,7 +74,7 @@ def _list(cases: list[Case], *, as_json: bool) -> None:
     rows = [
         {
             "prediction_id": case.record.id,
-            "asked_at": format_time(case.record.at // SECOND * SECOND),
+            "asked_at": format_second(case.record.at),
             "model": case.record.model,
             "answer": case.record.answer,
             "refused": case.record.verdict == "refused",

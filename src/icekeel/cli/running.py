@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from icekeel.core.errors import Fault, StateError
-from icekeel.core.time import SECOND, format_time, parse_time, wall_clock
+from icekeel.core.time import format_second, parse_time, wall_clock
 from icekeel.settings import load_settings
 
 from .options import HERE, AsJson, ProjectFolder, Shift, open_app
@@ -93,7 +93,7 @@ def up(
 
     shift = _shift(folder, now, follow=bool(system))
     if shift:
-        say(f"the clock starts at {format_time((wall_clock() + shift) // SECOND * SECOND)}")
+        say(f"the clock starts at {format_second(wall_clock() + shift)}")
     settings = load_settings(folder.resolve(), {"port": port, "workers": workers})
     processes.run_together(folder, settings, shift=shift, keeper=True, as_json=as_json)
 

@@ -1,22 +1,22 @@
-"""Commands about versions: train, list, promote, roll back, and what was decided and reported."""
+"""Commands that make versions and decide which of them serve: train, promote, roll back; what was decided and reported."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from icekeel.core.errors import BundleError
-from icekeel.core.time import SECOND, format_time, parse_time
+from icekeel.core.time import format_second, parse_time
 
-from .options import HERE, AsJson, ProjectFolder, Reason, open_app
+from .options import HERE, AsJson, By, ProjectFolder, Reason, open_app, user
 from .output import print_json, print_rows, say
 
 if TYPE_CHECKING:
     from icekeel.app import App
-    from icekeel.registry import Registry, Version
+    from icekeel.registry import Registry
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL")]
 OneModel = Annotated[str | None, typer.Argument(metavar="MODEL", help="One model; all by default.")]
@@ -28,6 +28,7 @@ def train(
     rung: Annotated[str, typer.Option(help="Fit this rung only: group, linear, lightgbm.")] = "",
     now: Annotated[str, typer.Option(help="Time up to which anything is known (default: now).")] = "",
     reason: Reason = "asked for",
+    by: By = "",
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -38,8 +39,11 @@ def train(
     definition = app.model(model)
     at = parse_time(now) if now else app.clock()
     with registry_of(app) as registry, app.journal("train") as journal:
-        version, trained = app.workshop(registry).train(Order(model, at, baseline, rung, reason), say)
+        version, trained = app.workshop(registry).train(
+            Order(model, at, baseline, rung, reason, by or user()), say
+        )
         decision = admit(registry, journal, definition, version, at=at, by="train")
+    mirror_soon(app)
     say(f"{decision.kind}: {decision.reason}")
     if as_json:
         errors = trained.metrics["errors"]
@@ -59,30 +63,11 @@ def train(
     print_rows(steps, as_json=False)
 
 
-def models(model: OneModel = None, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """List versions, oldest first, and what serves."""
-    app = open_app(project)
-    rows = []
-    with registry_of(app, model) as registry:
-        for version in registry.versions(model):
-            aliases = registry.aliases(version.model).items()
-            rows.append(
-                {
-                    "version": version.name,
-                    "serves_as": [name for name, alias in aliases if alias.version == version.name],
-                    "features": version.features,
-                    "rung": _rung(app, version),
-                    "registered_at": _shown(version.at),
-                    "failed_gates": version.failed,
-                }
-            )
-    print_rows(rows, as_json=as_json, empty="no versions yet: icekeel train MODEL")
-
-
 def promote(
     version: str,
     reason: Reason,
     override: Annotated[str, typer.Option(help="Why failed gates are passed over; kept for ever.")] = "",
+    by: By = "",
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -91,26 +76,32 @@ def promote(
 
     app = open_app(project)
     with registry_of(app) as registry, app.journal("promote") as journal:
-        at, model = app.clock(), registry.version(version).model
+        at, who, found = app.clock(), by or user(), registry.version(version)
+        model, failed = found.model, found.failed
 
         def change() -> None:
-            crown(registry, model, version, reason=reason, by="hand", override=override, at=at)
+            crown(registry, model, version, reason=reason, by=who, override=override, at=at)
 
-        why = f"by hand: {reason}"
+        over = f", although {', '.join(failed)} failed: {override}" if failed else ""
+        why = f"by {who}: {reason}{over}"
         decide(registry, journal, model, "promote", version, reason=why, at=at, change=change)
-    _show_champion(model, version, as_json=as_json)
+    _show_champion(app, model, version, as_json=as_json)
 
 
 def rollback(
-    model: ModelName, reason: Reason, project: ProjectFolder = HERE, as_json: AsJson = False
+    model: ModelName,
+    reason: Reason,
+    by: By = "",
+    project: ProjectFolder = HERE,
+    as_json: AsJson = False,
 ) -> None:
     """Go back to the champion before this one."""
     from icekeel.operations.workshop import roll_back
 
     app = open_app(project)
     with registry_of(app, model) as registry, app.journal("rollback") as journal:
-        version = roll_back(registry, journal, model, reason=reason, by="hand", at=app.clock()).name
-    _show_champion(model, version, as_json=as_json)
+        version = roll_back(registry, journal, model, reason=reason, by=by or user(), at=app.clock()).name
+    _show_champion(app, model, version, as_json=as_json)
 
 
 def decisions(model: OneModel = None, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
@@ -118,7 +109,7 @@ def decisions(model: OneModel = None, project: ProjectFolder = HERE, as_json: As
     with registry_of(open_app(project), model) as registry:
         rows = [
             {
-                "at": _shown(one.at),
+                "at": format_second(one.at),
                 "model": one.model,
                 "decision": one.kind,
                 "version": one.version,
@@ -140,12 +131,12 @@ def alerts(
     with registry_of(open_app(project), model) as registry:
         rows: list[dict[str, Any]] = [
             {
-                "at": _shown(one.at),
+                "at": format_second(one.at),
                 "model": one.model,
                 "cause": one.cause,
                 "cost": one.cost,
                 "todo": one.todo,
-                "resolved_at": None if one.resolved_at is None else _shown(one.resolved_at),
+                "resolved_at": None if one.resolved_at is None else format_second(one.resolved_at),
                 **({"id": one.id, "evidence": one.evidence} if as_json else {}),
             }
             for one in registry.alerts(model, open_only=open_only)
@@ -165,21 +156,24 @@ def registry_of(app: App, model: str | None = None) -> Iterator[Registry]:
         registry.close()
 
 
-def _rung(app: App, version: Version) -> str | None:
-    """What was fitted, which may be another than the ladder's winner; None where the bundle is damaged."""
-    from icekeel.registry import read
+def mirror_soon(app: App) -> None:
+    """Have MLflow follow, where it is to, by a process that outlives this command and does not delay it."""
+    if not app.settings.mlflow or app.settings.rehearsal:
+        return
+    command = app.mirror_command()
+    log = (
+        os.POSIX_SPAWN_OPEN,
+        1,
+        str(app.places.state / "mirror.log"),
+        os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
+        0o600,
+    )
+    actions = [log, (os.POSIX_SPAWN_DUP2, 1, 2)]
+    os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=True)
 
-    try:
-        return str(read(app.places.bundles, version.digest).meta["rung"])
-    except BundleError:
-        return None
 
-
-def _shown(at: int) -> str:
-    return format_time(at // SECOND * SECOND)
-
-
-def _show_champion(model: str, version: str, *, as_json: bool) -> None:
+def _show_champion(app: App, model: str, version: str, *, as_json: bool) -> None:
+    mirror_soon(app)
     if as_json:
         print_json({"model": model, "champion": version})
     else:

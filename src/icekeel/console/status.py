@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from icekeel.registry import CHAMPION, Alert, Decision, Registry, Version
+from icekeel.registry import CHAMPION, Alert, Change, Decision, Registry, Version
 
 from .pages import age, moment, page, words
 from .report import Callout, Moment, Table, Tile, Tiles, Timeline, Tone
@@ -27,6 +27,7 @@ def status_page(status: Status, registry: Registry) -> str:
     """
     alerts = registry.alerts(open_only=True)
     versions = registry.versions()
+    overrides = registry.overrides()
     decisions = registry.decisions()
     models: Mapping[str, Any] = status.get("models", {})
     problems: list[str] = status.get("problems", [])
@@ -39,11 +40,14 @@ def status_page(status: Status, registry: Registry) -> str:
         "status.html",
         headline=_headline(models, len(alerts), len(problems)),
         tiles=Tiles(figures),
-        problems=[Callout(problem, tone="bad") for problem in problems],
+        problems=[
+            *(Callout(problem, tone="bad") for problem in problems),
+            *_passed_over(models, registry, overrides),
+        ],
         alerts=[_alert(alert) for alert in reversed(alerts)],
         serving=_serving(models, registry, versions),
         decisions=Timeline([_decision(decision) for decision in reversed(decisions[-LATEST:])]),
-        versions=_versions(versions),
+        versions=_versions(versions, overrides),
     )
 
 
@@ -94,6 +98,24 @@ def _serving(models: Mapping[str, Any], registry: Registry, versions: Sequence[V
     return Table(("model", "role", "version", "features", "rung", "share", "since", "this process"), rows)
 
 
+def _passed_over(
+    models: Mapping[str, Any], registry: Registry, overrides: Mapping[str, Sequence[Change]]
+) -> Iterator[Callout]:
+    """What serves although it had failed gates."""
+    for name in models:
+        for role, alias in registry.aliases(name).items():
+            for change in overrides.get(alias.version, ()):
+                yield Callout(
+                    f"{alias.version} is {role} of {name} although gates had failed",
+                    _override(change),
+                    "warn",
+                )
+
+
+def _override(change: Change) -> str:
+    return f"Overridden by {change.by}, {moment(change.at)}: {change.override}"
+
+
 def _served(model: Mapping[str, Any], role: str, version: str) -> str:
     """What this process answers with in that role, where the registry says `version`."""
     if role not in model:
@@ -111,11 +133,19 @@ def _decision(decision: Decision) -> Moment:
     )
 
 
-def _versions(versions: Sequence[Version]) -> Table:
-    newest = sorted(versions, key=lambda version: (version.at, version.number), reverse=True)[:LATEST]
+def _versions(versions: Sequence[Version], overrides: Mapping[str, Sequence[Change]]) -> Table:
+    """The newest, and every one that gates were ever passed over for."""
+    newest = sorted(versions, key=lambda version: (version.at, version.number), reverse=True)
     rows = [
-        (version.name, version.features, moment(version.at), version.reason, _gates(version))
-        for version in newest
+        (
+            version.name,
+            version.features,
+            moment(version.at),
+            version.reason,
+            ". ".join([_gates(version), *map(_override, overrides.get(version.name, ()))]),
+        )
+        for at, version in enumerate(newest)
+        if at < LATEST or version.name in overrides
     ]
     return Table(("version", "features", "registered", "why", "gates"), rows)
 

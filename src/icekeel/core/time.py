@@ -114,3 +114,8 @@ def to_datetime(micros: int) -> datetime:
 def format_time(micros: int) -> str:
     """ISO 8601 in UTC, to the second where that is exact: `2013-03-01T12:00:00Z`."""
     return to_datetime(micros).isoformat().replace("+00:00", "Z")
+
+
+def format_second(micros: int) -> str:
+    """The same to the second, whatever it lacks to the next."""
+    return format_time(micros // SECOND * SECOND)

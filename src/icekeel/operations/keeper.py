@@ -42,6 +42,7 @@ from icekeel.serving import load_version
 
 from .audit import Auditor
 from .loop import Loop
+from .mirror import Mirroring
 from .past import Past, stored_rows
 from .profiles import DayProfiles
 from .projections import UNSCORED, AnswerProjection, EventProjection, Settled, Shadow
@@ -79,6 +80,7 @@ class Keeper:
         registry: For versions in shadow.
         loop: What is due at the end of each day.
         retention: Moves the journal into history, and removes what is spent.
+        mirroring: Has MLflow follow the registry.
         clock: The time, unless in rehearsal.
         rehearsal: Take the time from the journal.
     """
@@ -91,6 +93,7 @@ class Keeper:
         registry: Registry,
         loop: Loop,
         retention: Retention,
+        mirroring: Mirroring,
         clock: Clock,
         rehearsal: bool,
     ) -> None:
@@ -99,6 +102,7 @@ class Keeper:
         self._registry = registry
         self._loop = loop
         self._retention = retention
+        self._mirroring = mirroring
         self._clock = clock
         self._rehearsal = rehearsal
         self._shadows: dict[str, tuple[str, Shadow]] = {}
@@ -147,6 +151,7 @@ class Keeper:
         """End a training under way, and close the environment."""
         self._loop.retraining.stop()
         self._retention.stop()
+        self._mirroring.stop()
         self._online.close()
 
     def rebuild(self) -> None:
@@ -247,6 +252,7 @@ class Keeper:
             self._reconcile()
         self._loop.poll()
         self._retention.poll()
+        self._mirroring.poll()
         if self._rehearsal:
             now, read_all = self._ticked, self._ticked > self.state.now
         if read_all and (self._rehearsal or now >= self.state.now + HEARTBEAT):

@@ -62,7 +62,11 @@ def _version(version: VersionTrace) -> list[Part]:
     ]
     if (step := version.serving) is not None:
         lines.append(f"{step.alias} since {_when(step.at)}, by {step.by}: {step.reason}")
-        lines += [f"although gates had failed: {step.override}"] if step.override else []
+    lines += [
+        f"OVERRIDE: made {one.alias} by {one.by} on {_when(one.at)} although gates had failed: {one.override}"
+        for one in version.steps
+        if one.override
+    ]
     gates = [{"gate": one.name, "passed": one.passed, "why": one.why} for one in version.gates]
     steps = [
         {

@@ -40,6 +40,7 @@ from icekeel.training.dataset import (
 from icekeel.training.pipeline import Recipe, Standing, Trained, full_ladder, rungs_up_to, train
 from icekeel.training.problem import TrainingSet
 
+from .lineage import code_digest, definitions_of, lineage_of
 from .snapshots import TRAINING
 from .workspace import Workspace
 
@@ -59,7 +60,7 @@ class Order:
         baseline: The baseline's features instead of the model's.
         rung: Fit this rung only; empty climbs the whole ladder.
         now: Time up to which anything is known, microseconds UTC.
-        reason: Why, for the record.
+        reason, by: Why, and who asked, for the record.
     """
 
     model: str
@@ -67,6 +68,7 @@ class Order:
     baseline: bool = False
     rung: str = ""
     reason: str = "asked for"
+    by: str = "train"
 
 
 class Workshop:
@@ -183,7 +185,7 @@ class Workshop:
             order.model,
             bundle.digest,
             snapshot=snapshot.digest,
-            code=self._workspace.plans[order.model].digest,
+            code=code_digest(model, self._workspace.plans[order.model]),
             features=features.__name__,
             metrics=trained.metrics,
             gates=[asdict(gate) for gate in trained.gates],
@@ -191,6 +193,9 @@ class Workshop:
             trained_from=trained.contents.trained_from,
             trained_to=trained.contents.trained_to,
             reason=order.reason,
+            by=order.by,
+            lineage=msgspec.to_builtins(lineage_of(self._workspace.project.folder, model, "train")),
+            definitions=definitions_of(features.icekeel_features),
             at=order.now,
         )
         say(

@@ -17,11 +17,14 @@ class Version:
     Attributes:
         name: `<model>-<number>`; numbers of a model count from 1.
         digest: Digest of its bundle, see `bundles`.
-        snapshot, code, features: Digests of the data, the project and the feature definitions it was made from.
+        snapshot, code: Digests of the data and of the model's definition that it was made from.
+        features: Name of its feature set.
         metrics, ladder: What training measured.
         gates: Each with at least `name` and `passed`.
         trained_from, trained_to: Times of the first and last question it learnt from.
-        at: When it was registered.
+        reason, at, by: Why it was trained, when it was registered, and by whom.
+        lineage: What else it was made with: settings, packages, the commit of the project.
+        definitions: Feature -> `kind`, `digest` and `expression` of its definition.
     """
 
     name: str
@@ -38,6 +41,9 @@ class Version:
     trained_to: int
     reason: str
     at: int
+    by: str = ""
+    lineage: Json = field(default_factory=dict)
+    definitions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def failed(self) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -68,9 +68,16 @@ class Registry:
         trained_from: int,
         trained_to: int,
         reason: str,
+        by: str = "",
+        lineage: Json | None = None,
+        definitions: Mapping[str, Mapping[str, str]] | None = None,
         at: int | None = None,
     ) -> Version:
-        """The version of this bundle: a new one, or the one registered before under the same digest."""
+        """The version of this bundle: a new one, or the one registered before under the same digest.
+
+        The bundle must be on disk by now: a crash before this leaves a folder that nobody knows of, never a version
+        without its bundle.
+        """
         table = tables.versions
         with self._writing() as connection:
             of_model = self._rows(Version, sql.select(table).where(table.c.model == model))
@@ -92,6 +99,9 @@ class Registry:
                 trained_from=trained_from,
                 trained_to=trained_to,
                 reason=reason,
+                by=by,
+                lineage=lineage or {},
+                definitions=definitions or {},
                 at=self._time(at),
             )
             connection.execute(sql.insert(table), asdict(version))
@@ -135,6 +145,14 @@ class Registry:
         table = tables.changes
         return self._rows(Change, sql.select(table).where(table.c.model == model).order_by(table.c.position))
 
+    def overrides(self) -> dict[str, list[Change]]:
+        """Version -> the promotions that passed over gates it had failed, whatever serves today."""
+        table, found = tables.changes, dict[str, list[Change]]()
+        query = sql.select(table).where(table.c.override != "").order_by(table.c.position)
+        for change in self._rows(Change, query):
+            found.setdefault(change.version, []).append(change)
+        return found
+
     def set_alias(
         self,
         model: str,
@@ -155,11 +173,12 @@ class Registry:
             override: Why a version is taken although it failed gates; kept for ever.
 
         Raises:
-            RegistryError: `unknown_version`; `wrong_model`; `bad_share`; `gate_failed`, one for each gate.
+            RegistryError: `unknown_version`; `wrong_model`; `bad_share`; `no_reason`; `gate_failed`, one for each gate.
         """
         with self._writing():
             checked = self.version(version)
-            faults = [*_misfits(model, checked, share), *([] if override else _failures(checked))]
+            passed_over = [] if override.strip() else _failures(checked)
+            faults = [*_misfits(model, checked, share), *_unreasoned(reason), *passed_over]
             if faults:
                 raise RegistryError(*faults)
             current = self.aliases(model).get(alias)
@@ -231,9 +250,11 @@ class Registry:
         A second roll-back goes one further back, never forward again.
 
         Raises:
-            RegistryError: `unknown_alias`, there is no champion; `no_previous`, it was the first.
+            RegistryError: `unknown_alias`, there is no champion; `no_previous`, it was the first; `no_reason`.
         """
         with self._writing():
+            if faults := [*_unreasoned(reason)]:
+                raise RegistryError(*faults)
             self._alias(model, CHAMPION)
             past = _promoted(self.history(model))
             if len(past) < 2:
@@ -454,6 +475,11 @@ def _misfits(model: str, version: Version, share: float) -> Iterator[Fault]:
         yield Fault("wrong_model", "a version of another model", version.name, version.model, model)
     if not 0.0 <= share <= 1.0:
         yield Fault("bad_share", "expected a share of the traffic", "share", f"{share:g}", "0 to 1")
+
+
+def _unreasoned(reason: str) -> Iterator[Fault]:
+    if not reason.strip():
+        yield Fault("no_reason", "a change of what serves needs a reason", "reason", f'"{reason}"')
 
 
 def _failures(version: Version) -> Iterator[Fault]:

@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateTable
 
 from icekeel.core.errors import Fault, StateError
 
-FORMAT = 1
+FORMAT = 2
 BUSY_TIMEOUT_S = 30.0
 
 
@@ -74,6 +74,8 @@ versions = sql.Table(
     _time("trained_to"),
     _text("reason"),
     _time("at"),
+    _text("by"),
+    *map(_document, ("lineage", "definitions")),
     sql.UniqueConstraint("model", "number"),
     sql.UniqueConstraint("model", "digest"),
 )
@@ -218,17 +220,47 @@ def _open(place: str | Path, file: Path | None) -> sql.Engine:
         with engine.begin() as connection:
             for table in _metadata.sorted_tables:
                 connection.execute(CreateTable(table, if_not_exists=True))
+            _only_added_to(connection)
             absent = ~sql.exists(sql.select(state.c.format))
             first = sql.select(sql.literal(FORMAT), sql.literal(0)).where(absent)
             connection.execute(sql.insert(state).from_select(["format", "revision"], first))
     with engine.connect() as connection:
         found = connection.scalar(sql.select(state.c.format))
+    if found == 1:
+        found = _from_first(engine)
     if found != FORMAT:
         engine.dispose()
         raise StateError(
             Fault("bad_format", "a registry of another format", str(place), str(found), str(FORMAT))
         )
     return engine
+
+
+def _from_first(engine: sql.Engine) -> int:
+    """Brings tables of format 1, which knew neither who registered a version nor its lineage, to format 2."""
+    with engine.begin() as connection:
+        # Comes first: of processes that find the old format together the first changes it, the others wait for it.
+        first = sql.update(state).where(state.c.format == 1)
+        if connection.execute(first.values(format=2, revision=state.c.revision + 1)).rowcount:
+            for name, value in (("by", ""), ("lineage", "{}"), ("definitions", "{}")):
+                added = f"ALTER TABLE versions ADD COLUMN \"{name}\" TEXT NOT NULL DEFAULT '{value}'"
+                connection.execute(sql.text(added))
+            _only_added_to(connection)
+    return 2
+
+
+def _only_added_to(connection: sql.Connection) -> None:
+    """SQLite itself refuses to change or remove what was registered, which alias stood for it, and what was decided."""
+    if connection.dialect.name != "sqlite":
+        return
+    for table in (versions, changes, decisions):
+        for what in ("UPDATE", "DELETE"):
+            refused = f"SELECT RAISE(ABORT, '{table.name} is only ever added to')"
+            name = f"no_{what.lower()}_of_{table.name}"
+            trigger = (
+                f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {what} ON {table.name} BEGIN {refused}; END"
+            )
+            connection.execute(sql.text(trigger))
 
 
 def _write_ahead(raw: sqlite3.Connection, _: object) -> None:
