@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env check test fuzz bench-features bench-serving bench-trust demo demo-quotes up lock clean
+.PHONY: help env check test test-mlflow fuzz bench-features bench-serving bench-trust demo demo-quotes up lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,10 @@ test: env ## run the tests
 
 fuzz: env ## a million random values through every engine and the oracle; FUZZ="--seed 7" for others
 	$(BIN)/python tools/fuzz.py $(FUZZ)
+
+test-mlflow: env ## test the mirror with all of MLflow, its server and client, in an environment of its own
+	MLFLOW_PYTHON=$$($(BIN)/python -c 'from bench.peers import python_of; print(python_of("mirror"))') \
+	  $(BIN)/pytest -q -n 0 tests/integration/test_mirror.py
 
 bench-features: env ## measure the feature store beside its peers, half an hour; ONLY=key,key for some figures
 	$(BIN)/python -m bench.features --only "$(ONLY)"

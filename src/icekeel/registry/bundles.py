@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from icekeel.core.ids import digest as sha256
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+OLD_S = 86_400.0
+"""Age at which a draft is nobody's any more."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -70,6 +74,9 @@ def write(root: Path, files: Mapping[str, bytes], meta: Mapping[str, Any]) -> Bu
         return read(root, digest)
     except BundleError:
         root.mkdir(parents=True, exist_ok=True)
+        for left in root.glob(".new-*"):  # by writers that were killed
+            if time.time() - left.stat().st_mtime > OLD_S:
+                shutil.rmtree(left, ignore_errors=True)
         _place({**files, MANIFEST: manifest}, _folder(root, digest))
         return read(root, digest)
 

@@ -144,6 +144,8 @@ _load_pyfunc = load
 
 def _values(column: Column, given: Array) -> Array:
     """A column as engines read it."""
+    if given.ndim != 1:
+        raise TypeError(f"{given.ndim} dimensions")
     if column.kind.is_text:
         found = np.array([None if _is_null(value) else value for value in given], dtype=object)
         wrong = [value for value in found if value is not None and not isinstance(value, str)]

@@ -19,7 +19,7 @@ from icekeel.journal import Quarantined, QuarantinedRow, Writer
 
 from .conftest import NOW, Call
 
-NAMES = [command.__name__.rstrip("_") for command in COMMANDS]
+NAMES = [*(command.__name__.rstrip("_") for command in COMMANDS), "models"]
 DOCS = Path(__file__).parents[3] / "docs"
 
 
@@ -229,7 +229,9 @@ def test_versions_decisions_and_alerts_are_lists_with_stable_keys(shop: Path, ca
         "features": "Features",
         "rung": "linear",
         "registered_at": "2025-03-05T15:00:00Z",
+        "by": "train",
         "failed_gates": [],
+        "overrides": [],
     }
     (decision,) = call("decisions", "--project", shop, "--json").json
     assert set(decision) == {"at", "model", "decision", "version", "reason", "id", "evidence"}

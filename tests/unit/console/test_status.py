@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from icekeel.console import status_page
-from icekeel.core.time import MINUTE
+from icekeel.core.time import DAY, MINUTE
 from icekeel.registry import Alert, Registry
 
 from . import samples
@@ -59,6 +59,25 @@ def test_versions_with_the_gates_that_failed(registry: Registry) -> None:
     html = status_page(samples.fill(registry), registry)
     assert cells(html, "late-5")[-1] == "all 3 passed"
     assert cells(html, "late-4")[-1].startswith("no worse than champion failed: log loss 0.471 against 0.433")
+
+
+def test_an_override_is_shown_while_it_serves_and_for_ever_after(registry: Registry) -> None:
+    status = samples.fill(registry)
+    why = {"reason": "r", "by": "ann", "at": samples.MARCH}
+    registry.set_alias("late", "champion", "late-4", override="a holiday <b>", **why)
+    html = status_page(status, registry)
+    said = "Overridden by ann, 2013-03-01 00:00: a holiday &lt;b&gt;"
+    assert "late-4 is champion of late although gates had failed" in html
+    assert html.count(said) == 2
+    registry.set_alias("late", "champion", "late-2", **why)
+    for number in range(6, 40):
+        registry.register(
+            "late", f"{number:064x}", snapshot="s", code="c", features="F", metrics={}, gates=[], ladder={}, trained_from=0,
+            trained_to=1, reason="r", at=samples.MARCH + number * 30 * DAY,
+        )  # fmt: skip
+    html = status_page(status, registry)
+    assert "although gates had failed" not in html
+    assert cells(html, "late-4")[-1].endswith(said)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,6 +229,113 @@ def test_another_format_is_refused(registry: Registry, place: Path) -> None:
     with pytest.raises(StateError) as caught:
         Registry(place, clock=lambda: 0).changed()
     assert (caught.value.code, caught.value.faults[0].got) == ("bad_format", "99")
+
+
+FIRST = Path(__file__).with_name("registry-1.sql").read_text()
+
+
+def raw(place: Path, script: str) -> None:
+    connection = sqlite3.connect(place)
+    connection.executescript(script)
+    connection.close()
+
+
+def test_a_registry_of_the_first_format_is_taken_over_whole(place: Path) -> None:
+    raw(place, FIRST)
+    registry = Registry(place, clock=lambda: 9)
+    first, second = registry.versions()
+    assert (first.by, first.lineage, first.definitions, first.metrics) == ("", {}, {}, {"auc": 0.75})
+    assert registry.changed() == 6  # everybody who looks finds it new
+    assert registry.aliases("late")["champion"].version == second.name
+    assert [(name, one.override) for name, [one] in registry.overrides().items()] == [("late-2", "must")]
+    third = add(registry)
+    assert (third.number, registry.previous_champion("late")) == (3, first.name)
+    registry.close()
+    again = Registry(place, clock=lambda: 9)
+    assert [version.name for version in again.versions()] == ["late-1", "late-2", "late-3"]
+    again.close()
+    with pytest.raises(sqlite3.IntegrityError, match="only ever added to"):
+        raw(place, "DELETE FROM versions")
+
+
+def test_two_processes_take_one_registry_over(place: Path) -> None:
+    raw(place, FIRST)
+    assert run_at_once("registry.changed()", place, "xyz") == [0, 0, 0]
+    registry = Registry(place, clock=lambda: 0)
+    assert (registry.changed(), len(registry.versions())) == (6, 2)
+    registry.close()
+
+
+def test_a_crash_while_a_registry_is_taken_over_leaves_the_first_format(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw(place, FIRST)
+    with monkeypatch.context() as patch:
+
+        def crash(connection: object) -> None:
+            raise ZeroDivisionError
+
+        patch.setattr(tables, "_only_added_to", crash)
+        broken = Registry(place, clock=lambda: 0)
+        with pytest.raises(ZeroDivisionError):
+            broken.changed()
+        broken.close()
+    connection = sqlite3.connect(place)
+    assert connection.execute("SELECT * FROM registry").fetchall() == [(1, 5)]
+    assert len(connection.execute("SELECT * FROM versions").description) == 14
+    connection.close()
+    registry = Registry(place, clock=lambda: 0)
+    assert len(registry.versions()) == 2
+    registry.close()
+
+
+@pytest.mark.parametrize("table", ["versions", "alias_changes", "decisions"])
+@pytest.mark.parametrize("what", ["UPDATE {} SET reason = 'another'", "DELETE FROM {}"])
+def test_what_was_written_is_neither_changed_nor_removed(
+    registry: Registry, place: Path, table: str, what: str
+) -> None:
+    champion(registry, add(registry))
+    registry.record(Decision(id="d", at=1, model="late", kind="promote", version="late-1", reason="r"))
+    with pytest.raises(sqlite3.IntegrityError, match=f"{table} is only ever added to"):
+        raw(place, what.format(table))
+
+
+def test_a_change_of_what_serves_needs_a_reason(registry: Registry) -> None:
+    first, second = add(registry, "a"), add(registry, "b", gates=FAILED)
+    champion(registry, first)
+    for attempt in (
+        lambda: registry.set_alias("late", "champion", second.name, reason=" ", by="ann", override="must"),
+        lambda: registry.rollback("late", reason="", by="ann"),
+    ):
+        with pytest.raises(RegistryError) as error:
+            attempt()
+        assert code(error) == "no_reason"
+    with pytest.raises(RegistryError) as error:
+        registry.set_alias("late", "champion", second.name, reason="r", by="ann", override=" \n")
+    assert code(error) == "gate_failed"
+    assert len(registry.history("late")) == 1
+
+
+def test_an_override_is_told_of_for_ever(registry: Registry) -> None:
+    failed, sound = add(registry, "a", gates=FAILED), add(registry, "b")
+    registry.set_alias("late", "champion", failed.name, reason="r", by="ann", override="a holiday")
+    champion(registry, sound)
+    registry.rollback("late", reason="errors", by="keeper")
+    champion(registry, sound)
+    (told,) = registry.overrides()[failed.name]
+    assert (told.by, told.override, told.alias) == ("ann", "a holiday", "champion")
+    assert sound.name not in registry.overrides()
+
+
+def test_who_made_a_version_and_from_what_is_kept(registry: Registry) -> None:
+    defined = {"x": {"kind": "num", "digest": "0", "expression": "Q.x"}}
+    given: dict[str, Any] = {"by": "ann", "lineage": {"commit": "c0"}, "definitions": defined}
+    made = registry.register(
+        "late", "d", snapshot="s", code="c", features="f", metrics={}, gates=[], ladder={}, trained_from=1,
+        trained_to=2, reason="r", **given,
+    )  # fmt: skip
+    assert registry.version(made.name) == made
+    assert (made.by, made.lineage, made.definitions) == tuple(given.values())
 
 
 def unreadable(registry: Registry) -> str:
