@@ -21,7 +21,6 @@ from icekeel.core.time import Clock, format_time, parse_duration, wall_clock
 from icekeel.data import History, Ingested, Receipt, Vault, find_sources, ingest
 from icekeel.data.answers import Answers, Wanted
 from icekeel.define import Model, Project, load_project
-from icekeel.define.project import PROJECT_FILE
 from icekeel.define.windows import EVER
 from icekeel.features.live import StateCell, all_views
 from icekeel.features.online.chunks import FORMAT
@@ -36,7 +35,7 @@ from icekeel.operations.explain import Explanation, explain
 from icekeel.operations.forgetting import Forgetting, as_stored, check_marks, entities
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.loop import Loop
-from icekeel.operations.mirror import Mirroring
+from icekeel.operations.mirror import Mirroring, mirror_command
 from icekeel.operations.projections import LAYOUT
 from icekeel.operations.reach import carry
 from icekeel.operations.readiness import Answered, Circumstances, readiness
@@ -48,7 +47,7 @@ from icekeel.operations.study import Study
 from icekeel.operations.trace import Standing, Trace, trace
 from icekeel.operations.workshop import Workshop
 from icekeel.operations.workspace import Workspace
-from icekeel.registry import Registry, Version
+from icekeel.registry import Registry
 from icekeel.serving import Access, Answerer, Intake, OnlineReader, Router, Windows
 from icekeel.serving.conduct import reads_last_champion
 from icekeel.training.cache import FeatureCache
@@ -414,18 +413,6 @@ class App:
             lambda model: workshop.snapshot(model, self.clock())[0],
         )
 
-    def definitions_as_in(self, version: Version) -> dict[str, bytes]:
-        """The project file, if its features of today are those that a version was trained with; else nothing."""
-        plan = self.plans.get(version.model)
-        then = {name: one["digest"] for name, one in version.definitions.items()}
-        if plan is None or not then or any(plan.definitions.get(name) != one for name, one in then.items()):
-            return {}
-        return {PROJECT_FILE: (self.folder / PROJECT_FILE).read_bytes()}
-
-    def mirror_command(self) -> list[str]:
-        """The command line that has MLflow follow the registry."""
-        return [sys.executable, "-m", "icekeel", "models", "mirror", "--project", str(self.folder)]
-
     def study(self, registry: Registry) -> Study:
         """What measures the worth of features."""
         return Study(
@@ -544,9 +531,7 @@ class App:
             environment={**os.environ, **environment},
         )
         mirrored = self.settings.mlflow and not self.settings.rehearsal
-        mirroring = Mirroring(
-            registry, self.mirror_command() if mirrored else [], {**os.environ, **environment}
-        )
+        command = mirror_command(self.folder) if mirrored else []
         try:
             return Keeper(
                 self.workspace,
@@ -554,7 +539,7 @@ class App:
                 registry=registry,
                 loop=loop,
                 retention=retention,
-                mirroring=mirroring,
+                mirroring=Mirroring(registry, command, {**os.environ, **environment}),
                 clock=self.clock,
                 rehearsal=self.settings.rehearsal,
             )

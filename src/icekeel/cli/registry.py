@@ -92,13 +92,14 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a version as a folder that predicts elsewhere, under one digest."""
+    from icekeel.operations.dossier import project_as_then
     from icekeel.registry import read
     from icekeel.registry.exported import export as write
 
     app = open_app(project)
     with registry_of(app) as registry:
         found = registry.version(version)
-    digest = write(found, read(app.places.bundles, found.digest), out, app.definitions_as_in(found))
+    digest = write(found, read(app.places.bundles, found.digest), out, project_as_then(app.workspace, found))
     if as_json:
         print_json({"version": version, "out": str(out), "digest": digest})
     else:

@@ -160,7 +160,9 @@ def mirror_soon(app: App) -> None:
     """Have MLflow follow, where it is to, by a process that outlives this command and does not delay it."""
     if not app.settings.mlflow or app.settings.rehearsal:
         return
-    command = app.mirror_command()
+    from icekeel.operations.mirror import mirror_command
+
+    command = mirror_command(app.folder)
     log = (
         os.POSIX_SPAWN_OPEN,
         1,

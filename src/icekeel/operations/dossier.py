@@ -9,10 +9,9 @@ from typing import Any
 
 import msgspec
 
-from icekeel.core.errors import BundleError, IcekeelError
+from icekeel.core.errors import BundleError, IcekeelError, StateError
 from icekeel.core.time import format_second
-from icekeel.data import snapshot_digest
-from icekeel.data.answers import ANSWERS
+from icekeel.define.project import PROJECT_FILE
 from icekeel.registry import Change, Contents, Registry, Version, read
 from icekeel.serving import load_version
 
@@ -273,6 +272,15 @@ def verified(workspace: Workspace, registry: Registry, name: str) -> list[Row]:
     ]
 
 
+def project_as_then(workspace: Workspace, version: Version) -> dict[str, bytes]:
+    """The project file, if its features of today are those that a version was trained with; else nothing."""
+    plan = workspace.plans.get(version.model)
+    then = {name: one["digest"] for name, one in version.definitions.items()}
+    if plan is None or not then or any(plan.definitions.get(name) != one for name, one in then.items()):
+        return {}
+    return {PROJECT_FILE: (workspace.project.folder / PROJECT_FILE).read_bytes()}
+
+
 def _check(what: str, verdict: str, found: str) -> Row:
     return {"check": what, "verdict": verdict, "found": found}
 
@@ -291,11 +299,19 @@ def _bundle(workspace: Workspace, version: Version) -> Row:
 
 
 def _snapshot(workspace: Workspace, version: Version) -> Row:
-    tables = [*workspace.project.tables, f"{ANSWERS}/{version.model}"]
-    found = snapshot_digest(workspace.history.manifest().known(version.at), tables)
-    if found == version.snapshot:
-        return _check("snapshot", SAME, "every file it was made from is in history")
-    return _check("snapshot", GONE, "history holds other files for the time it was made")
+    history = workspace.history
+    try:
+        snapshot = history.snapshot(version.snapshot)
+    except StateError as error:
+        return _check("snapshot", DAMAGED if error.code == "bad_snapshot" else GONE, error.faults[0].what)
+    paths = [path for table in snapshot.tables for path in history.paths(snapshot.manifest, table)]
+    gone = [path.name for path in paths if not path.exists()]
+    found = (
+        f"{len(gone)} of its {len(paths)} files are gone: {', '.join(gone[:3])}"
+        if gone
+        else f"all {len(paths)} files"
+    )
+    return _check("snapshot", GONE if gone else SAME, found)
 
 
 def _code(before: str, now: str) -> Row:

@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,6 +72,11 @@ def mirror(workspace: Workspace, registry: Registry, uri: str, state: Path, say:
             return list(_Copy(workspace, registry, client, uri, say).all())
         except MlflowException as error:
             raise StateError(Fault("mlflow", "MLflow did not take it", uri, str(error)[:500])) from error
+
+
+def mirror_command(folder: Path) -> list[str]:
+    """The command line that mirrors the registry of a project."""
+    return [sys.executable, "-m", "icekeel", "models", "mirror", "--project", str(folder)]
 
 
 class _Copy:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from icekeel.app import App
 from icekeel.cli.main import COMMANDS
 from icekeel.cli.registry import MODELS
+from icekeel.operations import mirror
 from icekeel.registry import Registry
 from icekeel.registry.exported import load
 
@@ -159,7 +159,7 @@ def test_what_decides_has_mlflow_follow_and_does_not_wait(
     waiting = (
         f"import os; print(os.environ['ICEKEEL_MLFLOW'], flush=True); open({str(fifo)!r}, 'w').write('done')"
     )
-    monkeypatch.setattr(App, "mirror_command", lambda self: [sys.executable, "-c", waiting])
+    monkeypatch.setattr(mirror, "mirror_command", lambda folder: [sys.executable, "-c", waiting])
     assert call("promote", "minutes-1", "--reason", "same", "--project", copy).status == 0
     assert not log.exists()  # nothing is to follow
     monkeypatch.setenv("ICEKEEL_MLFLOW", "http://127.0.0.1:1")

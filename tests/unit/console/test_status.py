@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_versions_with_the_gates_that_failed(registry: Registry) -> None:
 
 def test_an_override_is_shown_while_it_serves_and_for_ever_after(registry: Registry) -> None:
     status = samples.fill(registry)
-    why = {"reason": "r", "by": "ann", "at": samples.MARCH}
+    why: dict[str, Any] = {"reason": "r", "by": "ann", "at": samples.MARCH}
     registry.set_alias("late", "champion", "late-4", override="a holiday <b>", **why)
     html = status_page(status, registry)
     said = "Overridden by ann, 2013-03-01 00:00: a holiday &lt;b&gt;"

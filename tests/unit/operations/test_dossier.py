@@ -142,10 +142,14 @@ def test_each_loss_and_each_change_has_its_verdict(app: App, registry: Registry)
     changed = edit(app, "weight = Parcel.weight", "weight = Parcel.weight * 2")
     found = verdicts(changed, registry)
     assert (found["code"], found["features"], found["bundle"]) == ("differs", "differs", "differs")
-    history = app.workspace.history
-    with history.adding() as manifest:
-        gone = [file.name for file in manifest.tables["Scans"]]
-        history.replace(manifest, {}, without=gone)
+    snapshot = registry.version("late-1").snapshot
+    (file, *_) = app.history().snapshot(snapshot).tables["Scans"]
+    (gone,) = app.places.history.rglob(file.name)
+    gone.rename(gone.with_suffix(".away"))
+    assert verdicts(app, registry)["snapshot"] == "gone"
+    app.history().pinned(snapshot).write_text("{}")
+    assert verdicts(app, registry)["snapshot"] == "damaged"
+    app.history().unpin(snapshot)
     assert verdicts(app, registry)["snapshot"] == "gone"
     bundle = app.places.bundles / registry.version("late-1").digest[:16]
     (bundle / "engine.json").write_text("{}")
