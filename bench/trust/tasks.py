@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 
 from bench.report import Result
 
-from . import hotels
+from . import bundles, hotels, parity
 
 TASKS: Mapping[str, Callable[[], Result]] = {
+    "bundles": bundles.bundles,
     "hotel": hotels.features,
+    "parity": parity.parity,
     "similar": hotels.similar,
 }
 

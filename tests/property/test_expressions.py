@@ -183,6 +183,8 @@ WORDS: tuple[Callable[[ik.define.expressions.Words], ik.define.expressions.Expre
         lambda t: t.fill("é-"),
     ),
     *(lambda t: t.lower(), lambda t: t.upper(), lambda t: t.upper().lower().length()),
+    *(lambda t: t.strip(), lambda t: t.replace("a", "é").strip(), lambda t: t.replace("aa", "a").length()),
+    *(lambda t: t.replace("\0", ""), lambda t: t.group({"x": ["a", "-"]}, otherwise="y")),
     *(
         lambda t: t.contains("a"),
         lambda t: t.contains(""),
@@ -266,6 +268,7 @@ TEXT = st.recursive(
             st.integers(-2, 2),
         ),
         st.builds(lambda t: t.lower(), inner),
+        st.builds(lambda t: t.replace(" ", "--").strip(), inner),
         st.builds(
             lambda t, u: ik.case((t.starts_with(u), t), (t == "a", "b"), otherwise=u.upper()), inner, inner
         ),

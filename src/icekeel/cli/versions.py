@@ -25,7 +25,7 @@ OneModel = Annotated[str | None, typer.Argument(metavar="MODEL", help="One model
 def train(
     model: ModelName,
     baseline: Annotated[bool, typer.Option(help="Train on the baseline's features.")] = False,
-    rung: Annotated[str, typer.Option(help="Fit this rung only: group, linear, lightgbm.")] = "",
+    rung: Annotated[str, typer.Option(help="Fit this rung only, such as linear or lightgbm.")] = "",
     now: Annotated[str, typer.Option(help="Time up to which anything is known (default: now).")] = "",
     reason: Reason = "asked for",
     by: By = "",

@@ -13,7 +13,7 @@ from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 from icekeel.define.fields import Field
-from icekeel.define.nodes import Call, EventField, Literal, Node, Op, RequestField
+from icekeel.define.nodes import ANSWER, Call, EventField, Literal, Node, Op, RequestField
 
 from .calendar import part
 
@@ -24,6 +24,7 @@ Row = Callable[..., list[Any]]
 
 _LARGEST = "1.7976931348623157e308"
 _TURN = repr(2 * math.pi)
+_BLANKS = " \t\n\v\f\r"
 _TO_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 _TO_UPPER = str.maketrans(ascii_lowercase, ascii_uppercase)
 
@@ -76,9 +77,11 @@ def compile_row(nodes: Sequence[Node], leaf: Leaf, arguments: str) -> Row:
 
 
 def request_leaf(fields: Sequence[str]) -> Leaf:
-    """Reads a field of a request from `r`, a sequence of values in this order."""
+    """Reads a field of a request from `r`, a sequence of values in this order, and the answer from `a`."""
 
     def leaf(node: Node) -> tuple[str, bool] | None:
+        if node == ANSWER:
+            return "a", True
         return (f"r[{fields.index(node.name)}]", True) if isinstance(node, RequestField) else None
 
     return leaf
@@ -196,6 +199,8 @@ _STRICT: dict[Op, Callable[[list[str], Call], tuple[str, bool]]] = {
     Op.WORDS: lambda a, n: (f"float(len({a[0]}.encode().split()))", False),  # of bytes, by ASCII white space
     Op.LOWER: lambda a, n: (f"{a[0]}.translate(TO_LOWER)", False),
     Op.UPPER: lambda a, n: (f"{a[0]}.translate(TO_UPPER)", False),
+    Op.STRIP: lambda a, n: (f"{a[0]}.strip({_BLANKS!r})", False),
+    Op.REPLACE: lambda a, n: (f"{a[0]}.replace({n.params[0]!r}, {n.params[1]!r})", False),
     Op.CONTAINS: lambda a, n: (f"(1.0 if {a[1]} in {a[0]} else 0.0)", False),
     Op.STARTS_WITH: lambda a, n: (f"(1.0 if {a[0]}.startswith({a[1]}) else 0.0)", False),
     Op.ENDS_WITH: lambda a, n: (f"(1.0 if {a[0]}.endswith({a[1]}) else 0.0)", False),

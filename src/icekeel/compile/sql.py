@@ -97,6 +97,9 @@ def _call(node: Call, a: list[str]) -> str:
     if node.op is Op.PIECE:
         separator, n = str(node.params[0]), int(str(node.params[1]))
         return f"string_split({a[0]}, {literal(separator)})[{n + 1 if n >= 0 else n}]"
+    if node.op is Op.REPLACE:
+        old, new = map(literal, node.params)
+        return f"replace({a[0]}, {old}, {new})"
     if node.op in (Op.SINE, Op.COSINE):
         function = "sin" if node.op is Op.SINE else "cos"
         return f"{function}({_TURN} * {a[0]} / {literal(node.params[0])})"
@@ -151,6 +154,7 @@ _SQL: dict[Op, Callable[[list[str]], str]] = {
     Op.WORDS: lambda a: f"CAST(len(regexp_extract_all({a[0]}, {_WORD})) AS DOUBLE)",
     Op.LOWER: lambda a: f"translate({a[0]}, '{ascii_uppercase}', '{ascii_lowercase}')",
     Op.UPPER: lambda a: f"translate({a[0]}, '{ascii_lowercase}', '{ascii_uppercase}')",
+    Op.STRIP: lambda a: f"trim({a[0]}, ' \t\n\v\f\r')",
     Op.CONTAINS: lambda a: f"CAST(contains({a[0]}, {a[1]}) AS DOUBLE)",
     Op.STARTS_WITH: lambda a: f"CAST(starts_with({a[0]}, {a[1]}) AS DOUBLE)",
     Op.ENDS_WITH: lambda a: f"CAST(ends_with({a[0]}, {a[1]}) AS DOUBLE)",

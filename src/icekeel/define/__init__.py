@@ -4,6 +4,7 @@ Frozen data that computes nothing and opens nothing: reading a project file is i
 must not know how anything is stored, computed or served.
 """
 
+from .estimators import Estimator, sklearn
 from .expressions import Cat, Flag, Id, Num, Text, Time, asked_at
 from .features import Feature, Features
 from .fields import Field, at_least, at_most, between, one_of, optional, private
@@ -27,19 +28,19 @@ from .later import UNKNOWN
 from .model import Model
 from .policies import (
     Act,
-    Floor,
+    After,
     Guard,
     LastChampion,
     Mark,
     Refuse,
     Retrain,
     Rollout,
-    RoundTo,
     RuleOfThumb,
     SimilarCases,
     Simplest,
     Stale,
     Watch,
+    after,
     floor,
     last_champion,
     mark,
@@ -56,14 +57,15 @@ from .tables import Events, EventTable, Request, deleted, rule
 __all__ = [
     "UNKNOWN",
     "Act",
+    "After",
     "Cat",
+    "Estimator",
     "EventTable",
     "Events",
     "Feature",
     "Features",
     "Field",
     "Flag",
-    "Floor",
     "Guard",
     "Id",
     "LastChampion",
@@ -75,7 +77,6 @@ __all__ = [
     "Request",
     "Retrain",
     "Rollout",
-    "RoundTo",
     "RuleOfThumb",
     "SimilarCases",
     "Simplest",
@@ -83,6 +84,7 @@ __all__ = [
     "Text",
     "Time",
     "Watch",
+    "after",
     "asked_at",
     "at_least",
     "at_most",
@@ -112,6 +114,7 @@ __all__ = [
     "rule",
     "rule_of_thumb",
     "similar_cases",
+    "sklearn",
     "sqrt",
     "table",
     "table_of",

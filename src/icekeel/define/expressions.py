@@ -6,7 +6,7 @@ nothing is computed here. Operators follow Python's notation, with `&`, `|` and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 from icekeel.core.errors import Fault, ProjectError, nearest, shorten
@@ -203,6 +203,25 @@ class Words(Expression):
         """The same with a-z made large; other letters stay, since languages disagree about them."""
         return self._same(Op.UPPER)
 
+    def strip(self) -> Self:
+        """The same without blanks, tabs and line ends before and after it."""
+        return self._same(Op.STRIP)
+
+    def replace(self, old: str, new: str) -> Self:
+        """The same with every `old` become `new`, to the letter."""
+        if not (is_text(old) and old and is_text(new)):
+            bad: Self = _bad_constant("expected two texts, the first not empty", "replace", (old, new))
+            return bad
+        return type(self)(call(Op.REPLACE, self.node.kind, self, of=Kind.CAT, params=(old, new)))
+
+    def group(self, groups: Mapping[str, Sequence[str]], *, otherwise: str) -> Cat:
+        """The name of the group that holds the value; `otherwise` for any other and for null."""
+        found: Cat = Cat(lift(otherwise))
+        for name, values in groups.items():
+            held = self.one_of(*([values] if isinstance(values, str) else values))
+            found = Cat(call(Op.WHEN, Kind.CAT, held, name, found))
+        return found
+
     def length(self) -> Num:
         """Number of characters (Unicode code points)."""
         return Num(call(Op.LENGTH, Kind.NUM, self, of=Kind.CAT))
@@ -226,9 +245,11 @@ class Words(Expression):
     def piece(self, separator: str, n: int) -> Cat:
         """Piece `n` of what `separator` splits it into, from 0, or from the end by -1; null where there is none."""
         if not (isinstance(separator, str) and separator and isinstance(lift(separator), Literal)):
-            return _bad_piece("a separator is a text that is not empty", separator)
+            bad: Cat = _bad_constant("a separator is a text that is not empty", "piece", separator)
+            return bad
         if not isinstance(n, int) or isinstance(n, bool) or abs(n) > 1000:
-            return _bad_piece("expected which piece, a whole number from -1000 to 1000", n)
+            which: Cat = _bad_constant("expected which piece, a whole number from -1000 to 1000", "piece", n)
+            return which
         return Cat(call(Op.PIECE, Kind.CAT, self, of=Kind.CAT, params=(separator, n)))
 
     def _same(self, op: Op, *others: object) -> Self:
@@ -250,7 +271,7 @@ class Id(Words):
 
 
 class Text(Words):
-    """Free text: no feature as such, but what is counted, found or cut out of it is."""
+    """Free text: as a feature it is for models that read texts; what is counted, found or cut out of it, for all."""
 
     __slots__ = ()
     __hash__ = None
@@ -319,9 +340,8 @@ def _no_method(value: Expression, name: str) -> Fault:
     return Fault("unknown_method", what, "", "", ", ".join(known), nearest(name, known))
 
 
-def _bad_piece(what: str, got: object) -> Cat:
-    value: Cat = invalid(Kind.CAT, Fault("bad_constant", what, "piece", shorten(got)))
-    return value
+def _bad_constant(what: str, where: str, got: object) -> Any:
+    return invalid(Kind.CAT, Fault("bad_constant", what, where, shorten(got)))
 
 
 def lift(value: object) -> Node:

@@ -12,7 +12,7 @@ from icekeel.core.kinds import Column, Kind
 from .expressions import Expression, Unfinished, invalid
 from .nodes import EventField, Invalid, Literal, Node, Outcome, shallow, walk
 
-_ALLOWED = (Kind.NUM, Kind.FLAG, Kind.CAT)
+_ALLOWED = (Kind.NUM, Kind.FLAG, Kind.CAT, Kind.TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ def _wrong(node: Node) -> list[Fault]:
 
 def _unfit(node: Node) -> list[Fault]:
     if node.kind not in _ALLOWED:
-        hint = "make one of it: .length(), .contains(...), .piece(...)" if node.kind is Kind.TEXT else ""
-        return [Fault("wrong_kind", "a feature is a Num, Flag or Cat", "", f"a {node.kind}", hint=hint)]
+        what = "a feature is a Num, Flag, Cat or Text"
+        return [Fault("wrong_kind", what, "", f"a {node.kind}")]
     if isinstance(node, Literal):
         return [Fault("constant_feature", "a constant says nothing", "", repr(node.value))]
     if any(isinstance(below, EventField) for below in shallow(node)):

@@ -14,12 +14,13 @@ from icekeel.core.time import DAY
 
 from . import nodes
 from .conduct import conduct_faults, duration_faults
+from .estimators import FLAGS, NUMBERS, Estimator
 from .expressions import Expression, Id, Num, lift
 from .features import FeaturesMeta
 from .nodes import AskedAt, EventField, Invalid, Node, Outcome, RequestField, Windowed, shallow, walk
 from .policies import (
     Act,
-    Floor,
+    After,
     Guard,
     History,
     Mark,
@@ -27,7 +28,6 @@ from .policies import (
     Refuse,
     Retrain,
     Rollout,
-    RoundTo,
     Simplest,
     Stale,
     Watch,
@@ -48,6 +48,7 @@ class Model:
         target: Expression over outcomes; a flag makes a classifier, a number a regressor.
         error: `log_loss` for flags; `mape`, `mae` or `rmse` for numbers.
         choose: How much error simplicity is worth.
+        model: An estimator that is tried beside the simplest model, instead of the ladder's own.
         after: Postprocessors, in order.
         action: What follows an answer, and what mistakes cost (flags only).
         influences: Whether the answer changes what happens afterwards, as a price or a recommendation does
@@ -70,7 +71,8 @@ class Model:
         error: str,
         choose: Simplest,
         baseline: Any = None,
-        after: list[Floor | RoundTo] | tuple[Floor | RoundTo, ...] = (),
+        model: Estimator | None = None,
+        after: list[After] | tuple[After, ...] = (),
         action: Act | None = None,
         influences: bool = False,
         guard: Guard | None = None,
@@ -92,6 +94,7 @@ class Model:
         self.target: Node = lift(target)
         self.error = error
         self.choose = choose
+        self.model = model
         self.after = tuple(after)
         self.action = action
         self.influences = influences
@@ -161,7 +164,11 @@ class Model:
             ("retrain", self.retrain, (Retrain, NoneType), "ik.Retrain(...)"),
             ("watch", self.watch, (Watch,), "ik.Watch(...)"),
             ("unlogged", self.unlogged, (Refuse, Mark), "ik.mark(), ik.refuse()"),
-            *(("after", step, (Floor, RoundTo), "ik.floor(...), ik.round_to(...)") for step in self.after),
+            ("model", self.model, (Estimator, NoneType), "ik.sklearn(...)"),
+            *(
+                ("after", step, (After,), "ik.after(...), ik.floor(...), ik.round_to(...)")
+                for step in self.after
+            ),
         ]
         found = [
             (name, Fault("wrong_type", f"{name}= is of the wrong type", where, shorten(value), allowed))
@@ -244,10 +251,24 @@ class Model:
                 f"{where}, retrain", self.retrain.every, least=DAY, allowed='month, week, or days: "10d"'
             )
         for step in self.after:
-            if isinstance(step, RoundTo) and not step.step > 0:
-                found.append(Fault("bad_step", "round_to= needs a step above 0", where, repr(step.step)))
-            if isinstance(step, Floor):
-                found += self._floor_faults(where, step.node)
+            found += self._after_faults(f"{where}, after", step.node)
+        if self.model is not None:
+            found += self._estimator_faults(where, self.model)
+        return found
+
+    def _estimator_faults(self, where: str, model: Estimator) -> list[Fault]:
+        found = [fault.inside(where) for fault in model.faults]
+        allowed = FLAGS if self.task == "probability" else NUMBERS
+        if not found and model.name not in allowed:
+            kind = "flags" if self.task == "probability" else "numbers"
+            what = f"this estimator does not learn {kind}"
+            found.append(Fault("bad_estimator", what, where, model.name, ", ".join(allowed)))
+        texts = [
+            one.name for one in getattr(self.features, "icekeel_features", ()) if one.node.kind is Kind.TEXT
+        ]
+        if texts:
+            what, hint = "an estimator reads no texts", "leave model= out: the ladder has a rung for texts"
+            found.append(Fault("bad_estimator", what, where, ", ".join(texts), hint=hint))
         return found
 
     def _stale_faults(self, where: str) -> list[Fault]:
@@ -258,13 +279,23 @@ class Model:
             if not isinstance(policy, Refuse | Mark)
         ]
 
-    def _floor_faults(self, where: str, node: Node) -> list[Fault]:
-        if isinstance(node, Invalid):
-            return [fault.inside(where) for fault in node.faults]
-        own = isinstance(node, RequestField) and node.request == self.request.__name__
-        if node.kind is Kind.NUM and (own or isinstance(node, nodes.Literal)):
-            return []
-        return [Fault("bad_floor", "floor= is an ik.Num of the request or a number", where)]
+    def _after_faults(self, where: str, node: Node) -> list[Fault]:
+        below = list(walk(node))
+        if found := [
+            fault.inside(where) for one in below if isinstance(one, Invalid) for fault in one.faults
+        ]:
+            return found
+        own = ("", getattr(self.request, "__name__", ""))
+        foreign: list[Node] = [
+            one
+            for one in below
+            if not isinstance(one, nodes.Literal | nodes.Call)
+            and not (isinstance(one, RequestField) and one.request in own)
+        ]
+        if foreign or node.kind not in (Kind.NUM, Kind.FLAG):
+            what = "a postprocessor is a number made of the answer, the request and constants"
+            found.append(Fault("bad_after", what, where, f"a {(foreign or [node])[0].kind}"))
+        return found
 
     def _number_faults(self, where: str) -> list[Fault]:
         """Numbers of the policies that are out of range; each must be refused here, not at midnight."""
@@ -304,6 +335,7 @@ _STAND_INS: Mapping[str, Any] = {
     "retrain": None,
     "watch": Watch(),
     "after": (),
+    "model": None,
 }
 """What an argument of the wrong type is taken for while the others are checked."""
 

@@ -64,6 +64,10 @@ class Op(StrEnum):
     LOWER = "lower"
     """A-Z become a-z, all else stays; UPPER is the reverse."""
     UPPER = "upper"
+    STRIP = "strip"
+    """Without ASCII white space at both ends."""
+    REPLACE = "replace"
+    """With every `params[0]` become `params[1]`, from the left."""
     CONTAINS = "contains"
     STARTS_WITH = "starts_with"
     ENDS_WITH = "ends_with"
@@ -93,6 +97,10 @@ class RequestField:
     request: str
     name: str
     kind: Kind
+
+
+ANSWER = RequestField("", "answer", Kind.NUM)
+"""What postprocessors are about; no request has this field, since none has an empty name."""
 
 
 @dataclass(frozen=True, slots=True)

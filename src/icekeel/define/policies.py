@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from .expressions import Num, lift
-from .nodes import Node
+from icekeel.core.errors import Fault, shorten
+
+from .expressions import Num, is_number, lift
+from .functions import greatest
+from .nodes import ANSWER, Invalid, Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +64,33 @@ class Simplest:
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
-    """Postprocessor: the answer is never below this expression over the request."""
+class After:
+    """Postprocessor: what an answer becomes, an expression over `ANSWER` and the request; where it is null the answer stays."""
 
     node: Node
 
 
-@dataclass(frozen=True, slots=True)
-class RoundTo:
-    """Postprocessor: the answer is a multiple of `step`, the nearest one."""
+def after(step: Callable[[Num], Num | float]) -> After:
+    """Make something else of the answer.
 
-    step: float
+    Args:
+        step: Given the answer, the expression that it becomes: `lambda price: ik.least(price, 2 * Quote.list_price)`. It is
+            called once, when the project is read; what is kept is the expression.
+    """
+    return After(lift(step(Num(ANSWER))))
 
 
-def floor(value: Num | float) -> Floor:
+def floor(value: Num | float) -> After:
     """Never answer below `value`, an expression over the request."""
-    return Floor(lift(value))
+    return after(lambda answer: greatest(answer, value))
 
 
-def round_to(step: float) -> RoundTo:
-    """Answer in multiples of `step`."""
-    return RoundTo(step)
+def round_to(step: float) -> After:
+    """Answer in multiples of `step`, the nearest, halves away from zero."""
+    if not (is_number(step) and step > 0):
+        fault = Fault("bad_step", "round_to= needs a step above 0", got=shorten(step))
+        return After(Invalid((fault,)))
+    return after(lambda answer: (answer / step).round() * step)
 
 
 @dataclass(frozen=True, slots=True)

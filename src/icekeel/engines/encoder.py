@@ -11,8 +11,10 @@ from icekeel.core.errors import BundleError, Fault
 from icekeel.core.frames import Column, Floats, Frame, Kind
 
 NAN = math.nan
-READABLE = (Kind.NUM, Kind.FLAG, Kind.CAT)
-"""Kinds that a model can read; identifiers, times and texts become features first."""
+CODED = (Kind.NUM, Kind.FLAG, Kind.CAT)
+"""Kinds that become one number in a vector."""
+READABLE = (*CODED, Kind.TEXT)
+"""Kinds that some model can read; identifiers and times become features first."""
 
 Value = float | str | None
 """One feature value of one row; None is null, a flag may be a `bool`."""
@@ -21,14 +23,15 @@ Value = float | str | None
 class Encoder:
     """Columns in a fixed order, with the codes of their categories.
 
-    Numbers and flags pass unchanged. A category becomes its position in the vocabulary, NaN where it is null
-    or unknown. A null number becomes NaN, or its column's fill.
+    Numbers and flags pass unchanged. A category becomes its position in the vocabulary. A null and an unknown
+    category become NaN, or their column's fill.
 
     Args:
         columns: What the vector holds, in order.
         categories: Category column -> its known values in the order of their codes.
-        fills: Number or flag column -> what its null is read as. A tree that never saw a null would read
-            it as 0, so training names a usual value for the columns without nulls.
+        fills: Column -> what its null is read as, and a category value that is not known. A tree that never saw
+            a null would read it as 0, so training names a usual value for the columns without nulls.
+        most: Numbers beyond it, above or below 0, are read as it.
     """
 
     def __init__(
@@ -36,15 +39,24 @@ class Encoder:
         columns: Sequence[Column],
         categories: Mapping[str, Sequence[str]],
         fills: Mapping[str, float],
+        *,
+        most: float = math.inf,
     ) -> None:
-        self.columns = readable(columns)
+        self.columns = readable(columns, CODED)
         texts = {column.name for column in self.columns if column.kind is Kind.CAT}
-        if set(categories) != texts or not set(fills) <= {c.name for c in self.columns} - texts:
+        if set(categories) != texts or not set(fills) <= {c.name for c in self.columns}:
             raise BundleError(
                 Fault("bad_engine", "categories or fills do not match the columns", "engine.json")
             )
+        self.categories = {name: tuple(known) for name, known in categories.items()}
+        self.fills = dict(fills)
+        self.most = most
         self._codes = tuple(
-            (i, {value: float(code) for code, value in enumerate(categories[column.name])})
+            (
+                i,
+                {value: float(code) for code, value in enumerate(categories[column.name])},
+                fills.get(column.name, NAN),
+            )
             for i, column in enumerate(self.columns)
             if column.name in texts
         )
@@ -57,8 +69,11 @@ class Encoder:
             fill if value is None or value != value else value  # type: ignore[misc]  # noqa: PLR0124
             for value, fill in zip(values, self._fills, strict=True)
         ]
-        for i, codes in self._codes:
-            vector[i] = codes.get(values[i], NAN)  # type: ignore[arg-type]  # None and numbers have no code
+        for i, codes, fill in self._codes:
+            vector[i] = codes.get(values[i], fill)  # type: ignore[arg-type]  # None and numbers have no code
+        if self.most < math.inf:
+            most = self.most
+            return [-most if value < -most else most if value > most else value for value in vector]
         return vector
 
     def encode_many(self, frame: Frame) -> Floats:
@@ -68,22 +83,22 @@ class Encoder:
             if column.kind is not Kind.CAT:
                 values = np.asarray(frame[column.name], dtype=np.float64)
                 matrix[:, i] = np.where(np.isnan(values), self._fills[i], values)
-        for i, codes in self._codes:
-            matrix[:, i] = [codes.get(value, NAN) for value in frame[self.columns[i].name]]
-        return matrix
+        for i, codes, fill in self._codes:
+            matrix[:, i] = [codes.get(value, fill) for value in frame[self.columns[i].name]]
+        return np.clip(matrix, -self.most, self.most, out=matrix) if self.most < math.inf else matrix
 
 
-def readable(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """The columns, once it is certain that a model can read every one of them.
+def readable(columns: Sequence[Column], kinds: Sequence[Kind] = READABLE) -> tuple[Column, ...]:
+    """The columns, once it is certain that they are of kinds that a model can read.
 
     Raises:
         BundleError: a kind that no engine reads, or a name given twice.
     """
     names = [column.name for column in columns]
     faults = [
-        Fault("bad_column", "no engine reads this kind", column.name, column.kind, ", ".join(READABLE))
+        Fault("bad_column", "no engine reads this kind", column.name, column.kind, ", ".join(kinds))
         for column in columns
-        if column.kind not in READABLE
+        if column.kind not in kinds
     ]
     faults += [
         Fault("bad_column", "named twice", name) for name in sorted({n for n in names if names.count(n) > 1})

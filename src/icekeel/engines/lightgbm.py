@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import math
 import struct
 import threading
 import weakref
@@ -42,6 +43,7 @@ class LightGBMSpec(msgspec.Struct, frozen=True, tag_field="kind", tag="lightgbm"
     fills: dict[str, float]
     link: Link
     sha256: str
+    most: float | None = None
     format: Literal[1] = 1
 
     def engine(self, files: Mapping[str, bytes]) -> LightGBMEngine:
@@ -52,7 +54,9 @@ class LightGBMSpec(msgspec.Struct, frozen=True, tag_field="kind", tag="lightgbm"
         # The native parser can crash the process on damaged text, so it only ever sees what was written.
         if digest(model) != self.sha256:
             raise BundleError(Fault("changed_file", "not the trees that were written", MODEL_FILE))
-        return LightGBMEngine(Encoder(self.columns, self.categories, self.fills), model, self.link)
+        most = math.inf if self.most is None else self.most
+        encoder = Encoder(self.columns, self.categories, self.fills, most=most)
+        return LightGBMEngine(encoder, model, self.link)
 
 
 class LightGBMEngine:

@@ -1,4 +1,4 @@
-"""An additive model in plain numbers: one curve for each number, one level for each category value.
+"""An additive model in plain numbers: one curve for each number, one level for each category value, weights of words.
 
 A ridge or logistic regression on linear splines and one-hot categories is exactly this, so that a person can
 read from the file what each feature adds, and prediction needs a look-up and a multiplication per column.
@@ -21,6 +21,10 @@ from icekeel.core.frames import Array, Column, Floats, Frame, Kind
 from .encoder import Value, readable
 from .explained import Explained
 from .links import Link, from_link, from_link_many
+from .texts import Words, WordsTerm
+
+MOST = 3.4028234663852886e38
+"""The largest float32: what is beyond it counts as this, since training libraries hold numbers in float32."""
 
 
 class Curve(msgspec.Struct, frozen=True, tag="curve", forbid_unknown_fields=True):
@@ -28,6 +32,14 @@ class Curve(msgspec.Struct, frozen=True, tag="curve", forbid_unknown_fields=True
 
     knots: tuple[float, ...]
     heights: tuple[float, ...]
+    null: float
+
+
+class Slope(msgspec.Struct, frozen=True, tag="slope", forbid_unknown_fields=True):
+    """What a number adds: `slope * (x - centre)`, without end but for `MOST`."""
+
+    slope: float
+    centre: float
     null: float
 
 
@@ -39,27 +51,31 @@ class Levels(msgspec.Struct, frozen=True, tag="levels", forbid_unknown_fields=Tr
     other: float
 
 
+Term = Curve | Slope | Levels | Words
+
+
 class LinearSpec(msgspec.Struct, frozen=True, tag_field="kind", tag="linear", forbid_unknown_fields=True):
     """An intercept and one term per column, summed in column order, then the link."""
 
     columns: tuple[Column, ...]
-    terms: tuple[Curve | Levels, ...]
+    terms: tuple[Term, ...]
     intercept: float
     link: Link
     format: Literal[1] = 1
 
-    def engine(self, _files: Mapping[str, bytes]) -> LinearEngine:
+    def engine(self, files: Mapping[str, bytes]) -> LinearEngine:
         """The engine that adds these terms up."""
-        return LinearEngine(self)
+        return LinearEngine(self, files)
 
 
 class LinearEngine:
     """Adds the terms in the same order and with the same operations for one row and for many."""
 
-    def __init__(self, spec: LinearSpec) -> None:
+    def __init__(self, spec: LinearSpec, files: Mapping[str, bytes] | None = None) -> None:
         self.columns = readable(spec.columns)
         self._terms = tuple(
-            _term(column, term) for column, term in zip(self.columns, _matched(spec), strict=True)
+            _term(column, term, files or {})
+            for column, term in zip(self.columns, _matched(spec), strict=True)
         )
         self._intercept = spec.intercept
         self._link: Link = spec.link
@@ -79,10 +95,31 @@ class LinearEngine:
         return from_link_many(self._link, total)
 
     def explain(self, values: Sequence[Value]) -> Explained:
-        """What each term adds: training has centred them, so that the average row is the intercept."""
-        added = [term.one(value) for term, value in zip(self._terms, values, strict=True)]
-        names = [(column.name,) for column in self.columns]
-        return Explained(self._link, self._intercept, tuple(zip(names, added, strict=True)))
+        """What each term adds, of a text each word.
+
+        Training has centred the terms, so that the average row, without a text, is the intercept.
+        """
+        added: list[tuple[tuple[str, ...], float]] = []
+        for column, term, value in zip(self.columns, self._terms, values, strict=True):
+            if isinstance(term, WordsTerm):
+                added += term.added(column.name, value)
+            else:
+                added.append(((column.name,), term.one(value)))
+        return Explained(self._link, self._intercept, tuple(added))
+
+
+class _SlopeTerm:
+    def __init__(self, slope: Slope) -> None:
+        self.slope, self.centre, self.null = slope.slope, slope.centre, slope.null
+
+    def one(self, value: Value) -> float:
+        if value is None or isinstance(value, str) or isnan(value):
+            return self.null
+        return self.slope * (min(max(value, -MOST), MOST) - self.centre)
+
+    def many(self, values: Array) -> Floats:
+        known = self.slope * (np.clip(values, -MOST, MOST) - self.centre)
+        return np.where(np.isnan(known), self.null, known)
 
 
 class _CurveTerm:
@@ -126,18 +163,26 @@ class _LevelsTerm:
         return np.array([get(value, other) for value in values], dtype=np.float64)
 
 
-def _term(column: Column, term: Curve | Levels) -> _CurveTerm | _LevelsTerm:
-    if isinstance(term, Levels) is not (column.kind is Kind.CAT):
-        raise BundleError(Fault("bad_engine", "a curve is for a number, levels for a category", column.name))
+def _term(
+    column: Column, term: Term, files: Mapping[str, bytes]
+) -> _CurveTerm | _SlopeTerm | _LevelsTerm | WordsTerm:
+    fits = {Kind.CAT: Levels, Kind.TEXT: Words}.get(column.kind)
+    if not isinstance(term, fits or (Curve, Slope)):
+        what = "a curve or slope is for a number, levels for a category, words for a text"
+        raise BundleError(Fault("bad_engine", what, column.name))
     if isinstance(term, Levels):
         return _LevelsTerm(term)
+    if isinstance(term, Words):
+        return WordsTerm(term, files.get(term.file))
+    if isinstance(term, Slope):
+        return _SlopeTerm(term)
     rising = all(left < right for left, right in pairwise(term.knots))
     if not term.knots or len(term.knots) != len(term.heights) or not rising:
         raise BundleError(Fault("bad_engine", "knots must rise, one height for each", column.name))
     return _CurveTerm(term)
 
 
-def _matched(spec: LinearSpec) -> tuple[Curve | Levels, ...]:
+def _matched(spec: LinearSpec) -> tuple[Term, ...]:
     if len(spec.terms) != len(spec.columns):
         raise BundleError(
             Fault(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -17,6 +17,12 @@ from .lightgbm import LightGBMSpec
 from .linear import LinearSpec
 
 ENGINE_FILE = "engine.json"
+SPECS: Mapping[str, Any] = {"group": GroupSpec, "linear": LinearSpec, "lightgbm": LightGBMSpec}
+"""Kind of engine, as `engine.json` names it -> what is in that file: a struct with `engine(files)`."""
+
+
+class _Kind(msgspec.Struct):
+    kind: str
 
 
 class Engine(Protocol):
@@ -47,9 +53,11 @@ def load_engine(files: Mapping[str, bytes]) -> Engine:
     if ENGINE_FILE not in files:
         raise BundleError(Fault("missing_file", "no engine in this bundle", ENGINE_FILE))
     try:
-        spec: GroupSpec | LinearSpec | LightGBMSpec = msgspec.json.decode(
-            files[ENGINE_FILE], type=GroupSpec | LinearSpec | LightGBMSpec
-        )
+        kind = msgspec.json.decode(files[ENGINE_FILE], type=_Kind).kind
+        if kind not in SPECS:
+            allowed = ", ".join(SPECS)
+            raise BundleError(Fault("bad_engine", "no such kind of engine", ENGINE_FILE, kind, allowed))
+        engine: Engine = msgspec.json.decode(files[ENGINE_FILE], type=SPECS[kind]).engine(files)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BundleError(Fault("bad_engine", str(error), ENGINE_FILE)) from error
-    return spec.engine(files)
+    return engine

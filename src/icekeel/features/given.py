@@ -21,6 +21,7 @@ from icekeel.define.expressions import Expression
 from icekeel.define.features import Feature
 from icekeel.define.fields import Field, Limits
 from icekeel.define.nodes import Invalid, RequestField, walk
+from icekeel.define.policies import After
 from icekeel.define.tables import DELETED, Events, EventTable
 
 from .aggregates import Function
@@ -110,8 +111,11 @@ class Moment:
         self._world = world
         self._time = time
 
-    def __getitem__(self, feature: Expression) -> Callable[..., Any]:
-        """A function of the request's fields that gives the value; fields left out are null."""
+    def __getitem__(self, feature: Expression | After) -> Callable[..., Any]:
+        """A function of the request's fields that gives the value; fields left out are null.
+
+        A postprocessor is one too, of those and `answer`.
+        """
         node = feature.node
         if wrong := [fault for below in walk(node) if isinstance(below, Invalid) for fault in below.faults]:
             raise ProjectError(*wrong)

@@ -28,7 +28,7 @@ class Reason(msgspec.Struct, frozen=True):
 
     Attributes:
         feature: Its name; names of features that act together are joined by ` x `.
-        value: Theirs.
+        value: Theirs; empty for a word of a text, which the name holds.
         effect: Against an average request: as a factor less 1 where `unit` is `share`, in points of probability
             (0.12 is 12 points) where it is `points`, in units of the target where it is `amount`.
     """
@@ -41,7 +41,7 @@ class Reason(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         change = f"{self.effect:+,.4g}" if self.unit == "amount" else f"{100 * self.effect:+,.0f}"
         ending = {"share": " %", "points": " points", "amount": ""}[self.unit]
-        return f"{self.feature} {self.value} ({change}{ending})"
+        return f"{' '.join(part for part in (self.feature, self.value) if part)} ({change}{ending})"
 
 
 class Alike(msgspec.Struct, frozen=True):
@@ -150,7 +150,8 @@ def main_reasons(explained: Explained, features: Mapping[str, Value], *, probabi
         if so_far >= MAIN * whole:
             break
         so_far += sizes[names]
-        value = " x ".join(_shown(features.get(name)) for name in names)
+        # What a word of a text added has no value of its own.
+        value = " x ".join(_shown(features[name]) for name in names if name in features)
         found.append(Reason(" x ".join(names), value, effect, unit))
     return found
 

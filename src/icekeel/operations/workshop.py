@@ -27,6 +27,7 @@ from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version
 from icekeel.serving import load_version
 from icekeel.serving.routing import CHALLENGER
 from icekeel.training import Rung
+from icekeel.training.catalog import full_ladder, rungs_up_to
 from icekeel.training.dataset import (
     Learnable,
     declared_questions,
@@ -37,7 +38,7 @@ from icekeel.training.dataset import (
     store_questions,
     stored_questions,
 )
-from icekeel.training.pipeline import Recipe, Standing, Trained, full_ladder, rungs_up_to, train
+from icekeel.training.pipeline import Recipe, Standing, Trained, train
 from icekeel.training.problem import TrainingSet
 
 from .lineage import code_digest, definitions_of, lineage_of
@@ -138,15 +139,14 @@ class Workshop:
             return historical_features(plan, data.requests, data.asked_at, store)
 
     def rung(self, name: str) -> Rung:
-        """The rung of the champion; LightGBM where there is none, or one that reads categories alone."""
+        """The rung of the champion; the uppermost where there is none, or one that reads categories alone."""
         alias = self._registry.aliases(name).get(CHAMPION)
-        found = "lightgbm"
+        ladder, found = full_ladder(self._workspace.project.models[name], self._threads), ""
         if alias is not None:
             with suppress(BundleError):  # a damaged bundle is the server's trouble
                 digest = self._registry.version(alias.version).digest
                 found = str(read(self._workspace.bundles, digest).meta["rung"])
-        *_, rung = rungs_up_to("lightgbm" if found == "group" else found, self._threads)
-        return rung
+        return next((rung for rung in ladder[1:] if rung.name == found), ladder[-1])
 
     def train(self, order: Order, say: Say) -> tuple[Version, Trained]:
         """Train, gate, write the bundle and register it; the run and the snapshot that it pins are kept in any case.
@@ -170,7 +170,9 @@ class Workshop:
     def _train(self, order: Order, snapshot: Snapshot, data: Learnable, say: Say) -> tuple[Version, Trained]:
         model = self._workspace.project.models[order.model]
         features = model.baseline if order.baseline and model.baseline is not None else model.features
-        rungs = rungs_up_to(order.rung, self._threads) if order.rung else full_ladder(self._threads)
+        rungs = (
+            rungs_up_to(model, order.rung, self._threads) if order.rung else full_ladder(model, self._threads)
+        )
         recipe = Recipe(
             model,
             features.__name__,

@@ -15,7 +15,7 @@ from icekeel.core.errors import Fault, JournalError, RefusedError, RequestError,
 from icekeel.core.ids import new_id
 from icekeel.core.time import Clock
 from icekeel.data import Hide, RecordParser
-from icekeel.define import Floor, Model, Refuse, RoundTo
+from icekeel.define import Model, Refuse
 from icekeel.features.live import State, outcome_key
 from icekeel.features.plan import Plan
 from icekeel.guard import Verdict
@@ -106,7 +106,7 @@ class Answerer:
         unit = model.rollout.unit.node if model.rollout is not None else model.outcome.keyed.keys[0][1]
         self._unit = fields.index(unit.name)
         self._key = [fields.index(field.name) for _, field in model.outcome.keyed.keys]
-        self._after = [_postprocessor(step, fields) for step in model.after]
+        self._after = [compile_row([step.node], request_leaf(fields), "r, a") for step in model.after]
         self._threshold = model.action.threshold if model.action is not None else math.inf
         self._unlogged = False
         self._conduct = Conduct(
@@ -355,7 +355,8 @@ class Answerer:
     def _finish(self, raw: float, request: Sequence[Value]) -> float:
         answer = raw
         for step in self._after:
-            answer = step(answer, request)
+            found = step(request, answer)[0]
+            answer = answer if found is None else found
         if not math.isfinite(answer):
             what = "the model gives no finite answer to these values"
             raise RequestError(Fault("not_finite", what, got=repr(answer)))
@@ -414,21 +415,3 @@ def _refusal(identifier: str, verdicts: Sequence[Verdict]) -> RefusedError:
             for verdict in verdicts
         ),
     )
-
-
-def _postprocessor(step: Floor | RoundTo, fields: Sequence[str]) -> Any:
-    if isinstance(step, RoundTo):
-        size = step.step
-
-        def nearest_multiple(answer: float, request: Sequence[Value]) -> float:
-            steps = answer / size
-            return float(round(steps)) * size if math.isfinite(steps) else answer
-
-        return nearest_multiple
-    row = compile_row([step.node], request_leaf(fields), "r")
-
-    def at_least(answer: float, request: Sequence[Value]) -> float:
-        low = row(request)[0]
-        return answer if low is None else max(answer, low)
-
-    return at_least

@@ -221,6 +221,8 @@ _STRICT: dict[Op, Callable[..., Value]] = {
     Op.ONE_OF: lambda params, a: float(a in params),
     Op.LENGTH: lambda _, a: float(len(a)),
     Op.WORDS: _words,
+    Op.STRIP: lambda _, a: re.sub(r"\A[ \t\n\v\f\r]+|[ \t\n\v\f\r]+\Z", "", a),
+    Op.REPLACE: lambda params, a: params[1].join(a.split(params[0])),
     Op.LOWER: lambda _, a: "".join(c.lower() if c in ascii_letters else c for c in a),
     Op.UPPER: lambda _, a: "".join(c.upper() if c in ascii_letters else c for c in a),
     Op.CONTAINS: lambda _, a, b: float(b in a),

@@ -12,6 +12,7 @@ import numpy as np
 from icekeel.core.frames import Column, Floats, Frame, Kind
 from icekeel.core.ids import digest
 from icekeel.engines import Encoder
+from icekeel.engines.encoder import CODED
 from icekeel.engines.lightgbm import MODEL_FILE, LightGBMSpec
 from icekeel.engines.links import Link, from_link_many
 from icekeel.engines.loading import ENGINE_FILE, load_engine
@@ -45,12 +46,13 @@ class LightGBM:
     def fit(self, problem: Problem, data: TrainingSet) -> Fitted:
         """The trees of all rows."""
         problem.check(data)
+        data = data.of_kinds(*CODED)
         categories = {
             column.name: vocabulary(data.frame[column.name], most=250, fewest_rows=10)
             for column in data.columns
             if column.kind is Kind.CAT
         }
-        fills = _fills(data)
+        fills = usual_values(data)
         encoder = Encoder(data.columns, categories, fills)
         trees = self.trees or self._tree_count(problem, data, encoder)
         booster = self._train(problem, data, encoder, trees)
@@ -126,7 +128,7 @@ def _dataset(
     return made
 
 
-def _fills(data: TrainingSet) -> dict[str, float]:
+def usual_values(data: TrainingSet) -> dict[str, float]:
     """The median of each number that is never null in these rows."""
 
     def never_null(column: Column) -> bool:

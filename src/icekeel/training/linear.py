@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 
 from icekeel.core.frames import Array, Column, Floats, Frame, Kind
+from icekeel.engines.encoder import CODED
 from icekeel.engines.linear import Curve, Levels, LinearSpec
-from icekeel.engines.links import Link, from_link_many
+from icekeel.engines.links import from_link_many
 from icekeel.engines.loading import ENGINE_FILE, load_engine
 
 from .problem import Problem, TrainingSet, vocabulary
@@ -44,21 +45,22 @@ class Linear:
     def fit(self, problem: Problem, data: TrainingSet) -> Fitted:
         """The weights of all rows."""
         problem.check(data)
-        bases = self._bases(data)
-        design = _design(bases, data.frame)
+        data = data.of_kinds(*CODED)
+        bases = self.bases(data)
+        design = design_of(bases, data.frame)
         if problem.task == "probability":
             weights = _regress(design, data.target, _logistic, self.penalty, steps=25)
         else:
             weights = self._fit_number(problem, design, data.target)
         for basis in bases:
-            _centre(basis, design, weights)
-        link: Link = "logit" if problem.task == "probability" else "exp" if problem.log_target else "identity"
+            centre(basis, design, weights)
+        link = problem.link
         terms = tuple(basis.term(weights) for basis in bases)
         spec = LinearSpec(data.columns, terms, float(weights[0]), link)
         files = {ENGINE_FILE: msgspec.json.encode(spec)}
 
         def reference(frame: Frame) -> Floats:
-            return from_link_many(link, _scores(_design(bases, frame), weights))
+            return from_link_many(link, _scores(design_of(bases, frame), weights))
 
         return Fitted(files, load_engine(files), reference)
 
@@ -72,7 +74,8 @@ class Linear:
         weights[0] += centre
         return weights
 
-    def _bases(self, data: TrainingSet) -> list[_Basis]:
+    def bases(self, data: TrainingSet) -> list[_Basis]:
+        """What becomes of each column, all of which are numbers, flags or categories."""
         bases: list[_Basis] = []
         start = 1  # the intercept is entry 0
         for column in data.columns:
@@ -150,7 +153,8 @@ class _Design(NamedTuple):
     width: int
 
 
-def _design(bases: list[_Basis], frame: Frame) -> _Design:
+def design_of(bases: list[_Basis], frame: Frame) -> _Design:
+    """The rows of a frame as what is added up; its first entry is the intercept."""
     places: list[Array] = [np.zeros(len(frame), dtype=np.int32)]
     sizes: list[Floats] = [np.ones(len(frame))]
     for basis in bases:
@@ -164,7 +168,7 @@ def _scores(design: _Design, weights: Floats) -> Floats:
     return np.asarray(np.einsum("ij,ij->i", weights[design.places], design.sizes))
 
 
-def _centre(basis: _Basis, design: _Design, weights: Floats) -> None:
+def centre(basis: _Basis, design: _Design, weights: Floats) -> None:
     """Move what a column adds on average into the intercept: what is left is how a value differs from it.
 
     A null or another value that no row had then adds nothing.

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from icekeel.core.errors import Fault, TrainingError
 from icekeel.core.frames import Floats, Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import DAY, format_time
@@ -22,16 +21,13 @@ from icekeel.guard.tables import Scale
 from icekeel.registry import GUARD_FILE, INTERVAL_FILE, Contents
 
 from .backtest import Backtest
-from .boosting import LightGBM
 from .conformal import conformal_interval
 from .dataset import Learnable
 from .gates import Gate, better_than_simplest, calibration, latency, no_worse_than, parity, size
 from .golden import build_golden
-from .group import GroupTable
 from .guarding import compile_guard
 from .importance import permutation_importance
 from .ladder import Ladder, climb
-from .linear import Linear
 from .mistakes import example, mistakes
 from .problem import Problem, TrainingSet
 from .rungs import Fitted, Rung
@@ -91,22 +87,6 @@ class Trained:
     ladder: Ladder
     gates: Sequence[Gate]
     metrics: Mapping[str, Any]
-
-
-def full_ladder(threads: int = 1) -> tuple[Rung, ...]:
-    """Every rung, from simple to complex."""
-    return GroupTable(), Linear(), LightGBM(threads=threads)
-
-
-def rungs_up_to(name: str, threads: int = 1) -> tuple[Rung, ...]:
-    """The simplest rung and the one named: what a scheduled retrain fits."""
-    ladder = full_ladder(threads)
-    chosen = [rung for rung in ladder if rung.name == name]
-    if not chosen:
-        raise TrainingError(
-            Fault("unknown_rung", "no such rung", got=name, allowed=", ".join(r.name for r in ladder))
-        )
-    return (chosen[0],) if chosen[0].name == ladder[0].name else (ladder[0], chosen[0])
 
 
 def train(

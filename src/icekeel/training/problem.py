@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from icekeel.core.errors import Fault, TrainingError
-from icekeel.core.frames import Array, Bools, Column, Floats, Frame, Ints
+from icekeel.core.frames import Array, Bools, Column, Floats, Frame, Ints, Kind
 from icekeel.core.statistics import absolute_percentage_error, log_loss
 from icekeel.engines.encoder import READABLE
+from icekeel.engines.links import Link
 
 FEWEST_ROWS = 20
 
@@ -41,6 +42,19 @@ class Problem:
     def log_target(self) -> bool:
         """Whether models learn the logarithm of the target: equal factors then count alike, as in MAPE."""
         return self.error == "mape"
+
+    @property
+    def link(self) -> Link:
+        """From the scale that a model adds on to that of the target."""
+        return "logit" if self.task == "probability" else "exp" if self.log_target else "identity"
+
+    def learnable(self, data: TrainingSet) -> bool:
+        """Whether `check` passes."""
+        try:
+            self.check(data)
+        except TrainingError:
+            return False
+        return True
 
     def row_errors(self, truth: Floats, prediction: Floats) -> Floats:
         """The error of each row, shape `(n_rows,)`; squared for `rmse`."""
@@ -136,6 +150,11 @@ class TrainingSet:
         return TrainingSet(
             self.columns, self.frame.take(rows), self.target[rows], self.asked_at[rows], self.known_at[rows]
         )
+
+    def of_kinds(self, *kinds: Kind) -> TrainingSet:
+        """The same rows with the columns of these kinds alone, for a rung that reads no others."""
+        columns = tuple(column for column in self.columns if column.kind in kinds)
+        return self if columns == self.columns else replace(self, columns=columns)
 
     def known_before(self, moment: int) -> Bools:
         """Which rows could have been learnt from at `moment`: asked and known before it (open)."""

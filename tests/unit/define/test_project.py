@@ -260,8 +260,22 @@ def test_every_mistake_is_reported_at_once_with_its_place(tmp_path: Path) -> Non
         ),
         (
             '"m", Quote, Features, target=target, error="mape", after=[ik.floor(Quote.substrate)], **same',
-            "bad_floor",
+            "wrong_kind",
         ),
+        (
+            '"m", Quote, Features, target=target, error="mape", after=[ik.after(lambda a: Results.where(quote_id='
+            'Quote.quote_id).last("1d").count())], **same',
+            "bad_after",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", after=[ik.after(lambda a: "x")], **same',
+            "bad_after",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", model=ik.sklearn("Ridges"), **same',
+            "bad_estimator",
+        ),
+        ('"m", Quote, Features, target=target, error="mape", model="Ridge", **same', "wrong_type"),
         (
             '"m", Quote, Features, target=target, error="mape", rollout=ik.Rollout(Quote.colors), **same',
             "bad_unit",

@@ -42,7 +42,7 @@ def test_every_column_that_no_engine_reads_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("categories", "fills"), [({}, {}), ({"c": [], "n": []}, {}), ({"c": []}, {"c": 1.0})]
+    ("categories", "fills"), [({}, {}), ({"c": [], "n": []}, {}), ({"c": []}, {"other": 1.0})]
 )
 def test_vocabularies_and_fills_must_fit_the_columns(
     categories: dict[str, list[str]], fills: dict[str, float]

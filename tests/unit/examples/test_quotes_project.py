@@ -18,7 +18,7 @@ def test_the_project_is_read_without_a_fault_and_short() -> None:
     model = read.models["price"]
     assert list(read.tables) == ["Results", "Orders", "Capacity"]
     assert (model.error, model.task) == ("mape", "number")
-    assert [type(step) for step in model.after] == [ik.Floor, ik.RoundTo]
+    assert [type(step) for step in model.after] == [ik.After, ik.After]
     assert isinstance(model.guard, ik.Guard)
     assert isinstance(model.guard.otherwise, ik.SimilarCases)
     assert len(FILE.read_text(encoding="utf-8").splitlines()) < 150

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression, QuantileRegressor, Ridge  #
 
 from icekeel.core.frames import Column, Floats, Frame, Kind
 from icekeel.training import Linear, Problem, TrainingSet
-from icekeel.training.linear import _Design, _design
+from icekeel.training.linear import _Design, design_of
 
 from .cases import DELAY, LATE, LEVEL, PRICE, PROBLEMS, training_set
 
@@ -23,7 +23,7 @@ def dense(design: _Design) -> Floats:
 def test_probabilities_are_those_of_scikit_learn() -> None:
     data = training_set(LATE)
     rung = Linear(penalty=4.0)
-    matrix = dense(_design(rung._bases(data), data.frame))
+    matrix = dense(design_of(rung.bases(data), data.frame))
     other = LogisticRegression(C=1 / 4.0, tol=1e-8, max_iter=500).fit(matrix, data.target)
     got = rung.fit(LATE, data).engine.predict_many(data.frame)
     np.testing.assert_allclose(got, other.predict_proba(matrix)[:, 1], atol=1e-4)
@@ -32,7 +32,7 @@ def test_probabilities_are_those_of_scikit_learn() -> None:
 def test_means_are_those_of_scikit_learn() -> None:
     data = training_set(LEVEL)
     rung = Linear(penalty=4.0)
-    matrix = dense(_design(rung._bases(data), data.frame))
+    matrix = dense(design_of(rung.bases(data), data.frame))
     got = rung.fit(LEVEL, data).engine.predict_many(data.frame)
     np.testing.assert_allclose(got, Ridge(4.0).fit(matrix, data.target).predict(matrix), atol=1e-6)
 
@@ -41,7 +41,7 @@ def test_medians_come_close_to_the_exact_ones() -> None:
     data = training_set(DELAY, 500)
     skewed = replace(data, target=data.target + np.random.default_rng(2).exponential(3.0, 500) ** 2)
     rung = Linear(penalty=1e-3)
-    matrix = dense(_design(rung._bases(skewed), skewed.frame))
+    matrix = dense(design_of(rung.bases(skewed), skewed.frame))
     exact = QuantileRegressor(alpha=0.0).fit(matrix, skewed.target).predict(matrix)
     got = rung.fit(DELAY, skewed).engine.predict_many(skewed.frame)
     assert DELAY.error_of(skewed.target, got) <= DELAY.error_of(skewed.target, exact) * 1.005
@@ -50,7 +50,7 @@ def test_medians_come_close_to_the_exact_ones() -> None:
 def test_many_rows_start_from_some_and_end_at_the_same_optimum() -> None:
     data = training_set(LATE, 10_000)
     rung = Linear(penalty=4.0)
-    matrix = dense(_design(rung._bases(data), data.frame))
+    matrix = dense(design_of(rung.bases(data), data.frame))
     other = LogisticRegression(C=1 / 4.0, tol=1e-8, max_iter=500).fit(matrix, data.target)
     got = rung.fit(LATE, data).engine.predict_many(data.frame)
     np.testing.assert_allclose(got, other.predict_proba(matrix)[:, 1], atol=1e-3)

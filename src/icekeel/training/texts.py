@@ -1,0 +1,197 @@
+"""A linear model of texts beside numbers and categories: logistic regression, or ridge, on words and pieces of words.
+
+Numbers become curves and categories levels, as in `icekeel.training.linear`; each text becomes the tokens of
+`icekeel.engines.texts`. scikit-learn fits all of it together and stays in training: what serves is plain numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from icekeel.core.frames import Array, Column, Floats, Frame, Kind
+from icekeel.core.ids import digest
+from icekeel.engines.encoder import CODED
+from icekeel.engines.linear import LinearSpec, Term
+from icekeel.engines.links import Link, from_link_many
+from icekeel.engines.loading import ENGINE_FILE, load_engine
+from icekeel.engines.texts import CELLS, Words, counted, pack, tf_idf, tokens
+
+from .linear import Linear, centre, design_of
+from .problem import Problem, TrainingSet
+from .rungs import Fitted
+
+MOST_TOKENS = 20_000_000
+"""Different tokens of all rows together that are learnt from, 0.3 GB: of the latest rows, as many as hold so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Texts, numbers and categories added up.
+
+    Args:
+        weight: How far weights of tokens may be from 0, the inverse of a ridge penalty; 0 takes of `tried` the one
+            that is best on the latest fifth of the rows.
+        fewest_rows: Rows that a token must be in: rare ones name people and teach nothing.
+    """
+
+    weight: float = 0.0
+    tried: tuple[float, ...] = (1.0, 4.0, 16.0)
+    fewest_rows: int = 3
+    name: str = "text"
+
+    def fit(self, problem: Problem, data: TrainingSet) -> Fitted:
+        """The weights of all rows."""
+        problem.check(data)
+        weight = self.weight or self._best_weight(problem, data)
+        model = _Model.fit(problem, data, weight, self.fewest_rows)
+        files = model.files()
+        return Fitted(files, load_engine(files), model.predict, replace(self, weight=weight))
+
+    def _best_weight(self, problem: Problem, data: TrainingSet) -> float:
+        earlier, later = data.split(0.2)
+        if len(earlier) < 100 or not problem.learnable(earlier):
+            return self.tried[0]
+
+        def error(weight: float) -> float:
+            model = _Model.fit(problem, earlier, weight, self.fewest_rows)
+            return problem.error_of(later.target, model.predict(later.frame))
+
+        return min(self.tried, key=error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Vocabulary:
+    """The cells of one text column that enough rows have, ascending, and their idf."""
+
+    column: Column
+    cells: Array
+    idf: Array
+
+    @classmethod
+    def of(cls, column: Column, texts: list[Any], fewest_rows: int) -> _Vocabulary:
+        rows = np.zeros(2 * CELLS, dtype=np.int64)
+        for found in texts:
+            rows[found.cells] += 1
+        cells = np.flatnonzero(rows >= fewest_rows)
+        idf = np.zeros(2 * CELLS, dtype=np.float32)
+        idf[cells] = 1.0 + np.log((1.0 + len(texts)) / (1.0 + rows[cells]))
+        return cls(column, cells, idf)
+
+    def matrix(self, texts: list[Any]) -> Any:
+        """Sparse, shape `(n_rows, n_cells)`."""
+        from scipy.sparse import csr_array  # type: ignore[import-untyped]  # with scikit-learn: half a second that serving does not pay
+
+        indices, sizes, ends = [np.zeros(0, dtype=np.int64)], [np.zeros(0)], [0]
+        for found in texts:
+            known = self.idf[found.cells] > 0
+            indices.append(np.searchsorted(self.cells, found.cells[known]))
+            sizes.append(tf_idf(found, self.idf)[known])
+            ends.append(ends[-1] + len(indices[-1]))
+        parts = (np.concatenate(sizes), np.concatenate(indices), np.array(ends))
+        return csr_array(parts, shape=(len(texts), len(self.cells)))
+
+
+class _Model:
+    """What was fitted, in the library's own terms: the bundle's engine is held against it."""
+
+    def __init__(self, problem: Problem, data: TrainingSet, fewest_rows: int, weight: float) -> None:
+        self.link: Link = problem.link
+        self.columns = data.columns
+        self.rest = data.of_kinds(*CODED)
+        self.bases = Linear().bases(self.rest)
+        # A level seen in five rows is drawn half-way to zero, as in `Linear`, whatever tokens are.
+        self.scale = 1.0 / np.sqrt(Linear().penalty * weight)
+        names = [column for column in data.columns if column.kind is Kind.TEXT]
+        self.vocabularies = [_Vocabulary.of(c, _counted(data.frame, c), fewest_rows) for c in names]
+
+    @classmethod
+    def fit(cls, problem: Problem, data: TrainingSet, weight: float, fewest_rows: int) -> _Model:
+        from sklearn.linear_model import LogisticRegression, Ridge  # type: ignore[import-untyped]
+
+        data = _latest(data)
+        model = cls(problem, data, fewest_rows, weight)
+        matrix = model.matrix(data.frame)
+        if problem.task == "probability":
+            found = LogisticRegression(C=weight, max_iter=1_000, tol=1e-5).fit(matrix, data.target)
+            model.estimator, model.unit, model.zero = found, 1.0, 0.0
+        else:
+            y = np.log(data.target) if problem.log_target else data.target
+            model.zero = float(np.median(y))
+            model.unit = float(np.mean(np.abs(y - model.zero))) or 1.0
+            scaled = (y - model.zero) / model.unit
+            model.estimator = Ridge(alpha=1.0 / weight, solver="sparse_cg", tol=1e-6).fit(matrix, scaled)
+        model.centre()
+        return model
+
+    estimator: Any  # of scikit-learn, which has no types
+    unit: float
+    zero: float
+
+    def centre(self) -> None:
+        """Centre what numbers and categories add, and let what no row had add what the average row does."""
+        coefficients = self.estimator.coef_.reshape(-1)
+        width, unit = sum(basis.width for basis in self.bases), self.unit * self.scale
+        intercept = float(np.ravel(self.estimator.intercept_)[0]) * self.unit + self.zero
+        self.weights = np.concatenate([[intercept], coefficients[:width] * unit])
+        design = design_of(self.bases, self.rest.frame)
+        for basis in self.bases:
+            own = slice(basis.start, basis.start + basis.width)
+            before = self.weights[0]
+            centre(basis, design, self.weights)
+            coefficients[own.start - 1 : own.stop - 1] = (self.weights[own] + self.weights[0] - before) / unit
+
+    def matrix(self, frame: Frame) -> Any:
+        """The design, shape `(n_rows, n_columns)`: curves and levels, a flag for each null text, then tokens."""
+        from scipy.sparse import csr_array, hstack
+
+        design = design_of(self.bases, frame)
+        n, each = design.places.shape
+        ends = np.arange(0, n * each + 1, each)
+        whole = csr_array((design.sizes.ravel(), design.places.ravel(), ends), shape=(n, design.width))
+        nulls = [np.array([[value is None] for value in frame[v.column.name]]) for v in self.vocabularies]
+        parts = [whole[:, 1:] * self.scale]  # without the intercept, which the library adds
+        parts += [csr_array(null.reshape(n, 1) * self.scale) for null in nulls]
+        parts += [v.matrix(_counted(frame, v.column)) for v in self.vocabularies]
+        return hstack(parts, format="csr")
+
+    def predict(self, frame: Frame) -> Floats:
+        """What the library says."""
+        if not len(frame):
+            return np.zeros(0)
+        scores = self.estimator.predict if self.link != "logit" else self.estimator.decision_function
+        return from_link_many(self.link, scores(self.matrix(frame)) * self.unit + self.zero)
+
+    def files(self) -> dict[str, bytes]:
+        """The files of the bundle."""
+        found = np.ravel(self.estimator.coef_) * self.unit
+        width = len(self.weights) - 1
+        terms: dict[str, Term] = {basis.column.name: basis.term(self.weights) for basis in self.bases}
+        files: dict[str, bytes] = {}
+        at = width + len(self.vocabularies)
+        for i, one in enumerate(self.vocabularies):
+            end = at + len(one.cells)
+            file, name = pack(one.cells, one.idf[one.cells], found[at:end]), f"text.{one.column.name}.bin"
+            null = float(found[width + i] * self.scale)
+            terms[one.column.name] = Words(name, digest(file), len(one.cells), null)
+            files[name], at = file, end
+        ordered = tuple(terms[column.name] for column in self.columns)
+        spec = LinearSpec(self.columns, ordered, float(self.weights[0]), self.link)
+        return {ENGINE_FILE: msgspec.json.encode(spec), **files}
+
+
+def _counted(frame: Frame, column: Column) -> list[Any]:
+    return [counted(tokens(value or "")) for value in frame[column.name]]
+
+
+def _latest(data: TrainingSet) -> TrainingSet:
+    """The latest rows whose tokens fit into memory, all of them where they do."""
+    letters = np.zeros(len(data), dtype=np.int64)
+    for column in data.columns:
+        if column.kind is Kind.TEXT:
+            letters += [len(value or "") for value in data.frame[column.name]]
+    held = np.cumsum(letters[::-1] * 3)[::-1]  # about three tokens start at each letter
+    return data.take(held <= MOST_TOKENS) if held[0] > MOST_TOKENS else data

@@ -1,0 +1,153 @@
+"""An upper rung that may be chosen instead of LightGBM: gradient-boosted trees by XGBoost.
+
+It is an extra (`pip install icekeel[xgboost]`) and only trains: its trees are served by the engine of all trees. XGBoost adds
+leaves up as float32, which differs from their sum in the seventh digit; the engine gives the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from icekeel.core.errors import Fault, TrainingError
+from icekeel.core.frames import Floats, Frame
+from icekeel.engines import Encoder, load_engine
+from icekeel.engines.encoder import CODED
+from icekeel.engines.links import from_link_many
+
+from .problem import Problem, TrainingSet
+from .rungs import Fitted
+from .trees import Tree, bundle_files, float64_thresholds, matrix_of, tree_encoder
+
+_OBJECTIVES = {
+    "log_loss": "binary:logistic",
+    "mape": "reg:squarederror",
+    "mae": "reg:absoluteerror",
+    "rmse": "reg:squarederror",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class XGBoost:
+    """Trees, as many as were best on the latest fifth of the rows, then grown anew on all rows.
+
+    Args:
+        trees: How many; 0 finds out.
+        threads: Of the fit.
+    """
+
+    leaves: int = 31
+    learning_rate: float = 0.05
+    most_trees: int = 600
+    patience: int = 30
+    trees: int = 0
+    threads: int = 1
+    name: str = "xgboost"
+
+    def fit(self, problem: Problem, data: TrainingSet) -> Fitted:
+        """The trees of all rows.
+
+        Raises:
+            TrainingError: XGBoost is not installed, or no model can be fitted to these rows.
+        """
+        problem.check(data)
+        data = data.of_kinds(*CODED)
+        encoder = tree_encoder(problem, data, nulls=True)
+        trees = self.trees or self._tree_count(problem, data, encoder)
+        booster = self._train(problem, encoder, data, trees)
+        grown, base = exported(booster)
+        files = bundle_files(encoder, grown, base, problem.link)
+
+        def reference(frame: Frame) -> Floats:
+            found = _library().DMatrix(matrix_of(encoder, frame))
+            leaves = booster.predict(found, pred_leaf=True).astype(np.int64).reshape(len(frame), -1)
+            score = np.full(len(frame), base)
+            for tree, ends in zip(grown, leaves.T, strict=True):
+                score += tree.value[ends]
+            return from_link_many(problem.link, score)
+
+        return Fitted(files, load_engine(files), reference, replace(self, trees=trees))
+
+    def _tree_count(self, problem: Problem, data: TrainingSet, encoder: Encoder) -> int:
+        earlier, later = data.split(0.2)
+        if min(len(earlier), len(later)) < 100:
+            return min(50, self.most_trees)
+        booster = self._train(problem, encoder, earlier, self.most_trees, later)
+        return int(booster.best_iteration) + 1
+
+    def _train(
+        self,
+        problem: Problem,
+        encoder: Encoder,
+        data: TrainingSet,
+        trees: int,
+        held_out: TrainingSet | None = None,
+    ) -> Any:  # XGBoost has no types
+        parameters = {
+            "objective": _OBJECTIVES[problem.error],
+            "tree_method": "hist",
+            "grow_policy": "lossguide",
+            "max_leaves": self.leaves,
+            "max_depth": 0,
+            "max_bin": 127,
+            "learning_rate": self.learning_rate,
+            "min_child_weight": 1 if problem.task == "probability" else max(2, min(50, len(data) // 100)),
+            "colsample_bytree": 0.8,
+            "seed": problem.seed,
+            "nthread": self.threads,
+            "verbosity": 0,
+        }
+        xgboost = _library()
+        rows, *held = (
+            xgboost.DMatrix(
+                matrix_of(encoder, part.frame), np.log(part.target) if problem.log_target else part.target
+            )
+            for part in ([data] if held_out is None else [data, held_out])
+        )
+        return xgboost.train(
+            parameters,
+            rows,
+            trees,
+            evals=[(one, "later") for one in held],
+            early_stopping_rounds=self.patience if held else None,
+            verbose_eval=False,
+        )
+
+
+def exported(booster: Any) -> tuple[Sequence[Tree], float]:
+    """The trees of a booster, and what their sum is added to: on the log-odds scale for a probability."""
+    learner = msgspec.json.decode(bytes(booster.save_raw("json")))["learner"]
+    base = float(learner["learner_model_param"]["base_score"].strip("[]"))
+    if learner["objective"]["name"].startswith("binary:"):
+        base = float(np.log(base / (1 - base)))
+    return [_tree(one) for one in learner["gradient_booster"]["model"]["trees"]], base
+
+
+def _tree(one: Any) -> Tree:  # of XGBoost's JSON
+    left = np.array(one["left_children"])
+    leaf = left < 0
+    # A leaf's value stands where an inner node has its threshold; both are float32.
+    numbers = np.array(one["split_conditions"], dtype=np.float32)
+    rows = np.array(one["sum_hessian"])
+    return Tree(
+        feature=np.where(leaf, -1, np.array(one["split_indices"])),
+        threshold=float64_thresholds(numbers, strict=True),
+        missing_left=np.array(one["default_left"]) != 0,
+        left=left,
+        right=np.array(one["right_children"]),
+        value=np.where(leaf, numbers.astype(np.float64), 0.0),
+        count=rows * (1000 / max(float(rows[0]), 1e-9)),
+    )
+
+
+def _library() -> Any:
+    try:
+        import xgboost  # an extra
+    except ImportError as error:
+        hint = 'pip install "icekeel[xgboost]"'
+        raise TrainingError(Fault("no_xgboost", "XGBoost is not installed", hint=hint)) from error
+    return xgboost
