@@ -56,7 +56,8 @@ def test_the_lock_holds_versions_and_hashes_and_nothing_else() -> None:
     locked = [REQUIREMENT.fullmatch(line) for line in lines]
     assert [line for line, match in zip(lines, locked, strict=True) if match is None] == []
     names = {match["name"] for match in locked if match}
-    extras = PROJECT["optional-dependencies"].values()
+    # MLflow's client is tried in an environment of its own, and would be half of this one.
+    extras = [asked for name, asked in PROJECT["optional-dependencies"].items() if name != "mlflow"]
     asked = [*PROJECT["dependencies"], *(name for extra in extras for name in extra), "setuptools"]
     assert {re.split(r"[^a-z0-9-]", name)[0] for name in asked} <= names
     assert "//" not in text
