@@ -68,6 +68,14 @@ def format_duration(micros: int) -> str:
     return f"{micros / SECOND:g}s"
 
 
+def roughly(micros: float) -> str:
+    """A duration for people, in its largest unit up to days: `roughly(90 * 60_000_000)` is `1.5h`."""
+    for name in ("d", "h", "m"):
+        if micros >= _UNITS[name]:
+            return f"{micros / _UNITS[name]:.3g}{name}"
+    return f"{micros / SECOND:.3g}s"
+
+
 def parse_time(value: str | int | datetime) -> int:
     """Microseconds UTC of an ISO 8601 text, a `datetime` or microseconds already.
 

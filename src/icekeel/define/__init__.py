@@ -7,6 +7,7 @@ must not know how anything is stored, computed or served.
 from .expressions import Cat, Flag, Id, Num, Text, Time, asked_at
 from .features import Feature, Features
 from .fields import Field, at_least, at_most, between, one_of, optional, private
+from .freshness import Fresh, demographics, market, preferences
 from .functions import (
     case,
     cross,
@@ -64,6 +65,7 @@ __all__ = [
     "Field",
     "Flag",
     "Floor",
+    "Fresh",
     "Guard",
     "Id",
     "LastChampion",
@@ -92,6 +94,7 @@ __all__ = [
     "cyclic",
     "days_between",
     "deleted",
+    "demographics",
     "exp",
     "floor",
     "greatest",
@@ -101,10 +104,12 @@ __all__ = [
     "ln",
     "load_project",
     "mark",
+    "market",
     "minutes_between",
     "one_of",
     "optional",
     "part",
+    "preferences",
     "private",
     "read_project",
     "refuse",

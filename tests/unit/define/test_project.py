@@ -320,6 +320,15 @@ def test_a_model_that_cannot_hold_is_refused(tmp_path: Path, model: str, code: s
         ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    count: ik.Num\n', "reserved_name"),
         ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    T: ik.Num\n', "twice"),
         ('class T(ik.Events, time="at", id="t", fresh="3 hours"):\n    t: ik.Id\n', "bad_duration"),
+        ('class T(ik.Events, time="at", id="t", fresh=3):\n    t: ik.Id\n', "bad_fresh"),
+        ('class T(ik.Events, time="at", id="t", fresh=ik.Fresh()):\n    t: ik.Id\n', "bad_fresh"),
+        ('class T(ik.Events, time="at", id="t", fresh=ik.Fresh(warn=6)):\n    t: ik.Id\n', "bad_duration"),
+        ('class T(ik.Events, time="at", id="t", fresh=ik.Fresh("2d", "1d")):\n    t: ik.Id\n', "bad_fresh"),
+        ('class T(ik.Events, time="at", id="t", fresh=ik.market(by="x")):\n    t: ik.Id\n', "bad_fresh"),
+        (
+            'class T(ik.Events, time="at", id="t", fresh=ik.market(by=("t", "at"))):\n    t: ik.Id\n',
+            "bad_fresh",
+        ),
         ('class T(ik.Events, time="at", id="t", deleted="gone"):\n    t: ik.Id\n', "bad_deleted"),
         ('class T(ik.Events, time="at", id="t", deleted="x"):\n    t: ik.Id\n    x: ik.Num\n', "bad_deleted"),
         (
