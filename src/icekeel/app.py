@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -53,66 +53,9 @@ from icekeel.serving.conduct import reads_last_champion
 from icekeel.training.cache import FeatureCache
 from icekeel.training.dataset import declared_questions, event_store, feature_cache, past_questions
 
-from .settings import Settings, lasting, load_settings
+from .settings import Places, Settings, lasting, load_settings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where a project keeps what.
-
-    Attributes:
-        state: Folder of everything.
-        views: Digest of the windows that are kept online.
-    """
-
-    state: Path
-    views: str = ""
-
-    def make(self) -> None:
-        """Make the folder, for its owner alone, where there is none."""
-        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-    @property
-    def journal(self) -> Path:
-        """Segments of the journal."""
-        return self.state / "journal"
-
-    @property
-    def history(self) -> Path:
-        """Parquet files and their manifest."""
-        return self.state / "history"
-
-    @property
-    def online(self) -> Path:
-        """The LMDB environment of all projections; other windows find none here and have it made."""
-        return self.state / "online" / self.views
-
-    @property
-    def rebuild(self) -> Path:
-        """There while the projections are to be made anew."""
-        return self.state / "rebuild"
-
-    @property
-    def bundles(self) -> Path:
-        """One folder per bundle."""
-        return self.state / "bundles"
-
-    @property
-    def pages(self) -> Path:
-        """Pages about models."""
-        return self.state / "pages"
-
-    @property
-    def registry(self) -> Path:
-        """The registry's SQLite file."""
-        return self.state / "registry.db"
-
-    @property
-    def tokens(self) -> Path:
-        """Hashes of the access tokens."""
-        return self.state / "tokens.json"
 
 
 class App:
