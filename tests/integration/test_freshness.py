@@ -8,7 +8,9 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -291,9 +293,9 @@ def test_the_audit_of_a_training_weighs_keys_by_their_use(shop: Path) -> None:
     registry = app.registry()
     for now, verdict in ((END, "warn"), (NOW + HOUR, "block"), (END + 5 * DAY, "block")):
         snapshot, data = app.workshop(registry).prepare("units", now, lambda line: None)
-        store = event_store(app.project.tables, app.history(), snapshot.manifest)
-        finding = freshness(app.plans["units"], data.requests, data.asked_at, store, now)
-        store.close()
+        opened = partial(event_store, app.project.tables, app.history(), snapshot.manifest)
+        given = SimpleNamespace(plan=app.plans["units"], asked=data, open_store=opened, now=now)
+        finding = freshness(given)
         assert finding.verdict == verdict, finding
         parts = finding.evidence["parts"]
         assert [part.get("table", part.get("key")) for part in parts] == ["Prices", "Costs", "Prices.product"]

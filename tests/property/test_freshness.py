@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import icekeel as ik
 from icekeel.core.kinds import Column, Kind
-from icekeel.core.time import HOUR
+from icekeel.core.time import HOUR, SECOND, roughly
 from icekeel.data.history import AVAILABLE, DELETED, SEQUENCE
 from icekeel.data.relations import create_table
 from icekeel.features.events import EventStore
@@ -166,3 +166,9 @@ def test_the_ages_of_a_selection_are_those_of_what_it_reads() -> None:
     assert PLAN.readers(PLAN.ages[0]) == ["price", "mean"]
     assert PLAN.windows == [window for window in PLAN.slots if window not in PLAN.ages]
     assert make_plan(FIELDS, Features.icekeel_features).ages == ()
+
+
+def test_ages_are_told_in_their_largest_unit() -> None:
+    assert [roughly(seconds * SECOND) for seconds in (0.5, 59, 90, 5400, 9 * 86400, 999.6 * 86400)] == [
+        *("0.5s", "59s", "1.5m", "1.5h", "9d", "1,000d"),
+    ]

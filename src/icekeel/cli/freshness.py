@@ -39,8 +39,14 @@ def freshness(
     if as_json:
         print_json(rows)
         return
-    for row, one in zip(rows, found, strict=True):
-        row["age"] = "" if one.age is None else roughly(one.age)
-        row["oldest_keys"] = [f"{key} ({roughly(age)})" for key, age in one.worst]
+    shown = [
+        row
+        | {
+            "newest": "" if one.age is None else f"{roughly(one.age)} ago",
+            "oldest_keys": [f"{key} ({roughly(age)})" for key, age in one.worst],
+        }
+        for row, one in zip(rows, found, strict=True)
+    ]
+    for row in shown:
         del row["age_s"]
-    print_rows(rows, as_json=False, empty="the project has no event tables")
+    print_rows(shown, as_json=False, empty="the project has no event tables")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from icekeel.features.events import EventStore
 from icekeel.features.freshness import TableAge, key_ages, table_age
 from icekeel.features.plan import Plan
 
+from ..dataset import Learnable
 from .findings import VERDICTS, Finding, Verdict
 
 LATEST = 5_000
@@ -23,18 +25,37 @@ SOME, MANY = 0.01, 0.1
 Part = tuple[Verdict, str, dict[str, Any]]
 
 
-def freshness(plan: Plan, requests: Frame, asked_at: Ints, store: EventStore, now: int) -> Finding:
+class Sources(Protocol):
+    """What is looked at of the input of an audit."""
+
+    @property
+    def plan(self) -> Plan:
+        """The features."""
+
+    @property
+    def asked(self) -> Learnable:
+        """Every past question, in order of time."""
+
+    @property
+    def open_store(self) -> Callable[[], EventStore]:
+        """Opens the events as they were known at `now`."""
+
+    @property
+    def now(self) -> int:
+        """Time up to which anything is known, microseconds UTC."""
+
+
+def freshness(given: Sources) -> Finding:
     """How old the rows are that the features read, as of `now`, of tables that say how old they may be.
 
     A table whose newest row came before its `error=` blocks, before its `warn=` warns. Of keys it is the share of the latest
     questions that counts, with the age of what they would read now, beside the age of what they read when they were asked.
-
-    Args:
-        plan: The features.
-        requests, asked_at: Past questions, oldest first, shape `(n,)`.
-        store: The events.
-        now: Time up to which anything is known.
     """
+    with closing(given.open_store()) as store:
+        return _judged(given.plan, given.asked.requests, given.asked.asked_at, store, given.now)
+
+
+def _judged(plan: Plan, requests: Frame, asked_at: Ints, store: EventStore, now: int) -> Finding:
     tables = [store.table(name) for name in dict.fromkeys(lookup.view.table for lookup in plan.lookups)]
     limited = [table for table in tables if min(table.fresh.limits) < FOREVER]
     if not limited:
