@@ -243,7 +243,7 @@ def test_refused_is_422_for_a_stale_key_alone_and_in_a_batch_for_its_row(
     ("policy", "source"),
     [
         ("ik.rule_of_thumb(Offer.usual)", "rule_of_thumb"),
-        ("ik.similar_cases(otherwise=ik.mark())", "similar_cases"),
+        ("ik.last_champion(otherwise=ik.similar_cases(otherwise=ik.mark()))", "similar_cases"),
     ],
 )
 def test_a_fall_back_answers_in_place_of_the_model(
