@@ -233,6 +233,14 @@ def test_every_mistake_is_reported_at_once_with_its_place(tmp_path: Path) -> Non
             "bad_stale",
         ),
         (
+            '"m", Quote, Features, target=target, error="mape", stale=ik.Stale(unreadable=ik.similar_cases()), **same',
+            "bad_stale",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", stale=ik.Stale(otherwise=ik.rule_of_thumb(Quote.colour)), **same',
+            "unknown_field",
+        ),
+        (
             '"m", Quote, Features, target=target, error="mape", rollout=ik.Rollout(unit=Quote.quote_id, alpha=0.5), **same',
             "out_of_range",
         ),
