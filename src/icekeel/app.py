@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -17,11 +17,12 @@ import lmdb
 
 from icekeel.core.errors import Fault, ProjectError, RequestError, StateError, nearest
 from icekeel.core.ids import digest
-from icekeel.core.time import Clock, format_time, parse_duration, wall_clock
+from icekeel.core.time import Clock, format_time, wall_clock
 from icekeel.data import History, Ingested, Receipt, Vault, find_sources, ingest
 from icekeel.data.answers import Answers, Wanted
-from icekeel.define import Model, Project, load_project
+from icekeel.define import EventTable, Fresh, Model, Project, load_project
 from icekeel.define.windows import EVER
+from icekeel.features.freshness import TableAge, table_age
 from icekeel.features.live import StateCell, all_views
 from icekeel.features.online.chunks import FORMAT
 from icekeel.features.online.extent import Extent
@@ -51,68 +52,11 @@ from icekeel.registry import Registry
 from icekeel.serving import Access, Answerer, Intake, OnlineReader, Router, Windows
 from icekeel.serving.conduct import reads_last_champion
 from icekeel.training.cache import FeatureCache
-from icekeel.training.dataset import declared_questions, feature_cache, past_questions
+from icekeel.training.dataset import declared_questions, event_store, feature_cache, past_questions
 
-from .settings import Settings, lasting, load_settings
+from .settings import Places, Settings, lasting, load_settings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where a project keeps what.
-
-    Attributes:
-        state: Folder of everything.
-        views: Digest of the windows that are kept online.
-    """
-
-    state: Path
-    views: str = ""
-
-    def make(self) -> None:
-        """Make the folder, for its owner alone, where there is none."""
-        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-    @property
-    def journal(self) -> Path:
-        """Segments of the journal."""
-        return self.state / "journal"
-
-    @property
-    def history(self) -> Path:
-        """Parquet files and their manifest."""
-        return self.state / "history"
-
-    @property
-    def online(self) -> Path:
-        """The LMDB environment of all projections; other windows find none here and have it made."""
-        return self.state / "online" / self.views
-
-    @property
-    def rebuild(self) -> Path:
-        """There while the projections are to be made anew."""
-        return self.state / "rebuild"
-
-    @property
-    def bundles(self) -> Path:
-        """One folder per bundle."""
-        return self.state / "bundles"
-
-    @property
-    def pages(self) -> Path:
-        """Pages about models."""
-        return self.state / "pages"
-
-    @property
-    def registry(self) -> Path:
-        """The registry's SQLite file."""
-        return self.state / "registry.db"
-
-    @property
-    def tokens(self) -> Path:
-        """Hashes of the access tokens."""
-        return self.state / "tokens.json"
 
 
 class App:
@@ -129,7 +73,9 @@ class App:
         self.settings = settings or load_settings(folder)
         self.project: Project = load_project(folder)
         self.clock = clock
-        self.plans: Mapping[str, Plan] = {name: _plan(model) for name, model in self.project.models.items()}
+        self.plans: Mapping[str, Plan] = {
+            name: _plan(model, self.project) for name, model in self.project.models.items()
+        }
         views = [lookup.view for lookup in all_views(list(self.plans.values()))]
         made_for = digest(repr((FORMAT, LAYOUT, views)).encode())[:16]
         self.places = Places((folder / self.settings.state).resolve(), made_for)
@@ -149,14 +95,32 @@ class App:
             raise ProjectError(Fault("unknown_model", f'no model "{name}"', "", "", known, hint))
         return self.project.models[name]
 
+    def table(self, name: str) -> EventTable:
+        """An event table by name.
+
+        Raises:
+            ProjectError: there is none of that name.
+        """
+        tables = self.project.tables
+        if name not in tables:
+            hint = nearest(name, tables)
+            raise ProjectError(
+                Fault("unknown_table", f'no event table "{name}"', "", "", ", ".join(tables), hint)
+            )
+        return tables[name]
+
     @property
     def ahead(self) -> frozenset[str]:
-        """Tables that may hold plans: a window looks ahead in them, or looks up the newest row of an id."""
+        """Tables that may hold plans: a window looks ahead in them, or looks up the newest row of an id.
+
+        Rows that must be fresh say what holds now: of such a table only a window that looks ahead makes plans.
+        """
+        fresh = {name for name, table in self.project.tables.items() if table.fresh != Fresh()}
         return frozenset(
             lookup.view.table
             for lookup in self.workspace.lookups
             for one in lookup.view.aggregates
-            if one.span.low <= 0 or one.span.high >= EVER
+            if one.span.low <= 0 or (one.span.high >= EVER and lookup.view.table not in fresh)
         )
 
     def history(self) -> History:
@@ -170,13 +134,7 @@ class App:
             ProjectError: there is no such table.
             SourceError: a file that cannot be read; files before it are kept.
         """
-        tables = self.project.tables
-        unknown = [name for name in names if name not in tables]
-        if unknown:
-            hint = nearest(unknown[0], tables)
-            raise ProjectError(
-                Fault("unknown_table", f'no event table "{unknown[0]}"', "", "", ", ".join(tables), hint)
-            )
+        tables = {name: self.table(name) for name in names or self.project.tables}
         results: list[Ingested] = []
         with self.journal("ingest") as journal:
 
@@ -186,7 +144,7 @@ class App:
                     digest = name.split(".")[0]
                     journal.append(IngestedRecord(self.clock(), one.table, name, digest, one.kept))
 
-            for table in (tables[name] for name in names or tables):
+            for table in tables.values():
                 if table.source:
                     sources = find_sources(self.folder, table.source)
                     results += ingest(
@@ -199,6 +157,18 @@ class App:
                         vault=self.vault,
                     )
         return results
+
+    def freshness(self, names: Sequence[str] = ()) -> list[TableAge]:
+        """How old the rows of each table are (all by default), those that are in the journal alone included.
+
+        Raises:
+            ProjectError: there is no such table.
+        """
+        tables = [self.table(name) for name in names or self.project.tables]
+        with self.workspace.view() as manifest:
+            store = event_store(self.project.tables, self.history(), manifest)
+            with closing(store):
+                return [table_age(store, table, self.clock()) for table in tables]
 
     def feature_cache(self, name: str) -> FeatureCache:
         """What training would find kept of a model's features, and what it would compute, were it to begin now.
@@ -374,8 +344,7 @@ class App:
 
     def _windows(self, model: Model, plan: Plan, *, online: lmdb.Environment | None) -> Windows:
         views = [lookup.view for lookup in self.workspace.lookups]
-        read = {lookup.view.table: self.project.tables[lookup.view.table].fresh for lookup in plan.lookups}
-        fresh = {table: parse_duration(limit) for table, limit in read.items() if limit}
+        fresh = {lookup.view.table: self.project.tables[lookup.view.table].fresh for lookup in plan.lookups}
         windows = Windows(
             model, plan, views, fresh=fresh, clock=self.clock, rehearsal=self.settings.rehearsal
         )
@@ -568,10 +537,11 @@ def compact_command(folder: Path) -> list[str]:
     return [sys.executable, "-m", "icekeel", "compact", "--project", str(folder), "--json"]
 
 
-def _plan(model: Model) -> Plan:
+def _plan(model: Model, project: Project) -> Plan:
     """All features of a model, those of its baseline included."""
     features = {feature.name: feature for feature in model.features.icekeel_features}
     if model.baseline is not None:
         for feature in model.baseline.icekeel_features:
             features.setdefault(feature.name, feature)
-    return make_plan(tuple(model.request.icekeel_fields.values()), tuple(features.values()))
+    fresh = {name: table.fresh for name, table in project.tables.items()}
+    return make_plan(tuple(model.request.icekeel_fields.values()), tuple(features.values()), fresh)

@@ -1,4 +1,4 @@
-"""Settings of one installation: flag before environment before `icekeel.toml` before default."""
+"""Settings of one installation: flag before environment before `icekeel.toml` before default; and where it keeps what."""
 
 from __future__ import annotations
 
@@ -169,3 +169,60 @@ def _converted(raw: object, kind: type) -> object:
     if isinstance(raw, str) and kind is int and raw.lstrip("-").isdigit():
         return int(raw)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a project keeps what.
+
+    Attributes:
+        state: Folder of everything.
+        views: Digest of the windows that are kept online.
+    """
+
+    state: Path
+    views: str = ""
+
+    def make(self) -> None:
+        """Make the folder, for its owner alone, where there is none."""
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def journal(self) -> Path:
+        """Segments of the journal."""
+        return self.state / "journal"
+
+    @property
+    def history(self) -> Path:
+        """Parquet files and their manifest."""
+        return self.state / "history"
+
+    @property
+    def online(self) -> Path:
+        """The LMDB environment of all projections; other windows find none here and have it made."""
+        return self.state / "online" / self.views
+
+    @property
+    def rebuild(self) -> Path:
+        """There while the projections are to be made anew."""
+        return self.state / "rebuild"
+
+    @property
+    def bundles(self) -> Path:
+        """One folder per bundle."""
+        return self.state / "bundles"
+
+    @property
+    def pages(self) -> Path:
+        """Pages about models."""
+        return self.state / "pages"
+
+    @property
+    def registry(self) -> Path:
+        """The registry's SQLite file."""
+        return self.state / "registry.db"
+
+    @property
+    def tokens(self) -> Path:
+        """Hashes of the access tokens."""
+        return self.state / "tokens.json"

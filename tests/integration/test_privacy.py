@@ -37,6 +37,7 @@ from icekeel.data.vault import FOLLOW_S
 from icekeel.http import Server
 from icekeel.journal import Forgotten, Predicted, Pushed, Quarantined, scan
 from icekeel.operations.forgetting import receipt_digest
+from icekeel.store import FeatureStore
 from icekeel.testing.small import (
     PROJECT,
     REQUEST,
@@ -248,6 +249,7 @@ def test_no_private_value_reaches_any_file_and_forgetting_leaves_a_name_of_nobod
     assert (receipt["by"], receipt["reason"]) == ("token ann", "Art. 17, ticket 7")
     assert (found["answers/late"], found["quarantine/Deliveries"]) == (2, 5)
     assert found["Deliveries"] > 100
+    assert found["questions/late"] > 100  # in the snapshot of the version
     assert found["journal"] > 2
     assert any(one.startswith("deliveries.csv") for one in receipt["not_held"])
     (kept,) = app.vault.receipts(finished=True)
@@ -257,6 +259,11 @@ def test_no_private_value_reaches_any_file_and_forgetting_leaves_a_name_of_nobod
 
     again = client.call("POST", "/v1/forget", {"entity": "sender", "value": PLANTED, "reason": "once more"})
     assert (again.status, again.json) == (200, {"forgotten": False, "receipt": None})
+    with FeatureStore(app) as store:
+        learnt = store.get_training_set("late", snapshot="late-1")
+        assert (
+            len(learnt.filter(f"sender = '{hidden}'")) == found["questions/late"]
+        )  # by nobody's pseudonym, as then
     asyncio.run(asyncio.sleep(FOLLOW_S))
     assert client.predict(ASKED).status == 200
     (fresh,) = answers_of(app, PLANTED)

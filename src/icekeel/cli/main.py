@@ -19,6 +19,7 @@ from .datasets import dataset
 from .events import ingest, quarantine
 from .features import features, try_
 from .forgetting import forget
+from .freshness import freshness
 from .guards import guard
 from .options import HERE, AsJson, ProjectFolder
 from .output import fail
@@ -38,7 +39,7 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(init, check, plan, ingest, quarantine, snapshots, dataset, train, features, try_, up),
+    *(init, check, plan, ingest, quarantine, freshness, snapshots, dataset, train, features, try_, up),
     *(promote, rollback, decisions, alerts, guard, review, answers, explain, ready, trace, audit, compact),
     *(rebuild, forget),
     *(token, config, serve, keep, demo),

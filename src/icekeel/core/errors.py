@@ -108,7 +108,7 @@ class AuthError(RequestError):
 
 
 class RefusedError(RequestError):
-    """The guard keeps an answer back; `prediction_id` is that of the answer that the journal holds."""
+    """An answer is kept back, by the guard or for stale features; `prediction_id` is that of what the journal holds."""
 
     def __init__(self, prediction_id: str, *faults: Fault | str) -> None:
         super().__init__(*faults)

@@ -68,6 +68,13 @@ def format_duration(micros: int) -> str:
     return f"{micros / SECOND:g}s"
 
 
+def roughly(micros: float) -> str:
+    """A duration for people, in its largest unit up to days: `roughly(90 * 60_000_000)` is `1.5h`."""
+    unit = next((name for name in ("d", "h", "m") if micros >= _UNITS[name]), "s")
+    count = micros / _UNITS[unit]
+    return f"{count:,.0f}{unit}" if count >= 100 else f"{count:.3g}{unit}"
+
+
 def parse_time(value: str | int | datetime) -> int:
     """Microseconds UTC of an ISO 8601 text, a `datetime` or microseconds already.
 

@@ -29,7 +29,7 @@ LONGEST_ID = 256
 """Bytes of UTF-8 in an identifier at most, none of them NUL: every store then orders and keeps ids whole."""
 CLOCK_SKEW = 5 * MINUTE
 """How far the clock of who records events may be ahead of ours."""
-AHEAD = "plans belong in a table that a window reads with next() or of()"
+AHEAD = "plans belong in a table that a window reads with next(), or with of() and no fresh="
 MOST_UNKNOWN = 20
 """Unknown fields of a record that are named, each with the nearest name; the others are counted."""
 

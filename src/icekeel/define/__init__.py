@@ -8,6 +8,7 @@ from .estimators import Estimator, sklearn
 from .expressions import Cat, Flag, Id, Num, Text, Time, asked_at
 from .features import Feature, Features
 from .fields import Field, at_least, at_most, between, one_of, optional, private
+from .freshness import Fresh, demographics, market, preferences
 from .functions import (
     case,
     cross,
@@ -66,6 +67,7 @@ __all__ = [
     "Features",
     "Field",
     "Flag",
+    "Fresh",
     "Guard",
     "Id",
     "LastChampion",
@@ -94,6 +96,7 @@ __all__ = [
     "cyclic",
     "days_between",
     "deleted",
+    "demographics",
     "exp",
     "floor",
     "greatest",
@@ -103,10 +106,12 @@ __all__ = [
     "ln",
     "load_project",
     "mark",
+    "market",
     "minutes_between",
     "one_of",
     "optional",
     "part",
+    "preferences",
     "private",
     "read_project",
     "refuse",

@@ -52,7 +52,7 @@ def conduct_faults(model: Guarded, guard: Guard, where: str) -> list[Fault]:
         if kind not in KINDS
     ]
     for place, policy in guard.policies():
-        found += _policy_faults(model, policy, place, f"{where}, {place}")
+        found += policy_faults(model, policy, place, f"{where}, {place}")
     if guard.stake is not None:
         found += _expression_faults(model, lift(guard.stake), f"{where}, stake", features=False)
         if guard.above is None:
@@ -71,10 +71,13 @@ def _is_above(above: Any) -> bool:
     return isinstance(above[0], int | float) and math.isfinite(above[0])
 
 
-def _policy_faults(model: Guarded, policy: Any, place: str, where: str) -> Iterator[Fault]:
+def policy_faults(
+    model: Guarded, policy: Any, place: str, where: str, code: str = "bad_guard"
+) -> Iterator[Fault]:
+    """Why what stands at some place is no policy, or one that cannot hold."""
     if not isinstance(policy, POLICIES):
         name = place.rsplit(".", maxsplit=1)[-1].split("[", maxsplit=1)[0]
-        yield Fault("bad_guard", f"{name}= is a policy", where, shorten(policy), ALLOWED)
+        yield Fault(code, f"{name}= is a policy", where, shorten(policy), ALLOWED)
     elif isinstance(policy, SimilarCases):
         k: object = policy.k
         if not isinstance(k, int) or isinstance(k, bool) or not (k == 0 or 2 <= k <= MOST_CASES):

@@ -13,7 +13,7 @@ from icekeel.core.kinds import Kind
 from icekeel.core.time import DAY
 
 from . import nodes
-from .conduct import conduct_faults, duration_faults
+from .conduct import conduct_faults, duration_faults, policy_faults
 from .estimators import FLAGS, NUMBERS, Estimator
 from .expressions import Expression, Id, Num, lift
 from .features import FeaturesMeta
@@ -272,12 +272,13 @@ class Model:
         return found
 
     def _stale_faults(self, where: str) -> list[Fault]:
-        policies = [("otherwise", self.stale.otherwise), ("unreadable", self.stale.unreadable)]
-        return duration_faults(where, self.stale.after, allowed='"10m"') + [
-            Fault("bad_stale", f"{name}= is a policy", where, repr(policy)[:60], "ik.mark(), ik.refuse()")
-            for name, policy in policies
-            if not isinstance(policy, Refuse | Mark)
-        ]
+        found = duration_faults(where, self.stale.after, allowed='"10m"')
+        for place, policy in self.stale.policies():
+            found += policy_faults(self, policy, place, where, "bad_stale")
+        if not isinstance(self.stale.unreadable, Refuse | Mark):
+            what, got = "unreadable= is a policy", shorten(self.stale.unreadable)
+            found.append(Fault("bad_stale", what, where, got, "ik.mark(), ik.refuse()"))
+        return found
 
     def _after_faults(self, where: str, node: Node) -> list[Fault]:
         below = list(walk(node))

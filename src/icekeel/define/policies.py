@@ -172,7 +172,7 @@ KINDS = (
 
 
 def refuse() -> Refuse:
-    """Refuse: a request unlike anything in the training data (HTTP 422), or with stale windows (503)."""
+    """Refuse: a request unlike anything in the training data or with a stale key (HTTP 422), or with stale windows (503)."""
     return Refuse()
 
 
@@ -220,16 +220,21 @@ class Guard:
 
     def policies(self) -> Iterator[tuple[str, Any]]:
         """Every policy that is named, those that follow from another too, and where."""
-        waiting: list[tuple[str, Any]] = [
+        yield from unfolded(
             ("otherwise", self.otherwise),
             *((f'kinds["{kind}"]', policy) for kind, policy in self.kinds.items()),
             *([("above", self.above[1])] if self.above is not None else []),
-        ]
-        while waiting:
-            where, policy = waiting.pop(0)
-            yield where, policy
-            if isinstance(policy, SimilarCases | RuleOfThumb | LastChampion):
-                waiting.append((f"{where}.otherwise", policy.otherwise))
+        )
+
+
+def unfolded(*named: tuple[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Policies and those that follow from them, each with where it stands."""
+    waiting = list(named)
+    while waiting:
+        where, policy = waiting.pop(0)
+        yield where, policy
+        if isinstance(policy, SimilarCases | RuleOfThumb | LastChampion):
+            waiting.append((f"{where}.otherwise", policy.otherwise))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,15 +243,21 @@ class Stale:
 
     Attributes:
         after: How long the keeper may be behind. One that runs is so by a second, one that was started again by some.
-        otherwise: Beyond that, and where a source that the features read has sent nothing for longer than the `fresh=` of its
-            table: `ik.mark()` answers and says `keeper_behind` or `stale:TABLE`, `ik.refuse()` answers with HTTP 503.
+        otherwise: Beyond that, and where what the features read is older than `fresh=` of its table allows (`error`).
+            `ik.mark()` answers and says `keeper_behind`, `stale:TABLE` or `stale:TABLE.COLUMN` (a key). `ik.refuse()` gives
+            HTTP 503 where the keeper is behind or a whole table is stale, and where a key is, 422 to requests of it. A
+            fall-back answers instead: `ik.similar_cases()`, `ik.rule_of_thumb(...)`, `ik.last_champion()`.
         unreadable: Where there are no windows, or damaged ones: `ik.refuse()`, or `ik.mark()`, which answers as if no
             event had ever been seen (`empty=` of each window) and says `windows_unreadable`.
     """
 
     after: str = "10s"
-    otherwise: Refuse | Mark = field(default_factory=Mark)
+    otherwise: Policy = field(default_factory=Mark)
     unreadable: Refuse | Mark = field(default_factory=Refuse)
+
+    def policies(self) -> Iterator[tuple[str, Any]]:
+        """Every policy of what is too old, those that follow from another too, and where."""
+        return unfolded(("otherwise", self.otherwise))
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,10 +50,11 @@ def private_faults(
 def _of_model(model: Model) -> Iterator[Node]:
     """The expressions of a model beside its features."""
     yield model.target
-    if model.guard is not None:
-        yield from (policy.node for _, policy in model.guard.policies() if isinstance(policy, RuleOfThumb))
-        if model.guard.stake is not None:
-            yield lift(model.guard.stake)
+    guarded = model.guard.policies() if model.guard is not None else ()
+    policies = (policy for _, policy in (*guarded, *model.stale.policies()))
+    yield from (policy.node for policy in policies if isinstance(policy, RuleOfThumb))
+    if model.guard is not None and model.guard.stake is not None:
+        yield lift(model.guard.stake)
 
 
 def _faults(node: Node, entities: Entities, where: str) -> Iterator[Fault]:

@@ -6,19 +6,19 @@ Access on the class gives expressions (`Quote.colors`), an instance is one row o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
-from icekeel.core.errors import Fault, IcekeelError, ProjectError, nearest, shorten
+from icekeel.core.errors import Fault, ProjectError, nearest, shorten
 from icekeel.core.kinds import Kind
-from icekeel.core.time import parse_duration
 
 from .columns import keyed
 from .expressions import KINDS, Expression, Flag, expression, invalid, is_number, is_text, lift
 from .fields import Field, Limits
+from .freshness import Fresh, read_fresh
 from .nodes import EventField, Invalid, Node, RequestField
-from .windows import Reference, Selection, Window
+from .windows import EVER, Reference, Selection, Window
 
 _RESERVED = {
     "count",
@@ -162,7 +162,7 @@ class EventTable:
         id: Column that identifies the event; rows of equal id are versions of one event.
         source: File or glob relative to the project that `icekeel ingest` reads; empty for pushed events only.
         deleted: Flag column whose true rows say that the event of their id does not hold any more; may be empty.
-        fresh: How long the newest row may have been there before it counts as stale; empty for any time.
+        fresh: How old its rows may be.
     """
 
     name: str
@@ -173,7 +173,7 @@ class EventTable:
     source: str
     rules: tuple[Rule, ...]
     deleted: str = ""
-    fresh: str = ""
+    fresh: Fresh = field(default_factory=Fresh)
 
 
 class EventsMeta(type):
@@ -201,11 +201,14 @@ class EventsMeta(type):
                 setattr(cls, field.name, expression(EventField(name, field.name, field.kind)))
             checks, rule_faults = _read_rules(name, fields, rules)
             source, id_column = str(options.get("source", "")), str(options.get("id", ""))
-            deleted, fresh = str(options.get("deleted", "")), str(options.get("fresh", ""))
+            deleted = str(options.get("deleted", ""))
+            fresh, unfresh = Fresh(), list[Fault]()
+            if "fresh" in options:
+                fresh, unfresh = read_fresh(options["fresh"], fields, f"class {name}")
             cls.icekeel_table = EventTable(
                 name, fields, time, available, id_column, source, checks, deleted, fresh
             )
-            cls.icekeel_faults = faults + rule_faults
+            cls.icekeel_faults = faults + unfresh + rule_faults
         return cls
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **_: Any) -> None:
@@ -260,11 +263,6 @@ def _check_options(name: str, options: Mapping[str, Any], fields: Mapping[str, F
             faults.append(Fault(code, what, place, shorten(column), hint=nearest(str(column), fields)))
         elif field is not None and option == "id" and field.limits.optional:
             faults.append(Fault("bad_limits", "the column of id= cannot be optional", place))
-    if "fresh" in options:
-        try:
-            parse_duration(options["fresh"])
-        except IcekeelError as error:
-            faults += [fault.at(f"{place}, fresh") for fault in error.faults]
     return faults
 
 
@@ -296,7 +294,7 @@ class Events(metaclass=EventsMeta):
     Class options: `time=` column of the event time, `available=` column of the time from which a row was
     known (default: the event time), `id=` column that identifies the event, `source=` files to ingest,
     `deleted=` a flag column: a row in which it is true says that the event of this id holds no more,
-    `fresh=` a duration: where nothing new came for longer, answers say so.
+    `fresh=` how old its rows may be: a duration, or an `ik.Fresh`.
     """
 
     def __init__(self, *values: Any, **named: Any) -> None:
@@ -330,13 +328,16 @@ class Events(metaclass=EventsMeta):
 
     @classmethod
     def of(cls, **keys: Any) -> Any:
-        """The newest row of a reference table for its id: `Planes.of(tail=Flight.tail).seats`."""
+        """The newest row of a reference table for its id: `Planes.of(tail=Flight.tail).seats`.
+
+        A value older than `expire=` of the table's `fresh=` is null.
+        """
         table = cls.icekeel_table
         selected, faults = keyed(table.name, table.fields, (), keys)
         if [column for column, _ in selected.keys] != [table.id]:
             what, got = "a reference is looked up by its id", ", ".join(keys)
             faults.append(Fault("bad_key", what, f"{table.name}.of", got, f"{table.id}="))
-        return Reference(selected, table.fields, faults)
+        return Reference(selected, table.fields, faults, min(EVER, table.fresh.expires))
 
 
 def deleted(events: Any, id: str, *, at: Any) -> Events:

@@ -288,7 +288,13 @@ _METHODS = {
 class Reference(Columns):
     """The newest row of a reference table for a key: `Planes.of(tail=Flight.tail).seats`."""
 
-    __slots__ = ()
+    __slots__ = ("_reach",)
+
+    def __init__(self, keyed: Keyed, fields: Fields, faults: list[Fault], reach: int) -> None:
+        super().__init__(keyed, fields, faults)
+        self._reach = reach
 
     def __getattr__(self, name: str) -> Any:
-        return Values(Window(self._keyed, self._fields, 1, EVER, self._faults), self._node(name)).last()
+        return Values(
+            Window(self._keyed, self._fields, 1, self._reach, self._faults), self._node(name)
+        ).last()

@@ -143,6 +143,18 @@ class EventStore:
             found.append(some[1:][some[1:] == some[:-1]])
         return np.unique(np.concatenate(found))
 
+    def newest(self, name: str, now: int) -> int | None:
+        """When the newest row of a table became available that was known at `now`; None before any."""
+        statement = (
+            f"SELECT max({AVAILABLE}) FROM {self._source(self._tables[name])} WHERE {AVAILABLE} <= {now}"
+        )
+        ((found,),) = self.connection.execute(statement).fetchall()
+        return None if found is None else int(found)
+
+    def table(self, name: str) -> EventTable:
+        """The definition of a table."""
+        return self._tables[name]
+
     def id_of(self, name: str) -> str:
         """The column of a table that names the event."""
         return self._tables[name].id

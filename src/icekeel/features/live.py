@@ -11,6 +11,7 @@ import numpy as np
 
 from icekeel.compile import Row, compile_event
 from icekeel.core.frames import Floats
+from icekeel.core.time import FOREVER
 from icekeel.data.history import AVAILABLE, DELETED
 from icekeel.define.nodes import EventField, Node
 from icekeel.define.tables import EventTable
@@ -108,7 +109,7 @@ class EventFeed:
         return table in self._tables
 
     def horizon(self, table: str) -> int:
-        """How far back the views of a table reach, microseconds."""
+        """How far back the views of a table reach, and what tells whether it is fresh, microseconds."""
         return self._tables[table].back
 
     def versions(
@@ -139,7 +140,10 @@ class _TableFeed:
     def __init__(self, table: EventTable, lookups: Sequence[Lookup], codes: TextCodes) -> None:
         self._table = table
         self._codes = codes
-        self.back = max(lookup.view.back for lookup in lookups)
+        limits = [
+            limit for limit in table.fresh.limits if limit < FOREVER
+        ]  # to know how old the newest row is
+        self.back = max(*(lookup.view.back for lookup in lookups), *limits, 0)
         self._names = tuple(table.fields)
         self._lookups = lookups
         nodes = list(dict.fromkeys(value for lookup in lookups for value in lookup.values))
@@ -204,10 +208,11 @@ def _without_idle(keys: Keys, lookup: Lookup, values: Mapping[Node, Floats]) -> 
 
 
 class Read(NamedTuple):
-    """Features of one request, and what they were read from."""
+    """Features of one request, what they were read from, and the `ages` of the plan: NaN for none in reach."""
 
     values: list[Any]
     state: State
+    ages: Sequence[float] = ()
 
 
 class LiveFeatures:
@@ -225,6 +230,7 @@ class LiveFeatures:
         self._codes = TextCodes(environment)
         self._cell = StateCell(environment)
         self._compute = plan.compile()
+        self._ages = [plan.slots[age] for age in plan.ages]
         places = {field.name: at for at, field in enumerate(plan.fields)}
         self._lookups = [
             (
@@ -265,9 +271,10 @@ class LiveFeatures:
                         found[at] = codes.decode(txn, found[at])
                 slots += found
             state = self._cell.read(txn)
-        return Read(self._compute(request, asked_at, slots), state)
+        ages = [slots[at] for at in self._ages] if self._ages else ()
+        return Read(self._compute(request, asked_at, slots), state, ages)
 
-    def read_many(self, requests: Sequence[Sequence[Value]], asked_at: int) -> tuple[list[list[Any]], State]:
+    def read_many(self, requests: Sequence[Sequence[Value]], asked_at: int) -> list[Read]:
         """What `read` gives for each of several requests, all at one state; a key is read once however many ask."""
         by_view: list[list[list[Any]]] = []
         codes = self._codes
@@ -291,9 +298,9 @@ class LiveFeatures:
             state = self._cell.read(txn)
         slots = [[one for part in parts for one in part] for parts in zip(*by_view, strict=True)]
         return [
-            self._compute(request, asked_at, row)
+            Read(self._compute(request, asked_at, row), state, [row[at] for at in self._ages])
             for request, row in zip(requests, slots or [[] for _ in requests], strict=True)
-        ], state
+        ]
 
 
 class _Params(NamedTuple):

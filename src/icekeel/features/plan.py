@@ -15,6 +15,8 @@ from icekeel.core.errors import Fault, RequestError, first_faults, nearest, shor
 from icekeel.core.frames import Column
 from icekeel.core.ids import digest
 from icekeel.core.kinds import Kind
+from icekeel.core.time import FOREVER
+from icekeel.define import Fresh
 from icekeel.define.features import Feature
 from icekeel.define.fields import Field
 from icekeel.define.nodes import AskedAt, Keyed, Node, RequestField, Windowed, walk
@@ -54,6 +56,8 @@ class Plan:
         lookups: The views to read; their aggregates, one after the other, are the plan's *slots*.
         slots: Place of each window among the slots.
         text_slots: Slots whose number is the code of a text.
+        ages: Windows that tell how old the newest row of a key is that must be fresh, see `define.Fresh.by`; the time in
+            microseconds, null for none in the reach of the window.
     """
 
     fields: tuple[Field, ...]
@@ -61,6 +65,7 @@ class Plan:
     lookups: tuple[Lookup, ...]
     slots: Mapping[Windowed, int]
     text_slots: tuple[int, ...]
+    ages: tuple[Windowed, ...] = ()
 
     @property
     def inputs(self) -> tuple[Column, ...]:
@@ -81,6 +86,24 @@ class Plan:
     def digest(self) -> str:
         """Digest of all definitions together."""
         return digest(repr(sorted(self.definitions.items())).encode())
+
+    @property
+    def windows(self) -> list[Windowed]:
+        """The windows that features are made of, in the order of their slots."""
+        read = {node for one in self.features for node in walk(one.node) if isinstance(node, Windowed)}
+        return [window for window in self.slots if window in read]
+
+    def readers(self, age: Windowed) -> list[str]:
+        """The features that are made of the events of one of the `ages`."""
+        events = (age.keyed.table, age.keyed.keys)
+        return [
+            feature.name
+            for feature in self.features
+            if any(
+                isinstance(node, Windowed) and (node.keyed.table, node.keyed.keys) == events
+                for node in walk(feature.node)
+            )
+        ]
 
     def windows_of(self, lookup: Lookup) -> list[Windowed]:
         """The windows that one of the lookups gives."""
@@ -120,8 +143,14 @@ class Plan:
         return None
 
 
-def make_plan(fields: Sequence[Field], features: Sequence[Feature]) -> Plan:
-    """The plan of a feature set over a request's fields."""
+def make_plan(
+    fields: Sequence[Field], features: Sequence[Feature], fresh: Mapping[str, Fresh] | None = None
+) -> Plan:
+    """The plan of a feature set over a request's fields.
+
+    Args:
+        fresh: Tables whose keys must be fresh, and how fresh.
+    """
     windows = dict.fromkeys(
         node for feature in features for node in walk(feature.node) if isinstance(node, Windowed)
     )
@@ -130,12 +159,28 @@ def make_plan(fields: Sequence[Field], features: Sequence[Feature]) -> Plan:
         groups.setdefault((window.keyed.table, window.keyed.keys), []).append(window)
     lookups: list[Lookup] = []
     slots: dict[Windowed, int] = {}
-    for members in groups.values():
+    ages: list[Windowed] = []
+    for (table, keys), members in groups.items():
+        age = _age((fresh or {}).get(table, Fresh()), Keyed(table, keys), members)
+        if age is not None:
+            ages.append(age)
+            members.extend([age] if age not in members else [])
         lookups.append(_lookup(members[0].keyed, members))
         for window in members:
             slots[window] = len(slots)
     texts = tuple(slot for window, slot in slots.items() if window.kind is Kind.CAT)
-    return Plan(tuple(fields), tuple(features), tuple(lookups), slots, texts)
+    return Plan(tuple(fields), tuple(features), tuple(lookups), slots, texts, tuple(ages))
+
+
+def _age(fresh: Fresh, keyed: Keyed, windows: Sequence[Windowed]) -> Windowed | None:
+    """The window that tells how old the newest row of a key is, reaching as far as any of these windows or limits."""
+    if not fresh.keys or tuple(column for column, _ in keyed.keys) != fresh.keys:
+        return None
+    limits = [limit for limit in fresh.limits if limit < FOREVER]
+    if not limits:
+        return None
+    reach = max(*limits, *(window.high for window in windows))
+    return Windowed(Function.SINCE.value, keyed, 1, reach, None, Kind.NUM)
 
 
 def _lookup(keyed: Keyed, windows: Sequence[Windowed]) -> Lookup:
@@ -192,7 +237,8 @@ def select_features(plan: Plan, names: Sequence[str]) -> Plan:
     lookups, slots = _needed(plan, {plan.slots[node] for node in nodes if isinstance(node, Windowed)})
     texts = tuple(slots[slot] for slot in plan.text_slots if slot in slots)
     places = {window: slots[slot] for window, slot in plan.slots.items() if slot in slots}
-    return Plan(fields, features, lookups, places, texts)
+    ages = tuple(window for window in plan.ages if window in places)
+    return Plan(fields, features, lookups, places, texts, ages)
 
 
 def _no_feature(name: str, known: Collection[str]) -> Fault:

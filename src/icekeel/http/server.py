@@ -343,12 +343,13 @@ class Server:
         if isinstance(answer, Answer):
             self.service.counters.answered(model, answer.version, answer.arm, answer.verdict)
             for reason in answer.degraded:
-                self.service.counters.degraded(model, reason)
+                self.service.counters.degraded(model, reason.partition(": ")[0])
             if answer.codes:
                 self.service.counters.found(model, answer.codes, answer.source)
-        elif answer.code == "refused":
+        elif isinstance(answer, RefusedError):
             self.service.counters.answered(model, "", "", "refused")
-            self.service.counters.found(model, [fault.got for fault in answer.faults], "refused")
+            codes = [fault.got for fault in answer.faults if fault.code == "refused"]
+            self.service.counters.found(model, codes, "refused")
 
     def _push(self, table: str, body: Any) -> Reply:
         if not isinstance(body, dict) or not body or not set(body) <= {"rows", "delete"}:

@@ -79,7 +79,7 @@ def reading_costs(
         formulas[feature.name] = _median_us(partial(_formula, compute, slots), rows, times)
     if online is None:
         return ReadingCosts({}, formulas, None)
-    nothing = replace(plan, features=(), lookups=())
+    nothing = replace(plan, features=(), lookups=(), ages=())
     alone = _median_us(LiveFeatures(online, nothing, views).read, rows, times)
     each: list[float] = []
     for lookup in plan.lookups:

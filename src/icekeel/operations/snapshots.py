@@ -23,6 +23,7 @@ from icekeel.data.checks import columns_of
 from icekeel.data.relations import SQL_TYPES, connect, fetch, parquet
 from icekeel.data.standing import OWN, standing
 from icekeel.define import EventTable
+from icekeel.features.events import MEMORY
 from icekeel.monitoring.profiles import Binning, distance, psi
 from icekeel.registry import Registry
 
@@ -207,7 +208,12 @@ class Snapshots:
         paths = [self._history.paths(one.manifest, table) for one in (before, after)]
         if not any(paths):
             return None
-        with connect(threads=2, reads=[*paths[0], *paths[1]], folder=self._history.folder) as connection:
+        with connect(
+            threads=2,
+            reads=[*paths[0], *paths[1]],
+            folder=self._history.folder,
+            memory_limit=MEMORY,
+        ) as connection:
             sides = [
                 _Side(self._relation(table, one, files, held), held)
                 for one, files in zip((before, after), paths, strict=True)
@@ -345,5 +351,5 @@ def _summary(column: Column, values: Array) -> dict[str, object]:
         found["mean"] = float(known_values.mean())
     quantiles = np.quantile(known_values, QUANTILES, method="inverted_cdf").tolist()
     for share, value in zip(QUANTILES, quantiles, strict=True):
-        found[f"p{share:.0%}".rstrip("%")] = format_time(int(value)) if time else value
+        found[f"p{share:.0%}".rstrip("%")] = format_time(int(value) // SECOND * SECOND) if time else value
     return found

@@ -47,7 +47,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
             before any, and in a rehearsal. A second where the keeper runs.
         degraded: What the features lacked: `no_events` (none seen yet), `keeper_behind` (they lag by more than
             `stale=` allows, since the keeper does not run or does not keep up), `stale:TABLE` (nothing new of it has
-            come for longer than its `fresh=`), `windows_unreadable` (every window counted as never seen). And
+            come for longer than its `fresh=`), `stale:TABLE.COLUMN: ...` (the newest row of this request's own key is
+            older; which features, how old, the limit), `windows_unreadable` (every window counted as never seen). And
             `unlogged`: it is not in the journal.
         source: What gave the answer: `model`, or the fall-back that stood in for it.
     """
@@ -259,11 +260,16 @@ class Answerer:
         prediction = self._finish(raw, request)
         interval = version.interval.around(prediction) if version.interval else None
         conducted = Conducted(prediction, interval, MODEL, False, raw)
-        if verdicts:
+        if verdicts or read.old:
             flagged = Flagged(request, read.values, version, raw, prediction, interval)
-            conducted = self._conduct.of(
-                verdicts, flagged, lambda other, said: self._check(asked._replace(version=other), said)
-            )
+
+            def flags(other: LoadedVersion, said: float) -> list[Verdict]:
+                return self._check(asked._replace(version=other), said)
+
+            if verdicts:
+                conducted = self._conduct.of(verdicts, flagged, flags)
+            if read.old and conducted.source == MODEL and not conducted.refused:
+                conducted = self._conduct.of_old(flagged, flags)
         answer = Answer(
             prediction=conducted.answer,
             prediction_id=new_id(at),
@@ -279,7 +285,8 @@ class Answerer:
             source=conducted.source,
         )
         entry = self._entry(asked, read, raw, answer, conducted, verdicts, started)
-        return Drafted(answer, entry, _refusal(answer.prediction_id, verdicts) if conducted.refused else None)
+        refused = conducted.refused
+        return Drafted(answer, entry, _refusal(answer.prediction_id, verdicts, read.old) if refused else None)
 
     def _entry(
         self,
@@ -310,7 +317,7 @@ class Answerer:
             high=high,
             action=answer.action or "",
             verdict="refused" if conducted.refused else answer.verdict,
-            reasons=[verdict.reason for verdict in verdicts],
+            reasons=[verdict.reason for verdict in verdicts] + [str(fault) for fault in read.old],
             position=read.state.serial,
             degraded=answer.degraded,
             cpu_us=(time.thread_time_ns() - started) // 1000,
@@ -402,9 +409,10 @@ def _unlogged(answer: Answer) -> Answer:
     return msgspec.structs.replace(answer, degraded=[*answer.degraded, UNLOGGED])
 
 
-def _refusal(identifier: str, verdicts: Sequence[Verdict]) -> RefusedError:
+def _refusal(identifier: str, verdicts: Sequence[Verdict], old: Sequence[Fault]) -> RefusedError:
     return RefusedError(
         identifier,
+        *old,
         *(
             Fault(
                 "refused",

@@ -1,4 +1,4 @@
-"""What a flagged request gets in place of the plain answer, as `guard=` of its model says."""
+"""What a flagged or stale request gets in place of the plain answer, as `guard=` and `stale=` of its model say."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ class Conduct:
         previous: Callable[[], LoadedVersion | None],
     ) -> None:
         self._guard = model.guard or Guard()
+        self._stale = model.stale.otherwise
         self._finish = finish
         self._previous = previous
         self._number = model.task == "number"
@@ -84,7 +85,7 @@ class Conduct:
         self._stake = None if stake is None else _compiled(lift(stake), plan)
         self._rules = {
             policy.node: _compiled(policy.node, plan)
-            for _, policy in self._guard.policies()
+            for _, policy in (*self._guard.policies(), *model.stale.policies())
             if isinstance(policy, RuleOfThumb)
         }
 
@@ -106,6 +107,10 @@ class Conduct:
         if self._guard.above is not None and self._at_stake(flagged, found) >= self._amount:
             return self._resolve(self._guard.above[1], flagged, flags)
         return found
+
+    def of_old(self, flagged: Flagged, flags: Callable[[LoadedVersion, float], object]) -> Conducted:
+        """What becomes of a request whose features are older than the project lets the model answer from."""
+        return self._resolve(self._stale, flagged, flags)
 
     def _at_stake(self, flagged: Flagged, found: Conducted) -> float:
         """What is at stake; where that cannot be known, as much as there can be."""
@@ -188,6 +193,5 @@ def _compiled(node: Node, plan: Plan) -> Row:
 
 def reads_last_champion(model: Model) -> bool:
     """Whether the champion before may have to answer."""
-    return model.guard is not None and any(
-        isinstance(policy, LastChampion) for _, policy in model.guard.policies()
-    )
+    guarded = model.guard.policies() if model.guard is not None else ()
+    return any(isinstance(policy, LastChampion) for _, policy in (*guarded, *model.stale.policies()))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import lmdb
 import msgspec
 
 from icekeel.core.errors import Fault, StateError
-from icekeel.core.time import SECOND, Clock, format_duration, parse_duration
-from icekeel.define import Model, Refuse
+from icekeel.core.time import FOREVER, SECOND, Clock, format_duration, parse_duration, roughly
+from icekeel.define import Fresh, Mark, Model, Refuse
+from icekeel.define.nodes import Windowed
 from icekeel.features.aggregates import View
 from icekeel.features.live import LiveFeatures, State
 from icekeel.features.plan import Plan
@@ -23,6 +24,8 @@ UNREADABLE = (lmdb.Error, StateError, ValueError, struct.error)
 KEEPER_BEHIND = 10 * SECOND
 """Lag of the keeper from which it counts as a problem: more than one that is started again has."""
 NEVER = 1 << 62
+MOST_NAMED = 3
+"""Features that are named where their rows are stale."""
 log = logging.getLogger(__name__)
 
 
@@ -34,11 +37,45 @@ class Served(NamedTuple):
         state: How far the projections were that the windows were read from. Where they could not be read, the last
             state that could be, under serial 0: no answer is recomputed from it.
         degraded: What the features lacked, as in `Answer`.
+        old: What of it is such that `stale=` does not let the model answer.
     """
 
     values: list[Any]
     state: State
     degraded: list[str]
+    old: Sequence[Fault] = ()
+
+
+class _Key(NamedTuple):
+    """A key whose newest row must be fresh.
+
+    Attributes:
+        name: `TABLE.COLUMN`.
+        features: Names of those that are made of its rows, for people.
+        warn, error, reach: Ages in microseconds: the limits, and beyond which none is known.
+    """
+
+    name: str
+    features: str
+    warn: int
+    error: int
+    reach: int
+
+    @classmethod
+    def of(cls, plan: Plan, age: Windowed, fresh: Fresh) -> _Key:
+        names = plan.readers(age)
+        more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+        listed = ", ".join([*names[:MOST_NAMED], *more])
+        return cls(f"{age.keyed.table}.{'+'.join(fresh.keys)}", listed, *fresh.limits, age.high)
+
+    def too_old(self, age: float) -> bool:
+        """Whether it is beyond what counts as an error; NaN is beyond reach."""
+        return self.error < FOREVER and not age <= self.error
+
+    def said(self, age: float) -> tuple[str, str]:
+        """How old it is, and what was allowed; in words."""
+        shown = roughly(age) if age <= self.reach else f"over {roughly(self.reach)}"
+        return shown, roughly(self.error if self.too_old(age) else self.warn)
 
 
 class Windows:
@@ -47,8 +84,7 @@ class Windows:
     Args:
         model, plan: The definitions.
         views: Every view of the project, as the keeper keeps them.
-        fresh: How long ago the newest event of a table may have become available, microseconds; of those that the plan
-            reads and that say so.
+        fresh: How old rows of a table may be, of those that the plan reads.
         clock: The machine's time, or a shifted one.
         rehearsal: Whether history is replayed: the keeper's time is then no measure of its lag.
 
@@ -62,16 +98,18 @@ class Windows:
         plan: Plan,
         views: Sequence[View],
         *,
-        fresh: Mapping[str, int],
+        fresh: Mapping[str, Fresh],
         clock: Clock,
         rehearsal: bool,
     ) -> None:
         self._plan = plan
         self._views = views
-        self._fresh = fresh
+        self._fresh = {table: one.limits for table, one in fresh.items() if min(one.limits) < FOREVER}
+        self._keys = [_Key.of(plan, age, fresh[age.keyed.table]) for age in plan.ages]
         self._clock = clock
         self._rehearsal = rehearsal
         self._after = parse_duration(model.stale.after)
+        self._marks_old = isinstance(model.stale.otherwise, Mark)
         self._refuses_old = isinstance(model.stale.otherwise, Refuse)
         self._refuses_unreadable = isinstance(model.stale.unreadable, Refuse)
         self._compute = plan.compile()
@@ -119,8 +157,8 @@ class Windows:
         """When the newest event of each source became available that is not fresh, microseconds UTC; 0 before any."""
         return {
             table: self._newest.get(table, 0)
-            for table, fresh in self._fresh.items()
-            if at - self._newest.get(table, 0) > fresh
+            for table, limits in self._fresh.items()
+            if at - self._newest.get(table, 0) > min(limits)
         }
 
     def check(self) -> None:
@@ -177,7 +215,10 @@ class Windows:
                 self._last = read.state
                 if self.trouble or self._sound is None:
                     self._sound = request
-                return Served(read.values, read.state, self._degraded(read.state, asked_at))
+                degraded, old = self._degraded(read.state, asked_at)
+                if self._keys:
+                    degraded, old = self._judge(read.ages, degraded, old)
+                return Served(read.values, read.state, degraded, old)
         self._refuse_unreadable()
         values = self._compute(request, asked_at, self._plan.unseen())
         return Served(values, msgspec.structs.replace(self._last, serial=0), ["windows_unreadable"])
@@ -190,15 +231,16 @@ class Windows:
         """
         if self._live is not None and requests:
             try:
-                values, state = self._live.read_many(requests, asked_at)
+                reads = self._live.read_many(requests, asked_at)
+                state = reads[0].state
                 if state.serial != self._serial:
                     self._date(self._live, state)
             except UNREADABLE:
                 pass
             else:
                 self._last = state
-                degraded = self._degraded(state, asked_at)
-                return [Served(row, state, degraded) for row in values]
+                found = self._degraded(state, asked_at)
+                return [Served(one.values, state, *self._judge(one.ages, *found)) for one in reads]
         return [self.read(request, asked_at) for request in requests]
 
     def _read(self, live: LiveFeatures, request: Sequence[Value], asked_at: int) -> Any:
@@ -226,27 +268,43 @@ class Windows:
         """Look up, once for each state, until when every source is fresh."""
         self._newest = live.newest(self._fresh)
         self._until = min(
-            (self._newest[table] + fresh for table, fresh in self._fresh.items()), default=NEVER
+            (self._newest[table] + min(limits) for table, limits in self._fresh.items()), default=NEVER
         )
         self._serial = state.serial
 
-    def _degraded(self, state: State, at: int) -> list[str]:
+    def _degraded(self, state: State, at: int) -> tuple[list[str], Sequence[Fault]]:
+        """What every request lacks now, and what of it does not let the model answer."""
         found = [] if state.known_until else ["no_events"]
         behind = not self._rehearsal and at - state.seen > self._after
         if not behind and at <= self._until:
-            return found
+            return found, ()
         stale = self.stale(at)
-        if self._refuses_old:
-            raise StateError(*self._too_old(state, at, behind=behind, stale=stale))
-        return [*found, *(["keeper_behind"] if behind else []), *map("stale:{}".format, stale)]
+        old = [] if self._marks_old else list(self._too_old(state, at, behind=behind, stale=stale))
+        if old and self._refuses_old:
+            raise StateError(*old)
+        return [*found, *(["keeper_behind"] if behind else []), *map("stale:{}".format, stale)], old
 
-    def _too_old(self, state: State, at: int, *, behind: bool, stale: Iterable[str]) -> Iterator[Fault]:
+    def _too_old(self, state: State, at: int, *, behind: bool, stale: Mapping[str, int]) -> Iterator[Fault]:
         if behind:
             since = f"for {(at - state.seen) // SECOND:,} s" if state.seen else "yet"
             what = f"the windows are too old: the keeper has read nothing {since}"
             yield Fault("keeper_behind", what, allowed=format_duration(self._after))
-        for table in stale:
-            allowed = format_duration(self._fresh[table])
-            yield Fault(
-                "stale_source", f"the windows are too old: nothing new of {table} has come", allowed=allowed
-            )
+        for table, newest in stale.items():
+            _, error = self._fresh[table]
+            if at - newest > error:
+                what = f"the windows are too old: nothing new of {table} has come"
+                yield Fault("stale_source", what, allowed=format_duration(error))
+
+    def _judge(
+        self, ages: Sequence[float], degraded: list[str], old: Sequence[Fault]
+    ) -> tuple[list[str], Sequence[Fault]]:
+        """The same with what the keys of one request lack."""
+        for key, age in zip(self._keys, ages, strict=True):
+            if age <= key.warn and age <= key.error:
+                continue
+            shown, limit = key.said(age)
+            degraded = [*degraded, f"stale:{key.name}: {key.features} {shown} old, limit {limit}"]
+            if key.too_old(age) and not self._marks_old:
+                what = f"what it rests on is too old: {key.features}"
+                old = [*old, Fault("stale_value", what, key.name, shown, limit)]
+        return degraded, old

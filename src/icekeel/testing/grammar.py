@@ -19,7 +19,7 @@ from icekeel.define.functions import PARTS
 from icekeel.define.nodes import Invalid, walk
 from icekeel.define.windows import Values, Window
 
-from .worlds import HORIZONS, NUMBERS, TEXTS, TURNS, Ask, Places, Things
+from .worlds import HORIZONS, NUMBERS, TEXTS, TURNS, Ask, Expiring, Places, Things
 
 Operation = tuple[Callable[..., Any], str]
 
@@ -174,7 +174,7 @@ class Definitions:
         """A window of a kind; one that adds up inexact numbers only where that is said to be allowed."""
         rng = self._rng
         if rng.random() < 0.08:
-            place = Places.of(place=Ask.who)
+            place = rng.choice((Places, Expiring)).of(place=Ask.who)
             found: Expression = place.label if kind is Kind.CAT else place.amount
             return found > 1 if kind is Kind.FLAG else found
         events = self._events()

@@ -48,6 +48,10 @@ class Places(ik.Events, time="since", id="place"):
     amount: ik.Num = ik.optional()
 
 
+Expiring: Any = type(Places)(  # type: ignore[misc]  # a class of the same name
+    "Places", (Places,), {"__module__": __name__}, time="since", id="place", fresh=ik.Fresh(expire="6h")
+)
+"""The same table, were its values to expire."""
 TABLES = {owner.icekeel_table.name: owner.icekeel_table for owner in (Things, Places)}
 FIELDS = tuple(Ask.icekeel_fields.values())
 

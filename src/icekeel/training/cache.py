@@ -98,10 +98,10 @@ class FeatureCache:
         self._requests = requests
         self._asked_at = asked_at
         self._files = {
-            window.keyed.table: manifest.tables.get(window.keyed.table, []) for window in plan.slots
+            window.keyed.table: manifest.tables.get(window.keyed.table, []) for window in plan.windows
         }
         self._seen = self._read_seen()
-        self._digests = {window: self._name(window, tables) for window in plan.slots}
+        self._digests = {window: self._name(window, tables) for window in plan.windows}
         self._months = asked_at.astype("datetime64[us]").astype("datetime64[M]")
         self.parts = self._find_parts()
 

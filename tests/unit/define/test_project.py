@@ -233,6 +233,14 @@ def test_every_mistake_is_reported_at_once_with_its_place(tmp_path: Path) -> Non
             "bad_stale",
         ),
         (
+            '"m", Quote, Features, target=target, error="mape", stale=ik.Stale(unreadable=ik.similar_cases()), **same',
+            "bad_stale",
+        ),
+        (
+            '"m", Quote, Features, target=target, error="mape", stale=ik.Stale(otherwise=ik.rule_of_thumb(Quote.colour)), **same',
+            "unknown_field",
+        ),
+        (
             '"m", Quote, Features, target=target, error="mape", rollout=ik.Rollout(unit=Quote.quote_id, alpha=0.5), **same',
             "out_of_range",
         ),
@@ -334,6 +342,15 @@ def test_a_model_that_cannot_hold_is_refused(tmp_path: Path, model: str, code: s
         ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    count: ik.Num\n', "reserved_name"),
         ('class T(ik.Events, time="at", id="t"):\n    t: ik.Id\n    T: ik.Num\n', "twice"),
         ('class T(ik.Events, time="at", id="t", fresh="3 hours"):\n    t: ik.Id\n', "bad_duration"),
+        ('class T(ik.Events, time="at", id="t", fresh=3):\n    t: ik.Id\n', "bad_fresh"),
+        ('class T(ik.Events, time="at", id="t", fresh=ik.Fresh()):\n    t: ik.Id\n', "bad_fresh"),
+        ('class T(ik.Events, time="at", id="t", fresh=ik.Fresh(warn=6)):\n    t: ik.Id\n', "bad_duration"),
+        ('class T(ik.Events, time="at", id="t", fresh=ik.Fresh("2d", "1d")):\n    t: ik.Id\n', "bad_fresh"),
+        ('class T(ik.Events, time="at", id="t", fresh=ik.market(by="x")):\n    t: ik.Id\n', "bad_fresh"),
+        (
+            'class T(ik.Events, time="at", id="t", fresh=ik.market(by=("t", "at"))):\n    t: ik.Id\n',
+            "bad_fresh",
+        ),
         ('class T(ik.Events, time="at", id="t", deleted="gone"):\n    t: ik.Id\n', "bad_deleted"),
         ('class T(ik.Events, time="at", id="t", deleted="x"):\n    t: ik.Id\n    x: ik.Num\n', "bad_deleted"),
         (

@@ -92,7 +92,20 @@ def conducted(
     verdicts = [Verdict(kind, kind, "why", (), 1.0) for kind in kinds]
     values = list(given.values())
     flagged = Flagged(values, features, champion, says, finish(says, values), (says - 10, says + 10))
+    if not verdicts:
+        return conduct.of_old(flagged, lambda *_: flags)
     return conduct.of(verdicts, flagged, lambda *_: flags)
+
+
+def test_what_is_too_old_has_policies_of_its_own() -> None:
+    fall_back = ik.last_champion(otherwise=ik.rule_of_thumb(Job.hours * 20))
+    stale = ik.Stale(otherwise=fall_back)
+    assert reads_last_champion(model(None, stale=stale)) and not reads_last_champion(model(None))
+    assert conducted(None, kinds=(), stale=stale, previous=version(702.0)).source == "last_champion"
+    assert conducted(ik.Guard(), kinds=(), stale=stale).answer == 140.0
+    assert conducted(None, kinds=(), stale=stale, request={"hours": None}).refused
+    assert conducted(None, kinds=(), stale=ik.Stale(otherwise=ik.refuse())).refused
+    assert conducted(ik.Guard(otherwise=ik.refuse()), kinds=()).source == "model"
 
 
 def test_marked_is_the_models_own_answer() -> None:
