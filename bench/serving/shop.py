@@ -127,7 +127,7 @@ def _train(folder: Path) -> None:
     The one thing that is not left to the ladder is the number of trees.
     """
 
-    def rungs(_model: object, name: str, threads: int = 1) -> Sequence[Any]:
+    def rungs(_model: object, name: str, threads: int, _settings: Any) -> Sequence[Any]:
         return GroupTable(), LightGBM(trees=TREES, threads=threads, name=name)
 
     app = App(folder, clock=lambda: END)

@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping
 
 from bench.report import Result
 
-from . import bundles, hotels, parity
+from . import bundles, hotels, ladder, parity
 
 TASKS: Mapping[str, Callable[[], Result]] = {
     "bundles": bundles.bundles,
     "hotel": hotels.features,
     "parity": parity.parity,
     "similar": hotels.similar,
+    "ladder": ladder.ladder,
+    "retrain": ladder.retrain,
 }
 
 if __name__ == "__main__":

@@ -364,7 +364,10 @@ class App:
 
     def workshop(self, registry: Registry) -> Workshop:
         """What trains and admits versions."""
-        return Workshop(self.workspace, registry, threads=self.settings.threads, vault=self.vault)
+        settings = self.settings
+        return Workshop(
+            self.workspace, registry, threads=settings.threads, core_hour=settings.core_hour, vault=self.vault
+        )
 
     @property
     def kept(self) -> Kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -28,6 +29,7 @@ class Settings:
         port: Its port; 0 takes a free one.
         workers: Serving processes.
         threads: Threads of training; more than one pays only on a machine with nothing else to do.
+        core_hour: Dollars that an hour of one core costs: what `icekeel worth` reckons with.
         state: Folder of all that Icekeel keeps, relative to the project.
         auth: Whether HTTP requests need a token.
         largest_body: Bytes of a request's body that are read at the most.
@@ -44,6 +46,7 @@ class Settings:
     port: int = 8000
     workers: int = 1
     threads: int = 1
+    core_hour: float = 0.05
     state: str = ".icekeel"
     auth: bool = True
     largest_body: int = 1_000_000
@@ -114,6 +117,9 @@ def read_settings(
                         "bad_setting", f'"{name}" is no duration', source, repr(raw), f'"30d", "{FOR_EVER}"'
                     )
                 )
+            elif name == "core_hour" and not (isinstance(value, float) and 0 <= value < math.inf):
+                what = '"core_hour" is no price'
+                faults.append(Fault("bad_setting", what, source, repr(raw), "dollars, 0 or more"))
             elif value is None:
                 allowed = f"a value of type {known[name].__name__}"
                 got = "" if name in SECRET else repr(raw)
@@ -168,6 +174,11 @@ def _converted(raw: object, kind: type) -> object:
         return {"true": True, "1": True, "false": False, "0": False}.get(raw.lower())
     if isinstance(raw, str) and kind is int and raw.lstrip("-").isdigit():
         return int(raw)
+    if kind is float and isinstance(raw, str | int) and not isinstance(raw, bool):
+        try:
+            return float(raw)
+        except ValueError:
+            return None
     return None
 
 

@@ -30,6 +30,7 @@ from .running import demo, keep, serve, up
 from .snapshots import snapshots
 from .upkeep import audit, compact, rebuild
 from .versions import alerts, decisions, promote, rollback, train
+from .worth import worth
 
 cli = typer.Typer(
     help="A small team's whole production machine-learning system.",
@@ -39,7 +40,7 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(init, check, plan, ingest, quarantine, freshness, snapshots, dataset, train, features, try_, up),
+    *(init, check, plan, ingest, quarantine, freshness, snapshots, dataset, train, worth, features, try_, up),
     *(promote, rollback, decisions, alerts, guard, review, answers, explain, ready, trace, audit, compact),
     *(rebuild, forget),
     *(token, config, serve, keep, demo),

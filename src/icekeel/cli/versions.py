@@ -55,8 +55,10 @@ def train(
         {
             "rung": step.rung,
             definition.error: step.error,
+            "gain": None if step.over_simpler is None else step.over_simpler.gain,
             "fit_s": step.fit_seconds,
             "row_us": step.predict_us,
+            "stopped": step.stopped or None,
         }
         for step in trained.ladder.steps
     ]

@@ -23,6 +23,7 @@ from .policies import (
     After,
     Guard,
     History,
+    Ladder,
     Mark,
     Money,
     Refuse,
@@ -47,7 +48,8 @@ class Model:
         history: Past requests.
         target: Expression over outcomes; a flag makes a classifier, a number a regressor.
         error: `log_loss` for flags; `mape`, `mae` or `rmse` for numbers.
-        choose: How much error simplicity is worth.
+        choose: How much error simplicity is worth, and what is required whatever is simplest.
+        ladder: Which candidates there are.
         model: An estimator that is tried beside the simplest model, instead of the ladder's own.
         after: Postprocessors, in order.
         action: What follows an answer, and what mistakes cost (flags only).
@@ -70,6 +72,7 @@ class Model:
         target: Num,
         error: str,
         choose: Simplest,
+        ladder: Ladder | None = None,
         baseline: Any = None,
         model: Estimator | None = None,
         after: list[After] | tuple[After, ...] = (),
@@ -95,6 +98,7 @@ class Model:
         self.error = error
         self.choose = choose
         self.model = model
+        self.ladder = Ladder() if ladder is None else ladder
         self.after = tuple(after)
         self.action = action
         self.influences = influences
@@ -157,6 +161,7 @@ class Model:
         expected: list[tuple[str, object, tuple[type, ...], str]] = [
             ("history", self.history, (History,), "ik.table_of(...)"),
             ("choose", self.choose, (Simplest,), "ik.Simplest(within=ik.usd_per_year(...))"),
+            ("ladder", self.ladder, (Ladder,), "ik.Ladder(...)"),
             ("action", self.action, (Act, NoneType), "ik.Act(...)"),
             ("guard", self.guard, (Guard, NoneType), "ik.Guard(...)"),
             ("stale", self.stale, (Stale,), "ik.Stale(...)"),
@@ -237,6 +242,7 @@ class Model:
         ):
             found.append(Fault("bad_action", "an action needs a flag target and two costs above 0", where))
         found += self._number_faults(where)
+        found += self._ladder_faults(f"{where}, ladder")
         if self.guard is not None:
             found += conduct_faults(self, self.guard, f"{where}, guard")
         found += self._stale_faults(f"{where}, stale")
@@ -271,6 +277,12 @@ class Model:
             found.append(Fault("bad_estimator", what, where, ", ".join(texts), hint=hint))
         return found
 
+    def _ladder_faults(self, where: str) -> list[Fault]:
+        if self.ladder.trees in TREES:
+            return []
+        got, near = shorten(self.ladder.trees), nearest(str(self.ladder.trees), TREES)
+        return [Fault("bad_trees", "no such trees", where, got, ", ".join(TREES), near)]
+
     def _stale_faults(self, where: str) -> list[Fault]:
         found = duration_faults(where, self.stale.after, allowed='"10m"')
         for place, policy in self.stale.policies():
@@ -301,6 +313,18 @@ class Model:
     def _number_faults(self, where: str) -> list[Fault]:
         """Numbers of the policies that are out of range; each must be refused here, not at midnight."""
         checks: list[tuple[str, object, bool, str]] = []
+        choose, tune_s = self.choose, self.ladder.tune_s
+        if choose.at_most is not None:
+            checks.append(("choose, at_most", choose.at_most, _inside(choose.at_most, 0, 1e300), "above 0"))
+        checks += [
+            (
+                "choose, group_worse",
+                choose.group_worse,
+                _inside(choose.group_worse, 0, 10),
+                "above 0, below 10",
+            ),
+            ("ladder, tune_s", tune_s, _inside(tune_s, -1e-9, 86_400), "0 or more, below a day"),
+        ]
         if self.guard is not None:
             checks.append(("guard, budget", self.guard.budget, _inside(self.guard.budget, 0, 1), "0 to 1"))
         if (rollout := self.rollout) is not None:
@@ -324,10 +348,14 @@ class Model:
         ]
 
 
+TREES = ("lightgbm", "xgboost")
+"""Libraries of the top rung."""
+
 _STAND_INS: Mapping[str, Any] = {
     "features": None,
     "baseline": None,
     "choose": Simplest(within=Money(0.0, 1.0)),
+    "ladder": Ladder(),
     "action": None,
     "influences": False,
     "guard": None,

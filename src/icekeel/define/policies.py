@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from icekeel.core.errors import Fault, shorten
 
@@ -58,9 +58,33 @@ def usd_per_year(amount: float, *, error_point: float) -> Money:
 
 @dataclass(frozen=True, slots=True)
 class Simplest:
-    """Choose the simplest rung whose error lies within a tolerance of the best."""
+    """Choose the simplest rung whose error lies within a tolerance of the best.
+
+    Attributes:
+        at_most: The error above which no version may serve, in the error's unit (a share for `mape`), on the latest
+            rows of its backtest; None: there is no such requirement.
+        group_worse: How much worse than the champion a version may be for any group of requests, as a share of the
+            champion's error there.
+    """
 
     within: Money
+    at_most: float | None = None
+    group_worse: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """What the candidates are.
+
+    Attributes:
+        trees: The library of the top rung.
+        tune_s: Seconds of one core in which better settings of the trees are looked for, before the first backtest and
+            on rows earlier than it tests; counted by the work there is to do, so that the same data give the same
+            settings on every machine. 0: none are looked for.
+    """
+
+    trees: Literal["lightgbm", "xgboost"] = "lightgbm"
+    tune_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

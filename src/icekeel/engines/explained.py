@@ -21,6 +21,10 @@ class Explained(NamedTuple):
     base: float
     added: tuple[tuple[tuple[str, ...], float], ...]
 
+    def ending_at(self, score: float) -> Explained:
+        """The same for an engine whose score is another: the base takes the difference."""
+        return self._replace(base=score - sum(amount for _, amount in self.added))
+
     def effects(self) -> list[tuple[tuple[str, ...], float]]:
         """What each adds in the target's own terms, the largest first.
 

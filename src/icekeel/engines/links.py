@@ -28,3 +28,13 @@ def from_link_many(link: Link, scores: Floats) -> Floats:
     if link == "identity":
         return scores
     return np.array([from_link(link, score) for score in scores.tolist()])
+
+
+def to_link(link: Link, value: float) -> float:
+    """The score that `from_link` turns to this value; probabilities and amounts at their edges are moved inside."""
+    if link == "identity":
+        return value
+    if link == "exp":
+        return math.log(max(value, math.exp(-FURTHEST)))
+    inside = min(max(value, 1e-15), 1 - 1e-15)
+    return math.log(inside / (1 - inside))

@@ -22,9 +22,13 @@ from icekeel.core.errors import BundleError, Fault
 from icekeel.core.frames import Array, Column, Floats, Frame, Ints, Kind
 
 from .encoder import Value
+from .explained import Explained
 from .lightgbm import MODEL_FILE, LightGBMEngine, LightGBMSpec
+from .links import to_link
 
 SIMILAR_FILE = "similar.bin"
+SIMILAR = "similar"
+"""Name of the rung whose engine these cases are."""
 FIRST_BOXES = 4
 ENDS = (0.05, 0.95)
 COMPANY = 10
@@ -168,8 +172,20 @@ class Boxes:
         return at[chosen], distances[chosen]
 
 
+class SimilarEngineSpec(
+    msgspec.Struct, frozen=True, tag_field="kind", tag="similar", forbid_unknown_fields=True
+):
+    """An engine that answers with what came of the cases in `similar.bin`."""
+
+    format: Literal[1] = 1
+
+    def engine(self, files: Mapping[str, bytes]) -> SimilarCases:
+        """The cases."""
+        return SimilarCases.load(files)
+
+
 class SimilarCases:
-    """Past cases that can be searched. Immutable, so threads may share it."""
+    """Past cases that can be searched, and an engine. Immutable, so threads may share it."""
 
     def __init__(self, spec: SimilarSpec) -> None:
         engine = spec.surrogate.engine({MODEL_FILE: spec.trees})
@@ -231,6 +247,26 @@ class SimilarCases:
             )
             for place, distance in zip(at.tolist(), distances.tolist(), strict=True)
         ]
+
+    def predict_one(self, values: Sequence[Value]) -> float:
+        """What is typical of the `k` most similar cases, however far off they are."""
+        return self._said(self.metric.one(values))
+
+    def predict_many(self, frame: Frame) -> Floats:
+        """The same for all rows, shape `(n_rows,)`."""
+        return np.array([self._said(point) for point in self.metric.many(frame)], dtype=np.float64)
+
+    def _said(self, point: Array) -> float:
+        at, _ = self._boxes.nearest(point, min(self.k, len(self)))
+        return float(typical(self._outcomes[at], self._error, self._mean))
+
+    def explain(self, values: Sequence[Value]) -> Explained:
+        """What each column adds by the trees that tell which cases are alike.
+
+        What these cases come to beyond that is put to the base, so that the sum is the prediction.
+        """
+        told = self.metric.engine.explain(values)
+        return told.ending_at(to_link(told.scale, self.predict_one(values)))
 
     def far(self, cases: Sequence[Case]) -> bool:
         """Whether these are farther off than the most similar cases of a request usually are."""

@@ -20,8 +20,9 @@ from icekeel.experiments import PairedDays, RolloutPlan, RolloutState, Split, Ve
 from icekeel.experiments import decide as judge
 from icekeel.journal import Writer
 from icekeel.monitoring import Profile
-from icekeel.registry import CHAMPION, Alias, Registry
+from icekeel.registry import CHAMPION, Alias, Registry, Version
 from icekeel.serving.routing import CHALLENGER
+from icekeel.training.catalog import full_ladder
 
 from .audit import AuditResult
 from .projections import Settled
@@ -260,9 +261,15 @@ class Loop:
         else:
             return
         champion = self._registry.version(aliases[CHAMPION].version)
-        job = Job(model.name, str(champion.ladder.get("winner", "")), duty.at, reason)
+        job = Job(model.name, _rung(model, champion), duty.at, reason)
         if not self.retraining.begin(job):
             log.warning("training_waits", extra={"model": model.name})
+
+
+def _rung(model: Model, champion: Version) -> str:
+    """The champion's rung; empty, for the whole ladder, where the model has it no longer."""
+    rung = str(champion.metrics.get("rung") or champion.ladder.get("winner", ""))
+    return rung if rung in {one.name for one in full_ladder(model)} else ""
 
 
 def _days(model: Model, between: Between, since: int, until: int) -> Iterator[list[Settled]]:

@@ -19,6 +19,7 @@ from icekeel.data.answers import ANSWERS
 from icekeel.data.history import QUESTIONS
 from icekeel.define import Model
 from icekeel.define.features import Feature
+from icekeel.engines.similar import SIMILAR_FILE
 from icekeel.features.offline import historical_features
 from icekeel.features.plan import make_plan
 from icekeel.journal import Decided, Writer
@@ -27,7 +28,7 @@ from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version
 from icekeel.serving import load_version
 from icekeel.serving.routing import CHALLENGER
 from icekeel.training import Rung
-from icekeel.training.catalog import full_ladder, rungs_up_to
+from icekeel.training.catalog import full_ladder, rungs_up_to, with_settings
 from icekeel.training.dataset import (
     Learnable,
     declared_questions,
@@ -79,15 +80,23 @@ class Workshop:
         workspace: The definitions, where data come from, and where versions go.
         registry: What knows the versions.
         threads: Of training.
+        core_hour: Dollars that an hour of one core costs.
         vault: Gives the pseudonyms of private fields in declared histories.
     """
 
     def __init__(
-        self, workspace: Workspace, registry: Registry, *, threads: int, vault: Vault | None = None
+        self,
+        workspace: Workspace,
+        registry: Registry,
+        *,
+        threads: int,
+        core_hour: float = 0.05,
+        vault: Vault | None = None,
     ) -> None:
         self._workspace = workspace
         self._registry = registry
         self._threads = threads
+        self._core_hour = core_hour
         self._vault = vault
         self._prepared: dict[tuple[str, int], tuple[Snapshot, Learnable]] = {}
 
@@ -140,13 +149,21 @@ class Workshop:
 
     def rung(self, name: str) -> Rung:
         """The rung of the champion; the uppermost where there is none, or one that reads categories alone."""
+        ladder = full_ladder(self._workspace.project.models[name], self._threads)
+        found, settings = self._standing_rung(name)
+        rung = next((rung for rung in ladder[1:] if rung.name == found), ladder[-1])
+        return with_settings(rung, settings if rung.name == found else {})
+
+    def _standing_rung(self, name: str) -> tuple[str, Mapping[str, Any]]:
+        """The champion's rung and its settings; empty where there is no champion, or a damaged one."""
         alias = self._registry.aliases(name).get(CHAMPION)
-        ladder, found = full_ladder(self._workspace.project.models[name], self._threads), ""
-        if alias is not None:
-            with suppress(BundleError):  # a damaged bundle is the server's trouble
-                digest = self._registry.version(alias.version).digest
-                found = str(read(self._workspace.bundles, digest).meta["rung"])
-        return next((rung for rung in ladder[1:] if rung.name == found), ladder[-1])
+        if alias is None:
+            return "", {}
+        version = self._registry.version(alias.version)
+        with suppress(BundleError):  # a damaged bundle is the server's trouble
+            rung = str(read(self._workspace.bundles, version.digest, but=[SIMILAR_FILE]).meta["rung"])
+            return rung, version.metrics.get("settings", {})
+        return "", {}
 
     def train(self, order: Order, say: Say) -> tuple[Version, Trained]:
         """Train, gate, write the bundle and register it; the run and the snapshot that it pins are kept in any case.
@@ -170,8 +187,11 @@ class Workshop:
     def _train(self, order: Order, snapshot: Snapshot, data: Learnable, say: Say) -> tuple[Version, Trained]:
         model = self._workspace.project.models[order.model]
         features = model.baseline if order.baseline and model.baseline is not None else model.features
+        standing, settings = self._standing_rung(order.model)
         rungs = (
-            rungs_up_to(model, order.rung, self._threads) if order.rung else full_ladder(model, self._threads)
+            rungs_up_to(model, order.rung, self._threads, settings if order.rung == standing else {})
+            if order.rung
+            else full_ladder(model, self._threads)
         )
         recipe = Recipe(
             model,
@@ -179,6 +199,8 @@ class Workshop:
             features.icekeel_features,
             rungs,
             order.rung,
+            threads=self._threads,
+            core_hour=self._core_hour,
         )
         champion = self._champion(model)
         trained = train(recipe, data, say=say, champion=champion, describe=_profile)

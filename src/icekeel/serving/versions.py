@@ -13,7 +13,7 @@ import msgspec
 
 from icekeel.core.errors import BundleError, Fault
 from icekeel.engines import GOLDEN_FILE, Engine, Interval, check_golden, frame_of, load_engine
-from icekeel.engines.similar import SIMILAR_FILE, SimilarCases
+from icekeel.engines.similar import SIMILAR, SIMILAR_FILE, SimilarCases
 from icekeel.features.plan import Plan
 from icekeel.guard import Guard
 from icekeel.registry import GUARD_FILE, INTERVAL_FILE, Contents, Version
@@ -116,7 +116,10 @@ def load_version(version: Version, bundles: Path, plan: Plan) -> LoadedVersion:
         raise BundleError(Fault("bad_contents", str(error), version.name)) from error
     definitions = plan.definitions
     check_definitions(contents.features, contents, definitions, version.name)
-    engine = load_engine(bundle.files)
+    files = dict(bundle.files)
+    if contents.rung == SIMILAR:  # it answers with what others only fall back to
+        files |= read_bundle(bundles, version.digest, only=[SIMILAR_FILE]).files
+    engine = load_engine(files)
     check_golden(engine, bundle.files.get(GOLDEN_FILE, b""))
     order = list(definitions)
     guard = Guard.load(bundle.files[GUARD_FILE]) if GUARD_FILE in bundle.files else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from icekeel.core.errors import Fault, TrainingError
 from icekeel.core.frames import Floats
 from icekeel.engines import Interval
 
+from .backtest import Backtest
 from .problem import Problem
 
 
@@ -37,3 +39,21 @@ def conformal_interval(
     gaps = np.log(truth) - np.log(prediction) if problem.log_target else truth - prediction
     width = float(np.partition(np.abs(gaps), rank - 1)[rank - 1])
     return Interval(width, problem.log_target, coverage)
+
+
+def later_coverage(trial: Backtest, rung: str, *, coverage: float = 0.9) -> list[float]:
+    """Share of outcomes inside the interval of the fold before, for each fold but the first.
+
+    Rows a month apart are not exchangeable: this is what an interval holds of what it promises. One fold alone is
+    halved.
+    """
+    pairs = list(zip(trial.by_fold(trial.rows.target), trial.by_fold(trial.predictions[rung]), strict=True))
+    if len(pairs) == 1:
+        halves = (np.array_split(part, 2) for part in pairs[0])
+        pairs = list(zip(*halves, strict=True))
+    found = []
+    for (truth, said), (later_truth, later_said) in pairwise(pairs):
+        interval = conformal_interval(trial.problem, truth, said, coverage=coverage)
+        ends = np.array([interval.around(one) for one in later_said.tolist()])
+        found.append(float(((ends[:, 0] <= later_truth) & (later_truth <= ends[:, 1])).mean()))
+    return found

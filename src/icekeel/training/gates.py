@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
 from icekeel.core.errors import BundleError
-from icekeel.core.frames import Floats, Frame
+from icekeel.core.frames import Array, Floats, Frame, Ints
+from icekeel.core.time import DAY
 from icekeel.engines import Engine, check_golden
 
 from .backtest import Stopwatch
 from .ladder import Ladder, predict_us
 from .problem import Problem
 from .rungs import Fitted
+
+FEWEST_OF_GROUP = 200
+FEWEST_DAYS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,67 @@ def no_worse_than(
     return Gate("no_worse_than_champion", measured <= standing + margin, measured, standing + margin, why)
 
 
+def requirement(problem: Problem, truth: Floats, candidate: Floats, *, at_most: float) -> Gate:
+    """The error on the latest rows is at most what the project demands whatever is simplest."""
+    measured = problem.error_of(truth, candidate)
+    why = f"{problem.error} {measured:.4g} on the latest {len(truth):,} rows, {at_most:.4g} required"
+    return Gate("requirement", measured <= at_most, measured, at_most, why)
+
+
+def groups_no_worse(
+    problem: Problem,
+    candidate: Floats,
+    champion: Floats,
+    asked_at: Ints,
+    groups: Mapping[str, Array],
+    *,
+    margin: float,
+) -> Gate:
+    """No group's error is surely higher than the champion's on the same rows by more than `margin`, a share of it.
+
+    Surely: by a one-sided 95 % bound on the ratio of both errors (delta method), days as clusters, divided by the
+    number of groups (Bonferroni). Groups of fewer than `FEWEST_OF_GROUP` rows or `FEWEST_DAYS` days tell nothing.
+
+    Args:
+        candidate, champion: Errors of each row, shape `(n_rows,)`.
+        asked_at: When each was asked.
+        groups: Category -> its value in each row.
+    """
+    days = asked_at // DAY
+    cells = {
+        f"{name}={value}": rows
+        for name, values in groups.items()
+        for value in sorted({one for one in values if one is not None})
+        if (rows := np.flatnonzero(values == value)).size >= FEWEST_OF_GROUP
+        and len(np.unique(days[rows])) >= FEWEST_DAYS
+    }
+    z = NormalDist().inv_cdf(1 - 0.05 / max(1, len(cells)))
+    worst, where = -1.0, ""
+    for name, rows in cells.items():
+        first, second = candidate[rows], champion[rows]
+        if not second.mean() > 0:
+            continue
+        ratio = float(first.mean() / second.mean())
+        by_day = np.bincount(days[rows] - days[rows].min(), first - ratio * second)
+        deviation = float(np.sqrt(np.square(by_day).sum())) / len(rows) / float(second.mean())
+        low = float(problem.overall(np.asarray(max(0.0, ratio - z * deviation)))) - 1
+        if low > worst:
+            worst, where = low, name
+    if not cells:
+        return Gate("subgroups", True, 0.0, margin, "no group is large enough to tell")
+    why = (
+        f"of {len(cells)} groups {where} comes off worst: its {problem.error} is surely {worst:+.1%} or more against the "
+        f"champion's, {margin:+.0%} allowed"
+    )
+    return Gate("subgroups", worst <= margin, worst, margin, why)
+
+
+def guard_budget(flag_rate: float, budget: float, rows: int) -> Gate:
+    """The guard flags no more of ordinary later requests than the budget allows."""
+    why = f"the guard flags {flag_rate:.2%} of {rows:,} later requests, {budget:.2%} allowed"
+    return Gate("guard_budget", flag_rate <= budget, flag_rate, budget, why)
+
+
 def parity(engine: Engine, golden: bytes) -> Gate:
     """The serving engine, one row and many, agrees with the training library on every golden row.
 
@@ -87,16 +154,17 @@ def calibration(truth: Floats, prediction: Floats, *, limit: float = 0.05, bins:
     """How far probabilities lie from rates, on average over bins of equally many rows.
 
     The expected calibration error (Naeini et al. 2015), which is at least `|mean prediction - rate|`. By chance
-    alone it is about `0.8 * sqrt(rate * (1 - rate) * bins / n_rows)`.
+    alone it is about `0.8 * sqrt(rate * (1 - rate) * bins / n_rows)`, so much more than `limit` is allowed.
     """
     parts = [part for part in np.array_split(np.argsort(prediction, kind="stable"), bins) if len(part)]
     gaps = [abs(prediction[part].mean() - truth[part].mean()) * len(part) for part in parts]
-    measured = float(sum(gaps) / len(truth))
+    measured, rate = float(sum(gaps) / len(truth)), float(truth.mean())
+    allowed = limit + 0.8 * float(np.sqrt(rate * (1 - rate) * bins / len(truth)))
     why = (
-        f"probabilities lie {measured:.4f} from rates on average, {limit:.4f} allowed; "
-        f"mean {prediction.mean():.4f}, rate {truth.mean():.4f}"
+        f"probabilities lie {measured:.4f} from rates on average, {allowed:.4f} allowed; "
+        f"mean {prediction.mean():.4f}, rate {rate:.4f}"
     )
-    return Gate("calibration", measured <= limit, measured, limit, why)
+    return Gate("calibration", measured <= allowed, measured, allowed, why)
 
 
 def size(fitted: Fitted, *, limit_bytes: int) -> Gate:

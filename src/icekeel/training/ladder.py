@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +17,9 @@ from icekeel.engines import Engine, rows_of
 from .backtest import Backtest, Fold, Stopwatch, backtest
 from .problem import Problem, TrainingSet
 from .rungs import Rung
+
+FEWEST_DAYS = 8
+"""Days that must be tested before a rung is stopped: with fewer, bounds over days mean little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +36,14 @@ class Step:
     """One rung as the backtest found it.
 
     Attributes:
-        error: Over all folds, in the error's unit.
+        error: Over all folds, in the error's unit; of a rung that was stopped the winner's, and what it did worse on the
+            folds that both ran.
         error_by_fold: In order of time.
         over_simpler: Gain over the next simpler rung; none for the simplest.
         fit_seconds: CPU seconds of the last fold's fit.
         bundle_bytes: Size of its files.
         predict_us: Median CPU microseconds for one row.
+        stopped: Why it was not fitted for the later folds, since it could not win; empty where it was.
     """
 
     rung: str
@@ -48,6 +53,7 @@ class Step:
     fit_seconds: float
     bundle_bytes: int
     predict_us: float
+    stopped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ def climb(
     rng: np.random.Generator,
     folds: int = 3,
     tested: float = 0.5,
-    stopwatch: Stopwatch = time.process_time,
+    workers: int = 1,
 ) -> tuple[Ladder, Backtest]:
     """The ladder and the backtest behind it; the winner is the simplest rung within `tolerance` of the best.
 
@@ -84,7 +90,7 @@ def climb(
         rungs: From simple to complex, names differing.
         tolerance: Error that simplicity is worth, in the error's unit (a share for `mape`).
         rng: Draws the bootstrap's days.
-        folds, tested: See `backtest`.
+        folds, tested, workers: See `backtest`.
 
     Raises:
         TrainingError: no rungs, two of one name, or data that they cannot be fitted to.
@@ -92,15 +98,68 @@ def climb(
     names = [rung.name for rung in rungs]
     if not names or len(set(names)) < len(names):
         raise TrainingError(Fault("bad_rungs", "rungs need names that differ", "rungs", str(names)))
-    trial = backtest(problem, data, rungs, folds=folds, tested=tested, stopwatch=stopwatch)
+    trial = backtest(
+        problem,
+        data,
+        rungs,
+        folds=folds,
+        tested=tested,
+        workers=workers,
+        stop=lambda found: hopeless(found, tolerance, np.random.default_rng(problem.seed)),
+    )
     gaps = _differences(trial, names, rng)
-    steps = tuple(_step(trial, name, gap, stopwatch) for name, gap in zip(names, gaps, strict=True))
+    steps = tuple(_step(trial, name, gap) for name, gap in zip(names, gaps, strict=True))
+    able = [step for step in steps if not step.stopped]
+    least = min(step.error for step in able)
+    winner = next(step for step in able if step.error <= least + tolerance)
+    steps = tuple(
+        replace(step, error=winner.error - paired(trial, winner.rung, step.rung, rng=rng).gain)
+        if step.stopped
+        else step
+        for step in steps
+    )
     best = min(steps, key=lambda step: step.error)
-    winner = next(step for step in steps if step.error <= best.error + tolerance)
     ladder = Ladder(
         problem.error, steps, trial.folds, tolerance, best.rung, winner.rung, _reason(winner, best, tolerance)
     )
     return ladder, trial
+
+
+def hopeless(trial: Backtest, tolerance: float, rng: np.random.Generator) -> dict[str, str]:
+    """Rungs, simplest first in the backtest, that will not be the winner whatever the other folds bring, and why.
+
+    By bounds of 99.5 % on each side, over days drawn as for `difference`: a rung that some other surely beats by more
+    than the tolerance; one that a simpler one surely beats; and all the others, once the simplest of them is surely
+    within the tolerance of each. The simplest of all runs on: it costs little, and gates hold the winner against it.
+    """
+    names = list(trial.predictions)
+    days = len(np.unique(trial.rows.asked_at // DAY))
+    if len(names) < 3 or days < FEWEST_DAYS:
+        return {}
+    errors = np.stack([trial.row_errors(name) for name in names])
+    drawn = trial.problem.overall(day_block_means(errors, trial.rows.asked_at, rng=rng, draws=2_000))
+
+    def bounds(rung: int, other: int) -> tuple[float, float]:
+        low, high = np.quantile(drawn[rung] - drawn[other], (0.005, 0.995))
+        return float(low), float(high)
+
+    places = range(len(names))
+    found: dict[str, str] = {}
+    for one in places[1:]:
+        for other in places:
+            simpler = other < one
+            if other != one and bounds(one, other)[0] > (0.0 if simpler else tolerance):
+                found[names[one]] = (
+                    f"surely no better than {names[other]}, which is simpler"
+                    if simpler
+                    else f"surely worse than {names[other]} by more than {tolerance:.4g}"
+                )
+                break
+    left = [one for one in places if names[one] not in found]
+    first, *others = [one for one in left if all(bounds(one, other)[0] <= tolerance for other in left)]
+    if all(bounds(first, other)[1] < tolerance for other in left if other != first):
+        found |= {names[one]: f"{names[first]} is surely within {tolerance:.4g} of it" for one in others}
+    return found
 
 
 def predict_us(
@@ -117,26 +176,33 @@ def predict_us(
     return float(np.median(taken)) * 1e6
 
 
-def _step(trial: Backtest, name: str, gap: Difference | None, stopwatch: Stopwatch) -> Step:
-    fitted, truth = trial.fitted[name], trial.rows.target
-    ends = np.cumsum([fold.test_rows for fold in trial.folds])[:-1]
-    by_fold = zip(np.split(truth, ends), np.split(trial.predictions[name], ends), strict=True)
+def _step(trial: Backtest, name: str, gap: Difference | None) -> Step:
+    fitted = trial.fitted[name]
+    by_fold = np.split(trial.row_errors(name), np.cumsum([fold.test_rows for fold in trial.folds])[:-1])
     return Step(
         rung=name,
         error=trial.error(name),
-        error_by_fold=tuple(trial.problem.error_of(*part) for part in by_fold),
+        error_by_fold=tuple(
+            float(trial.problem.overall(np.asarray(part.mean()))) for part in by_fold if len(part)
+        ),
         over_simpler=gap,
         fit_seconds=trial.fit_seconds[name],
         bundle_bytes=fitted.size_bytes,
-        predict_us=predict_us(fitted.engine, trial.rows.frame, stopwatch=stopwatch),
+        predict_us=predict_us(fitted.engine, trial.rows.frame),
+        stopped=trial.stopped.get(name, ""),
     )
 
 
 def _differences(trial: Backtest, names: Sequence[str], rng: np.random.Generator) -> list[Difference | None]:
     """Each rung against the one before it."""
-    rows, problem = trial.rows, trial.problem
-    errors = [problem.row_errors(rows.target, trial.predictions[name]) for name in names]
-    return [None, *(difference(problem, *pair, rows.asked_at, rng=rng) for pair in pairwise(errors))]
+    return [None, *(paired(trial, *pair, rng=rng) for pair in pairwise(names))]
+
+
+def paired(trial: Backtest, without: str, having: str, *, rng: np.random.Generator) -> Difference:
+    """How much lower the error of one rung is than of another, on the rows that both were tested on."""
+    errors = [trial.row_errors(name) for name in (without, having)]
+    both = min(map(len, errors))
+    return difference(trial.problem, errors[0][:both], errors[1][:both], trial.rows.asked_at[:both], rng=rng)
 
 
 def difference(

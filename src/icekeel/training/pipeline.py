@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,22 +20,38 @@ from icekeel.features.outcomes import Status
 from icekeel.guard.tables import Scale
 from icekeel.registry import GUARD_FILE, INTERVAL_FILE, Contents
 
-from .backtest import Backtest
-from .conformal import conformal_interval
+from .backtest import FIRST_FOLDS, Backtest, backtest, cuts_of
+from .catalog import TUNED, on_one_thread, settings_of, with_settings
+from .columns import column_findings
+from .conformal import conformal_interval, later_coverage
 from .dataset import Learnable
-from .gates import Gate, better_than_simplest, calibration, latency, no_worse_than, parity, size
+from .gates import (
+    Gate,
+    better_than_simplest,
+    calibration,
+    groups_no_worse,
+    guard_budget,
+    latency,
+    no_worse_than,
+    parity,
+    requirement,
+    size,
+)
 from .golden import build_golden
 from .guarding import compile_guard
 from .importance import permutation_importance
 from .ladder import Ladder, climb
 from .mistakes import example, mistakes
 from .problem import Problem, TrainingSet
+from .recalibration import calibrated, put_right
 from .rungs import Fitted, Rung
 from .similar import Past, similar_cases
+from .tuning import tune
+from .worth import compared_rungs, worth_of
 
 MOST_BYTES = 50_000_000
 SLOWEST_US = 1_000.0
-LADDER_FOLDS = (3, 0.5)
+LADDER_FOLDS = (5, 0.5)
 RETRAIN_FOLDS = (1, 0.15)
 """Folds and share of the rows they test: of the whole ladder, and of one rung that is fitted again."""
 FEWEST_COMPARED = 100
@@ -56,6 +72,8 @@ class Recipe:
         rungs: Candidates from simple to complex.
         rung: The one to take whatever the ladder says; empty for the ladder's winner.
         seed: Of whatever is random.
+        threads: Of the fits: several backtests at a time, or one fit on so many.
+        core_hour: Dollars that an hour of one core costs.
     """
 
     model: Model
@@ -64,6 +82,8 @@ class Recipe:
     rungs: Sequence[Rung]
     rung: str = ""
     seed: int = 0
+    threads: int = 1
+    core_hour: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,49 +129,60 @@ def train(
     Raises:
         TrainingError: no model can be trained on these data.
     """
+    model = recipe.model
     known, rows = rows_with_outcome(recipe.features, data)
-    problem = Problem(recipe.model.task, recipe.model.error, recipe.seed)  # type: ignore[arg-type]  # checked with the project
-    counts = data.counts()
-    say(
-        f"{counts['questions']:,} questions: {counts['known']:,} with outcome, {counts['absent']:,} without, {counts['pending']:,} pending"
-    )
+    problem = Problem(model.task, model.error, recipe.seed)  # type: ignore[arg-type]  # checked with the project
+    metrics: dict[str, Any] = {"counts": _counted(data, say)}
     problem.check(rows)
     rng = np.random.default_rng(recipe.seed)
-    tolerance = recipe.model.choose.within.tolerance
-    folds, tested = RETRAIN_FOLDS if recipe.rung else LADDER_FOLDS
-    ladder, trial = climb(
-        problem, rows, recipe.rungs, tolerance=tolerance, rng=rng, folds=folds, tested=tested
-    )
-    say(ladder.reason)
-    winner = recipe.rung or ladder.winner
-    rung = next(rung for rung in recipe.rungs if rung.name == winner)
-    fitted = (trial.fitted[winner].again or rung).fit(problem, rows)
+    odd = column_findings(rows)
+    for finding in odd:
+        say(f"{finding.verdict}: {finding.what}; {finding.todo}")
+    climbed = _climb(recipe, problem, rows, data, rng, say)
+    ladder, winner = climbed.ladder, recipe.rung or climbed.ladder.winner
+    rung = next(rung for rung in climbed.rungs if rung.name == winner)
+    metrics |= climbed.metrics | {
+        "ladder_winner": ladder.winner,
+        "rung": winner,
+        "settings": settings_of(rung),
+        "columns": [asdict(one) for one in odd],
+    }
+    curve, trial, told = calibrated(climbed.trial, winner, rng=rng)
+    again = with_settings(trial.fitted[winner].again or rung, {"threads": recipe.threads})
+    fitted = again.fit(problem, rows)
+    if told:
+        say(told)
+        metrics["calibration"] = told
+    if curve is not None:
+        fitted = put_right(fitted, curve)
     golden = build_golden(fitted, rows.frame)
     files = {**fitted.files, GOLDEN_FILE: golden, **(describe(rows) if describe else {})}
-    metrics: dict[str, Any] = {"counts": counts, "ladder_winner": ladder.winner}
-    if recipe.model.guard is not None:
-        said = trial.predicted(winner, len(rows))
-        files[GUARD_FILE], metrics["guard"] = _guard(recipe.model, data, known, said)
+    if model.guard is not None:
+        files[GUARD_FILE], metrics["guard"] = _guard(model, data, known, trial.predicted(winner, len(rows)))
     if problem.task == "number":
-        last = trial.last_fold()
-        interval = conformal_interval(problem, trial.rows.target[last], trial.predictions[winner][last])
-        files[INTERVAL_FILE] = msgspec.json.encode(interval)
-    files[SIMILAR_FILE], metrics["similar"] = _similar(recipe.model, data, known, rows, trial, winner, say)
-    metrics |= _measured(trial, winner, rng)
-    last = trial.last_fold()
-    metrics["mistakes"] = asdict(
-        mistakes(recipe.model, trial.rows.target[last], trial.predictions[winner][last])
-    )
-    metrics["example"] = asdict(example(recipe.model, data.requests, known, trial, winner))
-    gates = _gates(
-        problem, trial, ladder, winner=winner, fitted=fitted, golden=golden, rows=rows, champion=champion
-    )
+        files[INTERVAL_FILE], metrics["interval"] = _interval(trial, winner, say)
+    files[SIMILAR_FILE], metrics["similar"] = _similar(model, data, known, rows, trial, winner, say)
+    metrics |= _measured(model, data, known, trial, winner, rng)
+    metrics["errors"] = {step.rung: step.error for step in ladder.steps}
+    gates = [
+        better_than_simplest(ladder, winner),
+        parity(fitted.engine, golden),
+        latency(fitted.engine, rows.frame, limit_us=SLOWEST_US),
+        size(fitted, limit_bytes=MOST_BYTES),
+        *_later_gates(model, trial, winner, champion, data.requests.take(known[-len(trial.rows) :])),
+    ]
+    if report := metrics.get("guard"):
+        gates.append(guard_budget(report["flag_rate"], report["budget"], report["later_rows"]))
     for gate in gates:
         say(f"gate {gate.name}: {'passed' if gate.passed else 'FAILED'}, {gate.why}")
-    contents = Contents(
+    return Trained(files, _contents(recipe, rows, fitted, winner), ladder, gates, metrics)
+
+
+def _contents(recipe: Recipe, rows: TrainingSet, fitted: Fitted, winner: str) -> Contents:
+    return Contents(
         model=recipe.model.name,
         rung=winner,
-        task=problem.task,
+        task=recipe.model.task,
         feature_set=recipe.feature_set,
         features=[column.name for column in fitted.engine.columns],
         definitions={feature.name: feature.digest for feature in recipe.features},
@@ -159,7 +190,59 @@ def train(
         trained_to=int(rows.asked_at[-1]),
         rows=len(rows),
     )
-    return Trained(files, contents, ladder, gates, metrics)
+
+
+class _Climbed(NamedTuple):
+    rungs: Sequence[Rung]
+    ladder: Ladder
+    trial: Backtest
+    metrics: dict[str, Any]
+
+
+def _climb(
+    recipe: Recipe, problem: Problem, rows: TrainingSet, data: Learnable, rng: np.random.Generator, say: Say
+) -> _Climbed:
+    """The backtests: of one rung, or of all, tuned if so declared, with what each step is worth."""
+    model, tolerance = recipe.model, recipe.model.choose.within.tolerance
+    folds, tested = RETRAIN_FOLDS if recipe.rung else LADDER_FOLDS
+    workers = recipe.threads if folds > 1 else 1
+    rungs = on_one_thread(recipe.rungs) if folds > 1 else list(recipe.rungs)
+    metrics: dict[str, Any] = {}
+    if model.ladder.tune_s and not recipe.rung and hasattr(rungs[-1], TUNED[0]):
+        start, _ = cuts_of(rows.asked_at, folds, tested)[0]
+        found = tune(
+            problem, rows.take(rows.known_before(start)), rungs[-1], budget_s=model.ladder.tune_s, rng=rng
+        )
+        rungs[-1] = with_settings(rungs[-1], found.settings)
+        metrics["tuning"] = asdict(found)
+        better = ", ".join(f"{name}={value:g}" for name, value in found.settings.items())
+        say(f"{found.tried} settings of {rungs[-1].name} tried: {better or 'none surely better'}")
+    ladder, trial = climb(
+        problem, rows, rungs, tolerance=tolerance, rng=rng, folds=folds, tested=tested, workers=workers
+    )
+    for name, why in trial.stopped.items():
+        say(f"{name} was stopped after {FIRST_FOLDS} of {folds} backtests: {why}")
+    say(ladder.reason)
+    if recipe.rung:
+        return _Climbed(rungs, ladder, trial, metrics)
+    raw = None
+    if model.baseline is not None and recipe.features == model.features.icekeel_features:
+        _, fewer = rows_with_outcome(model.baseline.icekeel_features, data)
+        some = [rung for rung in rungs if rung.name in compared_rungs(ladder)]
+        raw = backtest(problem, fewer, some, folds=folds, tested=tested, workers=workers)
+    worth = worth_of(model, ladder, trial, raw, asked_at=data.asked_at, core_hour=recipe.core_hour, rng=rng)
+    for line in (worth.next, worth.features):
+        if line is not None:
+            say(line.told)
+    return _Climbed(rungs, ladder, trial, metrics | {"worth": asdict(worth)})
+
+
+def _counted(data: Learnable, say: Say) -> dict[str, int]:
+    counts = data.counts()
+    say(
+        f"{counts['questions']:,} questions: {counts['known']:,} with outcome, {counts['absent']:,} without, {counts['pending']:,} pending"
+    )
+    return counts
 
 
 def rows_with_outcome(features: Sequence[Feature], data: Learnable) -> tuple[Ints, TrainingSet]:
@@ -175,16 +258,19 @@ def rows_with_outcome(features: Sequence[Feature], data: Learnable) -> tuple[Int
     return known, rows
 
 
-def _measured(trial: Backtest, winner: str, rng: np.random.Generator) -> dict[str, Any]:
+def _measured(
+    model: Model, data: Learnable, known: Ints, trial: Backtest, winner: str, rng: np.random.Generator
+) -> dict[str, Any]:
     last = trial.last_fold()
     later = trial.rows.take(last[:: 1 + len(last) // MOST_SHUFFLED])
     shares = permutation_importance(trial.problem, trial.fitted[winner].engine, later, rng=rng)
     return {
-        "errors": {name: trial.error(name) for name in trial.predictions},
         "importance": [[name, share] for name, share in shares],
         "tested_from": format_time(int(trial.rows.asked_at[0])),
         "tested_rows": len(trial.rows),
         "daily_loss": _by_day(trial, winner),
+        "mistakes": asdict(mistakes(model, trial.rows.target[last], trial.predictions[winner][last])),
+        "example": asdict(example(model, data.requests, known, trial, winner)),
     }
 
 
@@ -196,24 +282,18 @@ def _by_day(trial: Backtest, rung: str) -> list[tuple[int, float]]:
     return list(zip(days.tolist(), means.tolist(), strict=True))
 
 
-def _gates(
-    problem: Problem,
-    trial: Backtest,
-    ladder: Ladder,
-    *,
-    winner: str,
-    fitted: Fitted,
-    golden: bytes,
-    rows: TrainingSet,
-    champion: Standing | None,
+def _later_gates(
+    model: Model, trial: Backtest, winner: str, champion: Standing | None, requests: Frame
 ) -> list[Gate]:
-    last = trial.last_fold()
-    gates = [
-        better_than_simplest(ladder, winner),
-        parity(fitted.engine, golden),
-        latency(fitted.engine, rows.frame, limit_us=SLOWEST_US),
-        size(fitted, limit_bytes=MOST_BYTES),
-    ]
+    """Those on the latest rows, beside the champion where there are enough that it has not learnt from.
+
+    Args:
+        requests: Of the rows of the trial.
+    """
+    problem, last, gates = trial.problem, trial.last_fold(), []
+    if model.choose.at_most is not None:
+        truth, said = trial.rows.target[last], trial.predictions[winner][last]
+        gates.append(requirement(problem, truth, said, at_most=model.choose.at_most))
     # What the champion has learnt from would flatter it.
     unseen = last if champion is None else last[trial.rows.asked_at[last] > champion.trained_to]
     compared = champion is not None and len(unseen) >= FEWEST_COMPARED
@@ -227,7 +307,34 @@ def _gates(
     if standing is not None:
         margin = 0.02 * problem.error_of(truth, standing)
         gates.append(no_worse_than(problem, truth, prediction, standing, margin=margin))
+        gates.append(
+            groups_no_worse(
+                problem,
+                problem.row_errors(truth, prediction),
+                problem.row_errors(truth, standing),
+                trial.rows.asked_at[window],
+                {name: requests[name][window] for name in grouping_fields(model)},
+                margin=model.choose.group_worse,
+            )
+        )
     return gates
+
+
+def grouping_fields(model: Model) -> list[str]:
+    """The categories of the request by whose values no group may come off worse; what is private tells no groups."""
+    fields = model.request.icekeel_fields.values()
+    return [field.name for field in fields if field.kind is Kind.CAT and not field.limits.private]
+
+
+def _interval(trial: Backtest, winner: str, say: Say) -> tuple[bytes, dict[str, Any]]:
+    """The interval of the latest fold, and what intervals have held of what they promised."""
+    last = trial.last_fold()
+    interval = conformal_interval(trial.problem, trial.rows.target[last], trial.predictions[winner][last])
+    later = later_coverage(trial, winner, coverage=interval.coverage)
+    shares = ", ".join(f"{share:.1%}" for share in later)
+    say(f"intervals that promise {interval.coverage:.0%} held {shares} of the outcomes of the next fold")
+    made = {"coverage": interval.coverage, "half_width": interval.half_width, "later_coverage": later}
+    return msgspec.json.encode(interval), made
 
 
 def guarded_columns(model: Model) -> tuple[Column, ...]:
@@ -251,8 +358,7 @@ def _similar(
         trial.problem,
         rows,
         past,
-        since=trial.folds[-1].start,
-        predictions=trial.predictions[winner][trial.last_fold()],
+        predictions=trial.predicted(winner, len(rows)),
     )
     if made.tried:
         say(

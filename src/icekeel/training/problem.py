@@ -95,6 +95,9 @@ class Problem:
                 faults.append(
                     Fault("bad_target", "both outcomes must occur", "target", str(classes[:5]), "0 and 1")
                 )
+        if self.task == "number" and len(data) and target.min() == target.max():
+            what, hint = "every outcome is the same: there is nothing to learn", "look at target="
+            faults.append(Fault("bad_target", what, "target", f"{target[0]:g}", hint=hint))
         if faults:
             raise TrainingError(*faults)
 

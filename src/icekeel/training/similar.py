@@ -1,4 +1,4 @@
-"""Makes the similar cases of a bundle, see `icekeel.engines.similar`: the metric, the boxes, how many cases are best."""
+"""A lower rung, and the similar cases of every bundle, see `icekeel.engines.similar`: the metric, the boxes, how many cases are best."""
 
 from __future__ import annotations
 
@@ -13,10 +13,22 @@ from icekeel.core.errors import TrainingError
 from icekeel.core.frames import Array, Column, Floats, Frame, Ints
 from icekeel.engines.lightgbm import MODEL_FILE, LightGBMEngine, LightGBMSpec
 from icekeel.engines.loading import ENGINE_FILE
-from icekeel.engines.similar import COMPANY, Boxes, Metric, SimilarSpec, case_field, typical
+from icekeel.engines.similar import (
+    COMPANY,
+    SIMILAR,
+    SIMILAR_FILE,
+    Boxes,
+    Metric,
+    SimilarCases,
+    SimilarEngineSpec,
+    SimilarSpec,
+    case_field,
+    typical,
+)
 
 from .boosting import LightGBM
 from .problem import Problem, TrainingSet
+from .rungs import Fitted
 
 SURROGATE = LightGBM(leaves=15, learning_rate=0.1, most_trees=150, patience=10)
 MOST_CASES = 100_000
@@ -25,7 +37,7 @@ MOST_TRIED = 400
 """Later requests on which the number of cases is chosen and their error measured."""
 MOST_LEARNT = 30_000
 """Rows that the metric is learnt from, evenly spread."""
-NUMBERS = (10, 20, 50)
+NUMBERS = (10, 20, 50, 100)
 """Numbers of cases that are tried."""
 BOX = 400
 """Cases in a box at most."""
@@ -66,36 +78,92 @@ class Past:
     ids: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """A rung: what came of the past cases most like a request.
+
+    Args:
+        cases: The newest so many are kept.
+    """
+
+    cases: int = MOST_CASES
+    name: str = SIMILAR
+
+    def fit(self, problem: Problem, data: TrainingSet) -> Fitted:
+        """The cases; the same rows give those of `similar_cases`, which may be shown too."""
+        problem.check(data)
+        spec, _ = _cases(problem, data, self.cases)
+        files = {
+            ENGINE_FILE: msgspec.json.encode(SimilarEngineSpec()),
+            SIMILAR_FILE: msgspec.msgpack.encode(spec),
+        }
+        engine = SimilarCases.load(files)
+
+        def reference(frame: Frame) -> Floats:
+            """A search through all cases instead of boxes."""
+            points, outcomes, asked_at = (
+                np.frombuffer(held, dtype=kind)
+                for held, kind in ((spec.points, "<f4"), (spec.outcomes, "<f8"), (spec.asked_at, "<i8"))
+            )
+            found = []
+            for point in engine.metric.many(frame):
+                gaps = points.reshape(-1, spec.axes) - point
+                nearest = np.lexsort((np.arange(len(gaps)), -asked_at, np.einsum("ij,ij->i", gaps, gaps)))
+                found.append(float(typical(outcomes[nearest[: spec.k]], spec.error, spec.mean)))
+            return np.array(found)
+
+        return Fitted(files, engine, reference)
+
+
 def similar_cases(
-    problem: Problem, rows: TrainingSet, past: Past, *, since: int, predictions: Floats
+    problem: Problem, rows: TrainingSet, past: Past, *, predictions: Floats
 ) -> tuple[bytes, Similarity]:
     """The cases as a bundle holds them, the newest ones, and how well they do.
 
-    The metric is learnt from what was known at `since`, and the number of cases chosen on the requests from then on,
-    whose outcomes it has not seen; then all rows are cases.
+    The metric is learnt from what was known when the latest fifth of the rows was asked, and the number of cases
+    chosen on these, whose outcomes it has not seen; then all rows are cases.
 
     Args:
         rows: Past requests with outcomes, and `past` as many.
-        since: When the last fold of the backtest begins.
-        predictions: The model's for that fold, whose rows are the last ones.
+        predictions: The model's in the backtest for each row, NaN for those it did not test.
     """
-    width = 4 * (len(rows.columns) + 1) + 8 * (len(past.fields) + 2) + 40  # bytes of a case at most
-    newest = np.arange(len(rows))[-min(MOST_CASES, MOST_BYTES // width) :]
+    spec, made = _cases(problem, rows, MOST_CASES)
+    shown = msgspec.structs.replace(
+        spec,
+        ids=[past.ids[place] for place in made.places.tolist()],
+        fields=[case_field(column, past.requests[column.name][made.places]) for column in past.fields],
+    )
+    both = ~np.isnan(predictions[made.late])
+    late, said = made.late[both], made.said[both]
+    error = model_error = math.nan
+    if len(late):
+        error, model_error = (problem.error_of(rows.target[late], one) for one in (said, predictions[late]))
+    found = Similarity(len(made.places), spec.k, error, model_error, len(late))
+    return msgspec.msgpack.encode(shown), found
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Places among the rows of the cases in their order, and of the later requests that were tried, with what was said."""
+
+    places: Ints
+    late: Ints
+    said: Floats
+
+
+def _cases(problem: Problem, rows: TrainingSet, most: int) -> tuple[SimilarSpec, _Made]:
+    """The newest cases, without what may be shown of them."""
+    width = 4 * (len(rows.columns) + 1) + 140  # bytes of a case, with a dozen fields that are shown
+    newest = np.arange(len(rows))[-min(most, MOST_BYTES // width) :]
     rows = rows.take(newest)
-    since = max(since, int(rows.asked_at[int(len(rows) * 0.8)]))
+    since = int(rows.asked_at[int(len(rows) * 0.8)])
     early, late = np.flatnonzero(rows.known_before(since)), np.flatnonzero(rows.asked_at >= since)
     late = late[:: 1 + (len(late) - 1) // MOST_TRIED]
     metric, files = _metric(problem, rows, early)
     points = metric.many(rows.frame)
-    tried = _tried(problem, points, rows, early, late)
-    if tried is None:
-        k, error, far, model_error = NUMBERS[0], math.nan, math.inf, math.nan
-    else:
-        k, error, far = tried
-        model_error = problem.error_of(rows.target[late], predictions[late - len(rows)])
+    k, far, said = _tried(problem, points, rows, early, late)
     order, ends = boxed(points)
-    at = newest[order]
-    stored = SimilarSpec(
+    spec = SimilarSpec(
         surrogate=msgspec.json.decode(files[ENGINE_FILE], type=LightGBMSpec),
         trees=files[MODEL_FILE],
         axes=metric.effects.shape[1],
@@ -105,16 +173,14 @@ def similar_cases(
         box_ends=ends,
         outcomes=rows.target[order].tobytes(),
         asked_at=rows.asked_at[order].tobytes(),
-        ids=[past.ids[place] for place in at.tolist()],
-        fields=[case_field(column, past.requests[column.name][at]) for column in past.fields],
+        ids=[""] * len(order),
+        fields=[],
         error=problem.error,
         k=k,
         far=far,
         mean=float(rows.target.mean()),
     )
-    return msgspec.msgpack.encode(stored), Similarity(
-        len(rows), k, error, model_error, 0 if tried is None else len(late)
-    )
+    return spec, _Made(newest[order], newest[late[: len(said)]], said)
 
 
 def _metric(problem: Problem, rows: TrainingSet, early: Ints) -> tuple[Metric, dict[str, bytes]]:
@@ -143,20 +209,20 @@ def _axes(points: Array) -> Floats:
 
 def _tried(
     problem: Problem, points: Array, rows: TrainingSet, early: Ints, late: Ints
-) -> tuple[int, float, float] | None:
-    """How many early cases do best for later requests, their error there, and how far off the tenth lies."""
+) -> tuple[int, float, Floats]:
+    """How many early cases do best for later requests, how far off the tenth lies, and what that many say to them."""
     numbers = [k for k in NUMBERS if k <= len(early)]
     if not numbers or not len(late):
-        return None
+        return NUMBERS[0], math.inf, np.empty(0)
     order, ends = boxed(points[early])
     boxes = Boxes(points[early][order], ends, rows.asked_at[early][order])
     found = [boxes.nearest(points[place], numbers[-1]) for place in late.tolist()]
     outcomes = rows.target[early][order][np.stack([at for at, _ in found])]
     away = np.sqrt(np.stack([distances for _, distances in found]))
     mean, truth = float(rows.target[early].mean()), rows.target[late]
-    errors = {k: problem.error_of(truth, typical(outcomes[:, :k], problem.error, mean)) for k in numbers}
-    best = min(numbers, key=lambda k: errors[k])
-    return best, errors[best], float(np.quantile(away[:, min(COMPANY, numbers[-1]) - 1], NEAR))
+    said = {k: typical(outcomes[:, :k], problem.error, mean) for k in numbers}
+    best = min(numbers, key=lambda k: problem.error_of(truth, said[k]))
+    return best, float(np.quantile(away[:, min(COMPANY, numbers[-1]) - 1], NEAR)), said[best]
 
 
 def boxed(points: Array) -> tuple[Ints, list[int]]:

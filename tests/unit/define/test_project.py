@@ -717,3 +717,22 @@ def test_a_condition_of_python_is_told_what_to_write(tmp_path: Path, code: str) 
     (found,) = faults(tmp_path, f"class More(ik.Features):\n    heavy = {code}\n")
     assert (found.code, found.where) == ("no_truth_value", line_of(tmp_path, "    heavy = ").rstrip(" "))
     assert "ik.when" in found.hint
+
+
+def test_a_ladder_and_requirements_that_cannot_hold_are_refused(tmp_path: Path) -> None:
+    more = """
+    again = dict(same, target=result.price.latest(absent=None), error="mape")
+    a = ik.Model("a", Quote, Features, **again, ladder=ik.Ladder(trees="catboost", tune_s=-1))
+    b = ik.Model("b", Quote, Features, **again, ladder="deep")
+    money = ik.usd_per_year(5_000, error_point=40_000)
+    c = ik.Model("c", Quote, Features, **dict(again, choose=ik.Simplest(within=money, at_most=0, group_worse="a lot")))
+    d = ik.Model("d", Quote, Features, **again, ladder=ik.Ladder(trees="xgboost", tune_s=60))
+    """
+    found = {(fault.code, fault.where.partition(" ")[2]) for fault in faults(tmp_path, more)}
+    assert found == {
+        ("bad_trees", 'Model "a", ladder'),
+        ("out_of_range", 'Model "a", ladder, tune_s'),
+        ("wrong_type", 'Model "b"'),
+        ("out_of_range", 'Model "c", choose, at_most'),
+        ("out_of_range", 'Model "c", choose, group_worse'),
+    }

@@ -16,6 +16,7 @@ from icekeel.testing import check_model
 from icekeel.testing.model_checks import PROBLEMS
 from icekeel.training import Fitted, GroupTable, LightGBM, Linear, Problem, Rung, TrainingSet
 from icekeel.training.estimators import Sklearn
+from icekeel.training.similar import Similar
 from icekeel.training.texts import Texts
 from icekeel.training.xgboost import XGBoost
 
@@ -28,7 +29,9 @@ FEW = {
 
 
 @pytest.mark.parametrize(
-    "rung", [GroupTable(), Linear(), Texts(weight=2.0), LightGBM(most_trees=20)], ids=lambda rung: rung.name
+    "rung",
+    [GroupTable(), Similar(), Linear(), Texts(weight=2.0), LightGBM(most_trees=20)],
+    ids=lambda rung: rung.name,
 )
 def test_rungs_of_the_ladder_pass(rung: Rung) -> None:
     checked = check_model(rung)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from icekeel.core.errors import TrainingError
-from icekeel.training import conformal_interval
+from icekeel.training import GroupTable, backtest, conformal_interval
+from icekeel.training.conformal import later_coverage
 
-from .cases import DELAY, LATE, PRICE
+from .cases import DELAY, LATE, LEVEL, PRICE, training_set
 
 
 def test_the_width_is_the_rank_that_the_theorem_names() -> None:
@@ -33,3 +36,15 @@ def test_what_has_no_interval_is_refused() -> None:
     with pytest.raises(TrainingError) as few:
         conformal_interval(DELAY, np.ones(8), np.ones(8), coverage=0.9)
     assert few.value.code == "few_rows"
+
+
+def test_what_an_interval_promised_is_held_against_the_next_fold() -> None:
+    trial = backtest(LEVEL, training_set(LEVEL, 3_000), [GroupTable()], folds=4)
+    held = later_coverage(trial, "group")
+    assert held == pytest.approx([0.9] * 3, abs=0.05)
+    last = trial.last_fold()
+    moved = trial.rows.target.copy()
+    moved[last] += 100
+    drifted = replace(trial, rows=replace(trial.rows, target=moved))
+    assert later_coverage(drifted, "group") == [*held[:2], 0.0]
+    assert len(later_coverage(backtest(LEVEL, training_set(LEVEL), [GroupTable()], folds=1), "group")) == 1

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from icekeel.core.time import DAY
 from icekeel.training import (
+    Gate,
     GroupTable,
     Linear,
     better_than_simplest,
@@ -15,6 +17,7 @@ from icekeel.training import (
     parity,
     size,
 )
+from icekeel.training.gates import groups_no_worse, guard_budget, requirement
 
 from .cases import DELAY, LATE, training_set
 
@@ -74,3 +77,38 @@ def test_calibration_finds_bias_and_overconfidence() -> None:
     assert biased.measured == pytest.approx(0.1, abs=0.01)
     overconfident = np.where(p > 0.5, 0.9, 0.1)
     assert not calibration(truth, overconfident, limit=0.02).passed
+
+
+def test_a_requirement_holds_whatever_is_simplest() -> None:
+    truth = np.zeros(10)
+    assert requirement(DELAY, truth, truth + 1.0, at_most=1.0).passed
+    failed = requirement(DELAY, truth, truth + 1.1, at_most=1.0)
+    assert (failed.passed, failed.required) == (False, 1.0)
+    assert failed.measured == pytest.approx(1.1)
+
+
+def test_the_guard_keeps_its_budget() -> None:
+    assert guard_budget(0.01, 0.01, 500).passed
+    assert not guard_budget(0.011, 0.01, 500).passed
+
+
+def groups(worse: float, seed: int = 0) -> Gate:
+    """Of four groups on twenty days, the last one's errors are higher than the champion's by a share."""
+    rng = np.random.default_rng(seed)
+    route = rng.choice(np.array(["a", "b", "c", "d", None], dtype=object), 8_000)
+    asked_at = np.sort(rng.integers(0, 20 * DAY, 8_000))
+    champion = np.abs(rng.normal(size=8_000))
+    candidate = champion * (1 + worse * (route == "d")) * (1 + 0.1 * rng.uniform(-1, 1, 8_000))
+    return groups_no_worse(DELAY, candidate, champion, asked_at, {"route": route}, margin=0.1)
+
+
+def test_no_group_may_come_off_much_worse_than_with_the_champion() -> None:
+    bad = groups(0.3)
+    assert not bad.passed
+    assert 0.2 < bad.measured < 0.3 and "route=d comes off worst" in bad.why
+    assert groups(0.0).passed
+    surely = [groups(0.1, seed).passed for seed in range(40)]  # worse by just the margin
+    assert sum(surely) >= 38
+    few, errors = np.arange(10), np.arange(10.0)
+    nobody = groups_no_worse(DELAY, errors + 1, errors, few * DAY, {"x": np.array(["a"] * 10)}, margin=0.1)
+    assert nobody.passed and nobody.why == "no group is large enough to tell"
