@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 
 from bench.report import Result
 
-from . import bundles, hotels, ladder, parity
+from . import audits, bundles, hotels, ladder, parity
 
 TASKS: Mapping[str, Callable[[], Result]] = {
     "bundles": bundles.bundles,
+    "audits": audits.flights,
+    "subgroups": audits.subgroups,
+    "subgroups_fairlearn": audits.subgroups_fairlearn,
     "hotel": hotels.features,
     "parity": parity.parity,
     "similar": hotels.similar,

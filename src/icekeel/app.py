@@ -30,7 +30,7 @@ from icekeel.features.online.lmdb import DAMAGE, open_environment
 from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Predicted, Writer
-from icekeel.operations.audit import SAMPLE, Auditor, AuditResult
+from icekeel.operations.audits import Audited, audit_model
 from icekeel.operations.briefing import Briefing, briefing
 from icekeel.operations.explain import Explanation, explain
 from icekeel.operations.forgetting import Forgetting, as_stored, check_marks, entities
@@ -43,10 +43,11 @@ from icekeel.operations.readiness import Answered, Circumstances, readiness
 from icekeel.operations.retention import Kept, Retention
 from icekeel.operations.retraining import Job, Retraining
 from icekeel.operations.reviews import Reviews
+from icekeel.operations.skew import SAMPLE, Auditor, AuditResult
 from icekeel.operations.snapshots import Snapshots
 from icekeel.operations.study import Study
 from icekeel.operations.trace import Standing, Trace, trace
-from icekeel.operations.workshop import Workshop
+from icekeel.operations.workshop import Say, Workshop
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import Registry
 from icekeel.serving import Access, Answerer, Intake, OnlineReader, Router, Windows
@@ -194,6 +195,20 @@ class App:
             return Auditor(self.workspace, None).audit(name, limit)
         with online:
             return Auditor(self.workspace, online).audit(name, limit)
+
+    def audit_all(
+        self, registry: Registry, model: str, only: Sequence[str], *, sample: int, now: int, say: Say
+    ) -> Audited:
+        """Make the audits named, all by default, of a model's training set and answers; see `audit_model`."""
+        return audit_model(
+            self.model(model),
+            self.workshop(registry),
+            registry,
+            partial(self.audit, model, sample),
+            only=only,
+            now=now,
+            say=say,
+        )
 
     def answers(self) -> Answers:
         """What finds answers that were given, wherever they are."""

@@ -41,7 +41,7 @@ def command(
         process.communicate(timeout=PATIENCE_S)
 
 
-def icekeel(folder: Path, *arguments: str) -> Any:
+def icekeel(folder: Path, *arguments: str, status: int = 0) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "icekeel", *arguments, "--project", str(folder), "--json"],
         capture_output=True,
@@ -49,5 +49,5 @@ def icekeel(folder: Path, *arguments: str) -> Any:
         timeout=PATIENCE_S,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     return json.loads(done.stdout)

@@ -15,9 +15,9 @@ from icekeel.core.time import DAY, HOUR, MINUTE
 from icekeel.data import AVAILABLE, DELETED
 from icekeel.features.online.lmdb import LmdbWindows
 from icekeel.journal import Pushed
-from icekeel.operations import audit as audits
-from icekeel.operations.audit import Auditor, AuditResult
+from icekeel.operations import skew as audits
 from icekeel.operations.keeper import Keeper
+from icekeel.operations.skew import Auditor, AuditResult
 from icekeel.testing.small import TRAINED_TO
 
 from .commands import icekeel
@@ -281,7 +281,9 @@ def test_an_expression_that_is_compiled_wrongly_is_named(
     result = ask_a_day(keeper, office)
     assert {cause.kind for cause in result.causes.values()} == {"expression"}
     assert "its two compilations give" in sentence(result, "weight")
-    said = icekeel(office.app.folder, "audit", "late")
+    told = icekeel(office.app.folder, "audit", "late", "--only", "skew", status=1)
+    assert told["blocked"]
+    said = told["audits"][0]["evidence"]
     assert said["rows"] == 60
     row = next(row for row in said["differences"] if row["feature"] == "weight")
     assert abs(row["served"] - row["recomputed"] - 0.5) < 1e-9

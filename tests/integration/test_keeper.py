@@ -16,7 +16,7 @@ from icekeel.experiments import RolloutPlan, RolloutState, Verdict
 from icekeel.journal import Decided, Ingested, Pushed, scan
 from icekeel.operations import keeper as keepers
 from icekeel.operations import loop as loops
-from icekeel.operations.audit import Auditor
+from icekeel.operations.skew import Auditor
 from icekeel.operations.watch import Duty
 from icekeel.operations.workshop import SHADOW
 from icekeel.registry import CHAMPION, Decision, Registry

@@ -16,7 +16,7 @@ from icekeel.core.errors import RequestError
 from icekeel.core.time import DAY, HOUR
 from icekeel.data.answers import Wanted
 from icekeel.journal import Predicted
-from icekeel.operations.audit import OTHER, UNKNOWN
+from icekeel.operations.skew import OTHER, UNKNOWN
 from icekeel.operations.trace import Trace
 from icekeel.operations.trace_words import told
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icekeel.core.binning import distance
 from icekeel.core.frames import Column, Frame, Kind
 from icekeel.experiments import Arm, Arms, Betting, Claim, PairedDays, Split, critical_z, log_e_value
-from icekeel.monitoring import Profiler, distance
+from icekeel.monitoring import Profiler
 
 law = settings(max_examples=40, deadline=None, derandomize=True)
 values = st.lists(st.floats(-100, 100).map(lambda x: round(x, 3)), min_size=2, max_size=40)

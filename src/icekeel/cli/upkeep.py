@@ -1,4 +1,4 @@
-"""Commands that look after the online windows: audit what was served from them, make them anew."""
+"""Commands that look after what the rest stands on: audits, the journal in history, the online windows."""
 
 from __future__ import annotations
 
@@ -8,52 +8,50 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from icekeel.core.errors import StateError
-from icekeel.core.time import format_time
+from icekeel.core.time import parse_time
 
 from .options import HERE, AsJson, ProjectFolder, open_app
 from .output import print_json, print_rows, say
 from .running import only_keeper
-from .versions import ModelName
+from .versions import ModelName, registry_of
 
 if TYPE_CHECKING:
     from icekeel.app import App
-    from icekeel.operations.audit import AuditResult
 
-MOST_NAMED = 20
 _POLL_S = 0.2
 
 
 def audit(
     model: ModelName,
+    only: Annotated[str, typer.Option(help="These audits only, with commas between.")] = "",
     sample: Annotated[int, typer.Option(min=1, help="Answers to recompute.")] = 200,
+    now: Annotated[str, typer.Option(help="Time up to which anything is known (default: now).")] = "",
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute a sample of served answers, and name each feature that differs, its rows and the probable cause."""
-    result = open_app(project).audit(model, sample)
-    rows = _differing(result)
-    if as_json:
-        print_json(
-            {
-                "model": model,
-                "rows": result.rows,
-                "features": result.features,
-                "late": result.late,
-                "left_out": dict(result.left_out),
-                "differences": rows,
-            }
-        )
-        return
-    say(f"{result.rows:,} answers of {result.features} features recomputed as far as the store was for each")
-    if result.late:
-        say(f"{result.late:,} of them would have others with all that came in, or was projected, later")
-    for why, count in result.left_out.items():
-        say(f"{count:,} could not be compared: {why}")
-    shown = [
-        {name: row[name] for name in ("feature", "answers", "served", "recomputed", "evidence", "todo")}
-        for row in rows
+    """Look for what is wrong with a model's training set and with what it answered; exit status 1 if anything blocks."""
+    app = open_app(project)
+    at = parse_time(now) if now else app.clock()
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    with registry_of(app, model) as registry:
+        audited = app.audit_all(registry, model, names, sample=sample, now=at, say=say)
+    rows: list[dict[str, Any]] = [
+        {
+            "audit": one.audit,
+            "verdict": one.verdict,
+            "what": one.what,
+            "usd_per_year": one.cost,
+            "todo": one.todo,
+            **({"evidence": one.evidence} if as_json else {}),
+        }
+        for one in audited.findings
     ]
-    print_rows(shown, as_json=False, empty="no difference" if result.rows else "no answer was compared")
+    if as_json:
+        print_json({"model": model, "version": audited.version, "blocked": audited.blocked, "audits": rows})
+    else:
+        print_rows(rows, as_json=False, empty="the project turns every audit off")
+    if audited.blocked:
+        raise typer.Exit(1)
 
 
 def compact(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
@@ -106,31 +104,3 @@ def _rebuild(app: App) -> bool:
     finally:
         registry.close()
     return True
-
-
-def _differing(result: AuditResult) -> list[dict[str, Any]]:
-    """Each feature that differs, the most frequent first."""
-    rows = []
-    for name, count in result.counts.items():
-        found, cause = result.of(name), result.causes.get(name)
-        rows.append(
-            {
-                "feature": name,
-                "answers": count,
-                "prediction_ids": [one.prediction_id for one in found[:MOST_NAMED]],
-                "asked_at": format_time(found[0].asked_at),
-                "served": _plain(found[0].served),
-                "recomputed": _plain(found[0].recomputed),
-                "cause": cause.kind if cause else "",
-                "evidence": cause.sentence if cause else "",
-                "todo": cause.todo if cause else "",
-            }
-        )
-    return rows
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it: no NaN, no NumPy."""
-    if value is None or isinstance(value, str):
-        return value
-    return None if value != value else float(value)  # noqa: PLR0124

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .frames import Floats
+from .frames import Bools, Floats
 
 SMALLEST_PROBABILITY = 1e-12
 
@@ -33,3 +33,24 @@ def auc(truth: Floats, score: Floats) -> float:
 def absolute_percentage_error(truth: Floats, prediction: Floats) -> Floats:
     """`|prediction - truth| / |truth|` of each row, as a share (not times 100)."""
     return np.asarray(np.abs(prediction - truth) / np.abs(truth), dtype=np.float64)
+
+
+def benjamini_hochberg(p_values: Floats, rate: float) -> Bools:
+    """Which hypotheses are rejected, with false discovery rate `rate` (Benjamini and Hochberg 1995)."""
+    n = len(p_values)
+    order = np.argsort(p_values)
+    below = np.flatnonzero(p_values[order] <= rate * np.arange(1, n + 1) / n)
+    rejected = np.zeros(n, dtype=np.bool_)
+    if len(below):
+        rejected[order[: below[-1] + 1]] = True
+    return rejected
+
+
+def wilson(successes: Floats, rows: Floats, z: float = 1.96) -> tuple[Floats, Floats]:
+    """Bounds of rates of independent rows, 95 % by default (Wilson 1927); 0 to 1 where there are no rows."""
+    n = np.maximum(rows, 1.0)
+    rate = np.where(rows > 0, successes / n, 0.5)
+    spread = z * np.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    middle, scale = rate + z * z / (2 * n), 1 + z * z / n
+    low, high = (middle - spread) / scale, (middle + spread) / scale
+    return np.where(rows > 0, low, 0.0), np.where(rows > 0, high, 1.0)

@@ -4,6 +4,7 @@ Frozen data that computes nothing and opens nothing: reading a project file is i
 must not know how anything is stored, computed or served.
 """
 
+from .audits import Audits
 from .estimators import Estimator, sklearn
 from .expressions import Cat, Flag, Id, Num, Text, Time, asked_at
 from .features import Feature, Features
@@ -60,6 +61,7 @@ __all__ = [
     "UNKNOWN",
     "Act",
     "After",
+    "Audits",
     "Cat",
     "Estimator",
     "EventTable",

@@ -13,6 +13,7 @@ from icekeel.core.kinds import Kind
 from icekeel.core.time import DAY
 
 from . import nodes
+from .audits import Audits, audit_faults
 from .conduct import conduct_faults, duration_faults, policy_faults
 from .estimators import FLAGS, NUMBERS, Estimator
 from .expressions import Expression, Id, Num, lift
@@ -55,7 +56,7 @@ class Model:
         action: What follows an answer, and what mistakes cost (flags only).
         influences: Whether the answer changes what happens afterwards, as a price or a recommendation does
             and a forecast does not. Versions of such a model are compared by a split test, never in shadow.
-        guard, stale, rollout, retrain, watch: See their classes.
+        guard, stale, rollout, retrain, watch, audits: See their classes.
         unlogged: What is answered while the journal cannot be written: `ik.refuse()` answers with HTTP 503,
             `ik.mark()` answers and says `unlogged`; nobody can walk back from such an answer.
         about: What it does, in a sentence for somebody who has never heard of it: the first of its page.
@@ -83,6 +84,7 @@ class Model:
         rollout: Rollout | None = None,
         retrain: Retrain | None = None,
         watch: Watch | None = None,
+        audits: Audits | None = None,
         unlogged: Refuse | Mark | None = None,
         about: str = "",
         unit: str = "",
@@ -107,6 +109,7 @@ class Model:
         self.rollout = rollout
         self.retrain = retrain
         self.watch = watch or Watch()
+        self.audits = Audits() if audits is None else audits
         self.unlogged = Refuse() if unlogged is None else unlogged
 
     @property
@@ -125,7 +128,9 @@ class Model:
         wrong = [*self._broken_arguments(where), *self._type_faults(where)]
         broken = {name for name, _ in wrong}
         broken |= {
-            needs for needs, needed in (("after", "request"), ("influences", "rollout")) if needed in broken
+            needs
+            for needs, needed in (("after", "request"), ("audits", "request"), ("influences", "rollout"))
+            if needed in broken
         }
         found = [fault for _, fault in wrong]
         found += [
@@ -168,6 +173,7 @@ class Model:
             ("rollout", self.rollout, (Rollout, NoneType), "ik.Rollout(...)"),
             ("retrain", self.retrain, (Retrain, NoneType), "ik.Retrain(...)"),
             ("watch", self.watch, (Watch,), "ik.Watch(...)"),
+            ("audits", self.audits, (Audits,), "ik.Audits(...)"),
             ("unlogged", self.unlogged, (Refuse, Mark), "ik.mark(), ik.refuse()"),
             ("model", self.model, (Estimator, NoneType), "ik.sklearn(...)"),
             *(
@@ -246,6 +252,7 @@ class Model:
         if self.guard is not None:
             found += conduct_faults(self, self.guard, f"{where}, guard")
         found += self._stale_faults(f"{where}, stale")
+        found += audit_faults(self.audits, getattr(self.request, "__name__", ""), f"{where}, audits")
         unit = None if self.rollout is None else self.rollout.unit
         if unit is not None and not (isinstance(unit, Id) and isinstance(unit.node, RequestField)):
             found.append(Fault("bad_unit", "unit= is an Id field of the request", f"{where}, rollout"))
@@ -363,6 +370,7 @@ _STAND_INS: Mapping[str, Any] = {
     "rollout": None,
     "retrain": None,
     "watch": Watch(),
+    "audits": Audits(),
     "after": (),
     "model": None,
 }

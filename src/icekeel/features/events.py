@@ -50,6 +50,7 @@ class EventStore:
         threads: Threads of DuckDB.
         folder: Where to spill; by default where the system keeps temporary files.
         part_bytes: Most that rows read at once may take.
+        delay: Microseconds by which every row becomes available later than it did.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class EventStore:
         threads: int = 2,
         folder: Path | None = None,
         part_bytes: int = PART_BYTES,
+        delay: int = 0,
     ) -> None:
         self._tables = tables
         self._files = files
@@ -67,6 +69,7 @@ class EventStore:
         self._relations: dict[str, tuple[str, bool]] = {}
         self._hashes: dict[str, Array] = {}
         self._known = FOREVER
+        self._available = f"{AVAILABLE} + {delay} AS {AVAILABLE}" if delay else AVAILABLE
         beside = Path(folder or tempfile.gettempdir())
         _sweep(beside)
         self.spill = beside / f"{SPILL}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -103,6 +106,7 @@ class EventStore:
             quote(name) if name in held else f"CAST(NULL AS {kind}) AS {quote(name)}"
             for name, kind in kinds.items()
         ]
+        listed[listed.index(quote(AVAILABLE))] = self._available
         place = "(file_index::BIGINT << 40) + file_row_number AS _place"
         known = f" WHERE {AVAILABLE} <= {self._known}" if self._known < FOREVER else ""
         return f"(SELECT {', '.join(listed)}, {place} FROM {rows}{known})"

@@ -9,11 +9,10 @@ from .alerts import Alert, Signal, group
 from .detectors import Detector, Look, Standardiser, log_threshold
 from .drift import Finding, Reference, examine
 from .performance import DayPerformance, gap_series, loss_series, summarise
-from .profiles import Binning, Profile, Profiler, chi2_p_value, distance, psi
+from .profiles import Profile, Profiler, psi
 
 __all__ = [
     "Alert",
-    "Binning",
     "DayPerformance",
     "Detector",
     "Finding",
@@ -23,8 +22,6 @@ __all__ = [
     "Reference",
     "Signal",
     "Standardiser",
-    "chi2_p_value",
-    "distance",
     "examine",
     "gap_series",
     "group",

@@ -15,9 +15,11 @@ from statistics import NormalDist
 
 import numpy as np
 
-from icekeel.core.frames import Bools, Floats, Ints
+from icekeel.core.binning import Binning, chi2_p_value, distance
+from icekeel.core.frames import Ints
+from icekeel.core.statistics import benjamini_hochberg
 
-from .profiles import Binning, Profile, Profiler, chi2_p_value, distance
+from .profiles import Profile, Profiler
 
 EFFECT = 0.03
 SMALLEST_DISTANCE = 1e-6
@@ -99,17 +101,6 @@ def examine(reference: Reference, today: Profile) -> list[Finding]:
         _finding(reference, name, today.counts[name], float(p), enough and bool(sure))
         for name, p, sure in zip(names, p_values, certain, strict=True)
     ]
-
-
-def benjamini_hochberg(p_values: Floats, rate: float) -> Bools:
-    """Which hypotheses are rejected, with false discovery rate `rate` (Benjamini and Hochberg 1995)."""
-    n = len(p_values)
-    order = np.argsort(p_values)
-    below = np.flatnonzero(p_values[order] <= rate * np.arange(1, n + 1) / n)
-    rejected = np.zeros(n, dtype=np.bool_)
-    if len(below):
-        rejected[order[: below[-1] + 1]] = True
-    return rejected
 
 
 def _noise(binning: Binning, counts: Ints, rows: float, spreads: float) -> float:

@@ -23,6 +23,7 @@ from icekeel.engines.similar import SIMILAR_FILE, Case, SimilarCases
 from icekeel.registry import INTERVAL_FILE, Bundle, Registry, Version, read
 from icekeel.training.mistakes import Amounts, Choices, Example, mistakes
 
+from .audits import findings_of
 from .explain import Reason, main_reasons
 from .projections import AnswerProjection
 from .watch import REFUSED, scored
@@ -90,7 +91,7 @@ class Briefing:
         example: An ordinary past request; None for versions of before it was kept.
         reasons: What moved that prediction.
         cases: The past cases most like it, asked before it.
-        audits: What the audits found in training, as `Finding`.
+        audits: What the audits found in training and since, as `Finding`.
         guard: What training measured of the guard; empty without one.
         alerts: What is wrong at present, in sentences.
         overrides: Why it serves although a gate failed; empty as a rule.
@@ -162,7 +163,7 @@ def briefing(
         example=example,
         reasons=reasons,
         cases=cases,
-        audits=metrics.get("audits", ()),
+        audits=findings_of(registry, version),
         guard=metrics.get("guard") or {},
         alerts=[
             str(alert.evidence.get("title") or alert.cause)

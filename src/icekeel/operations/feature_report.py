@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from icekeel.core.frames import Array, Bools, Column, Frame, Kind
+from icekeel.core.binning import Binning, distance
+from icekeel.core.frames import Array, Bools, Column, Frame
 from icekeel.core.time import format_time
 from icekeel.define import Model
 from icekeel.define.features import Feature
 from icekeel.define.reading import built_on, kind_of, reads_of, sources_of
-from icekeel.monitoring import Binning, distance
 from icekeel.training import Bench, Difference, Problem, Rung, TrainingSet, shares
 
 from .reading_cost import ReadingCosts
@@ -242,7 +242,7 @@ def _held(column: Column, before: Array, now: Frame) -> dict[str, Any]:
     values = now[column.name]
     null = nulls_of(values)
     known = values[~null]
-    binning = Binning.of_categories(before) if column.kind is Kind.CAT else Binning.of_numbers(before)
+    binning = Binning.of(column, before)
     rows = np.arange(0, len(values), 1 + (len(values) - 1) // MOST_COMPARED)
     others = [name for name in now if name != column.name]
     twins = [name for name in others if same(now[name][rows], values[rows])]

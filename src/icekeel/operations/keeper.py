@@ -40,7 +40,6 @@ from icekeel.journal import (
 from icekeel.registry import Alias, Registry
 from icekeel.serving import load_version
 
-from .audit import Auditor
 from .loop import Loop
 from .mirror import Mirroring
 from .past import Past, stored_rows
@@ -49,6 +48,7 @@ from .projections import UNSCORED, AnswerProjection, EventProjection, Settled, S
 from .reach import Reach
 from .retention import Retention
 from .reviews import review_of
+from .skew import Auditor
 from .watch import Duty
 from .workshop import SHADOW
 from .workspace import Workspace

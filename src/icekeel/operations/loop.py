@@ -24,9 +24,9 @@ from icekeel.registry import CHAMPION, Alias, Registry, Version
 from icekeel.serving.routing import CHALLENGER
 from icekeel.training.catalog import full_ladder
 
-from .audit import AuditResult
 from .projections import Settled
 from .retraining import Job, Retraining, scheduled
+from .skew import AuditResult
 from .watch import SKEW, Between, Duty, Watch, alerted, error_name, row_errors, scored
 from .workshop import SHADOW, admit, crown, decide, decided
 from .workspace import Workspace

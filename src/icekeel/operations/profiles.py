@@ -8,10 +8,11 @@ import lmdb
 import msgspec
 import numpy as np
 
+from icekeel.core.binning import Binning
 from icekeel.core.frames import Array, Frame
 from icekeel.core.time import DAY
 from icekeel.journal import Predicted
-from icekeel.monitoring import Binning, Profile, Profiler
+from icekeel.monitoring import Profile, Profiler
 
 
 class DayProfiles:

@@ -13,6 +13,7 @@ import duckdb
 import numpy as np
 
 from icekeel.compile import quote
+from icekeel.core.binning import Binning, distance
 from icekeel.core.errors import Fault, RequestError, nearest, shorten
 from icekeel.core.frames import NO_TIME, Array
 from icekeel.core.kinds import Column, Kind
@@ -24,7 +25,7 @@ from icekeel.data.relations import SQL_TYPES, connect, fetch, parquet
 from icekeel.data.standing import OWN, standing
 from icekeel.define import EventTable
 from icekeel.features.events import MEMORY
-from icekeel.monitoring.profiles import Binning, distance, psi
+from icekeel.monitoring import psi
 from icekeel.registry import Registry
 
 NOW = "now"

@@ -27,11 +27,11 @@ from icekeel.features.plan import Plan
 from icekeel.journal import Predicted
 from icekeel.registry import Change, Registry, Version, read
 
-from .audit import OTHER, UNKNOWN, Comparison, comparable
 from .explain import Explanation, explain
 from .outcome import OutcomeTrace, plain, trace_outcome
 from .reach import Reach, Reached
 from .seen import Moment, SeenEvents, reaches, recompute
+from .skew import OTHER, UNKNOWN, Comparison, comparable
 from .window_rows import WindowRows, key_conditions, window_rows
 from .workspace import Workspace
 

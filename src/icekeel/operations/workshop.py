@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from icekeel.core.errors import BundleError
-from icekeel.core.frames import Frame
+from icekeel.core.frames import Floats, Frame, Ints
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY
 from icekeel.data import Snapshot, Vault
@@ -27,7 +27,8 @@ from icekeel.monitoring import Profiler
 from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version, read, write
 from icekeel.serving import load_version
 from icekeel.serving.routing import CHALLENGER
-from icekeel.training import Rung
+from icekeel.training import Problem, Rung
+from icekeel.training.audits import ALWAYS, AuditInput, Finding, examine, out_of_time
 from icekeel.training.catalog import full_ladder, rungs_up_to, with_settings
 from icekeel.training.dataset import (
     Learnable,
@@ -39,7 +40,7 @@ from icekeel.training.dataset import (
     store_questions,
     stored_questions,
 )
-from icekeel.training.pipeline import Recipe, Standing, Trained, train
+from icekeel.training.pipeline import Recipe, Standing, Trained, rows_with_outcome, train
 from icekeel.training.problem import TrainingSet
 
 from .lineage import code_digest, definitions_of, lineage_of
@@ -203,7 +204,11 @@ class Workshop:
             core_hour=self._core_hour,
         )
         champion = self._champion(model)
-        trained = train(recipe, data, say=say, champion=champion, describe=_profile)
+
+        def audit(known: Ints, rows: TrainingSet, said: Floats) -> list[Finding]:
+            return examine(self._audit_input(snapshot, data, known, rows, said), ALWAYS)
+
+        trained = train(recipe, data, say=say, champion=champion, describe=_profile, audit=audit)
         bundle = write(self._workspace.bundles, trained.files, msgspec.to_builtins(trained.contents))
         version = self._registry.register(
             order.model,
@@ -226,6 +231,40 @@ class Workshop:
             f"registered {version.name}: {trained.contents.rung} on {trained.contents.rows:,} rows, {features.__name__}"
         )
         return version, trained
+
+    def audit(self, name: str, names: Collection[str], now: int, say: Say) -> list[Finding]:
+        """What the audits of these names find in a model's training set as of `now`.
+
+        Raises:
+            TrainingError: there is nothing to learn from; then nothing can be audited.
+        """
+        features = self._workspace.project.models[name].features.icekeel_features
+        snapshot, data = self.prepare(name, now, say)
+        known, rows = rows_with_outcome(features, data)
+        given = self._audit_input(snapshot, data, known, rows, np.full(len(rows), np.nan))
+        given.problem.check(rows)
+        rung = self.rung(name)
+        say(f"{rung.name}, learnt from earlier rows, predicts the later ones")
+        return examine(replace(given, predictions=out_of_time(given.problem, rows, rung)), names)
+
+    def _audit_input(
+        self, snapshot: Snapshot, data: Learnable, known: Ints, rows: TrainingSet, said: Floats
+    ) -> AuditInput:
+        project, history = self._workspace.project, self._workspace.history
+        model = project.models[snapshot.model]
+        return AuditInput(
+            model=model,
+            problem=Problem(model.task, model.error),  # type: ignore[arg-type]  # checked with the project
+            plan=self._workspace.plans[model.name],
+            asked=data,
+            known=known,
+            rows=rows,
+            predictions=said,
+            open_store=lambda delay: event_store(project.tables, history, snapshot.manifest, delay=delay),
+            now=snapshot.now,
+            rng=np.random.default_rng(0),
+            threads=self._threads,
+        )
 
     def _champion(self, model: Model) -> Standing | None:
         alias = self._registry.aliases(model.name).get(CHAMPION)

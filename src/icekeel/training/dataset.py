@@ -294,8 +294,13 @@ def feature_cache(
 
 
 def event_store(
-    tables: Mapping[str, EventTable], history: History, manifest: Manifest, *, threads: int = 2
+    tables: Mapping[str, EventTable],
+    history: History,
+    manifest: Manifest,
+    *,
+    threads: int = 2,
+    delay: int = 0,
 ) -> EventStore:
-    """The events of a manifest."""
+    """The events of a manifest, all of them available `delay` microseconds later than they were."""
     files = {name: history.paths(manifest, name) for name in tables}
-    return EventStore(tables, files, threads=threads, folder=history.folder)
+    return EventStore(tables, files, threads=threads, folder=history.folder, delay=delay)

@@ -20,6 +20,7 @@ from icekeel.features.outcomes import Status
 from icekeel.guard.tables import Scale
 from icekeel.registry import GUARD_FILE, INTERVAL_FILE, Contents
 
+from .audits import Finding, gates_of
 from .backtest import FIRST_FOLDS, Backtest, backtest, cuts_of
 from .catalog import TUNED, on_one_thread, settings_of, with_settings
 from .columns import column_findings
@@ -59,6 +60,8 @@ WORST_CALIBRATION = 0.05
 MOST_SHUFFLED = 10_000
 """Later rows on which the importance of features is measured."""
 Say = Callable[[str], None]
+Examine = Callable[[Ints, TrainingSet, Floats], Sequence[Finding]]
+"""Audits: places of the questions with an outcome, their rows, what the backtest said to each (NaN where untested)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ def train(
     say: Say,
     champion: Standing | None = None,
     describe: Callable[[TrainingSet], Mapping[str, bytes]] | None = None,
+    audit: Examine | None = None,
 ) -> Trained:
     """Climb the ladder, refit the winner on all rows, and put it through every gate.
 
@@ -125,6 +129,7 @@ def train(
         say: Told what is happening, in sentences.
         champion: What serves now, to be compared with on the latest rows.
         describe: Makes further files of the bundle from the rows learnt from.
+        audit: Looks at the rows learnt from; what blocks is a failed gate.
 
     Raises:
         TrainingError: no model can be trained on these data.
@@ -164,6 +169,8 @@ def train(
     files[SIMILAR_FILE], metrics["similar"] = _similar(model, data, known, rows, trial, winner, say)
     metrics |= _measured(model, data, known, trial, winner, rng)
     metrics["errors"] = {step.rung: step.error for step in ladder.steps}
+    findings = audit(known, rows, trial.predicted(winner, len(rows))) if audit else []
+    metrics["audits"] = [asdict(one) for one in findings]
     gates = [
         better_than_simplest(ladder, winner),
         parity(fitted.engine, golden),
@@ -173,6 +180,7 @@ def train(
     ]
     if report := metrics.get("guard"):
         gates.append(guard_budget(report["flag_rate"], report["budget"], report["later_rows"]))
+    gates += gates_of(findings)
     for gate in gates:
         say(f"gate {gate.name}: {'passed' if gate.passed else 'FAILED'}, {gate.why}")
     return Trained(files, _contents(recipe, rows, fitted, winner), ladder, gates, metrics)

@@ -13,9 +13,12 @@ import duckdb
 import msgspec
 import pytest
 
+from icekeel.app import App
 from icekeel.cli.main import COMMANDS
 from icekeel.cli.scaffold import scaffold
+from icekeel.define.audits import AUDITS
 from icekeel.journal import Quarantined, QuarantinedRow, Writer
+from icekeel.training.audits import ALWAYS
 
 from .conftest import NOW, Call
 
@@ -248,10 +251,31 @@ def test_audit_says_what_could_not_be_compared_and_rebuild_who_did_it(
     made = call("rebuild", "--project", folder, "--json").json
     assert set(made) == {"online", "by", "seconds"}
     assert made["by"] == "rebuild"
-    empty = {"model": "minutes", "rows": 0, "features": 12, "late": 0, "left_out": {}, "differences": []}
-    assert call("audit", "minutes", "--project", folder, "--json").json == empty
-    assert "no answer was compared" in call("audit", "minutes", "--project", folder).err
+    (skew,) = call("audit", "minutes", "--only", "skew", "--project", folder, "--json").json["audits"]
+    assert skew["evidence"] == {"rows": 0, "features": 12, "late": 0, "left_out": {}, "differences": []}
+    assert "no answer was compared" in call("audit", "minutes", "--only", "skew", "--project", folder).out
     assert 'did you mean "minutes"?' in call("audit", "minute", "--project", folder).err
+    assert 'did you mean "leakage"?' in call("audit", "minutes", "--only", "leak", "--project", folder).err
+
+
+def test_all_audits_are_made_told_and_kept(shop: Path, call: Call) -> None:
+    found = call("audit", "minutes", "--now", "2025-03-05T15:00", "--project", shop, "--json").json
+    assert (found["model"], found["version"], found["blocked"]) == ("minutes", "minutes-1", False)
+    names = [one["audit"] for one in found["audits"]]
+    assert names == [name for name in AUDITS if name in names]
+    assert set(names) >= {"representation", "leakage", "subgroups", "skew"}
+    assert set(found["audits"][0]) == {"audit", "verdict", "what", "usd_per_year", "todo", "evidence"}
+    registry = App(shop).registry()
+    try:
+        (run,) = [run for run in registry.runs("audit") if len(run.details["findings"]) == len(names)]
+        assert [one["audit"] for one in run.details["findings"]] == names
+        (version,) = registry.versions("minutes")
+        assert {one["audit"] for one in version.metrics["audits"]} <= set(ALWAYS)
+        assert {gate["name"] for gate in version.gates} >= {
+            f"audit_{name}" for name in ("leakage", "subgroups")
+        }
+    finally:
+        registry.close()
 
 
 def test_promotion_and_roll_back_by_hand_name_their_faults(shop: Path, call: Call) -> None:

@@ -227,6 +227,11 @@ def test_every_mistake_is_reported_at_once_with_its_place(tmp_path: Path) -> Non
             "bad_duration",
         ),
         ('"m", Quote, Features, target=target, error="mape", stale="10m", **same', "wrong_type"),
+        ('"m", Quote, Features, target=target, error="mape", audits="leakage", **same', "wrong_type"),
+        (
+            '"m", Quote, Features, target=target, error="mape", audits=ik.Audits(off=("leak",)), **same',
+            "bad_audits",
+        ),
         ('"m", Quote, Features, target=target, error="mape", stale=ik.Stale("ten"), **same', "bad_duration"),
         (
             '"m", Quote, Features, target=target, error="mape", stale=ik.Stale(otherwise=5), **same',

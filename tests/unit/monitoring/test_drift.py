@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from icekeel.core.frames import Column, Floats, Frame, Kind
+from icekeel.core.statistics import benjamini_hochberg
 from icekeel.monitoring import Profile, Profiler, Reference, examine
-from icekeel.monitoring.drift import benjamini_hochberg
 
 COLUMNS = [Column(f"c{number}", Kind.NUM) for number in range(10)]
 

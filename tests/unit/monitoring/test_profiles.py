@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
+from icekeel.core.binning import Binning, chi2_p_value, distance
 from icekeel.core.frames import Array, Column, Frame, Kind
-from icekeel.monitoring import Binning, Profile, Profiler, chi2_p_value, distance, psi
+from icekeel.monitoring import Profile, Profiler, psi
 
 
 def text(*values: str | None) -> Array:

@@ -36,6 +36,7 @@ from .reach import Reach, Reached
 from .seen import Moment, SeenEvents, chains, reaches, recompute
 from .workspace import Workspace
 
+SKEW_AUDIT = "skew"
 SAMPLE = 200
 TOLERANCE = 1e-9
 """Of features that sum, relative to the largest value of the feature in the sample: another order of adding."""

@@ -1,0 +1,87 @@
+"""What a model's audits look at, and which of them may block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from icekeel.core.errors import Fault, nearest, shorten
+from icekeel.core.kinds import Kind
+
+from .conduct import duration_faults
+from .expressions import Expression
+from .nodes import Invalid, RequestField
+
+AUDITS = ("representation", "leakage", "subgroups", "freshness", "labels", "interactions", "skew")
+"""Every audit, in the order in which they are told."""
+MOST_GROUPS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Audits:
+    """What the audits of a model look at, and what follows from them.
+
+    An audit passes, warns or blocks by itself; `block` and `warn` overrule it by name.
+
+    Attributes:
+        groups: Categories of the request by which errors are told; by default all that have 2 to 50 values.
+        block: Audits whose warnings block too.
+        warn: Audits that never block.
+        off: Audits that are not made.
+        recent: Questions of so long count as recent production.
+        worse: A slice whose error is so many times that of all rows is reported.
+    """
+
+    groups: tuple[Any, ...] = ()
+    block: tuple[str, ...] = ()
+    warn: tuple[str, ...] = ()
+    off: tuple[str, ...] = ()
+    recent: str = "28d"
+    worse: float = 1.25
+
+
+def audit_faults(audits: Audits, request: str, where: str) -> list[Fault]:
+    """Everything that cannot hold in the audits of a model with this request class."""
+    found = list(_name_faults(audits, where))
+    groups: object = audits.groups
+    if not isinstance(groups, tuple) or len(groups) > MOST_GROUPS:
+        allowed = f"a tuple of at most {MOST_GROUPS}: groups=(Quote.substrate,)"
+        found.append(Fault("bad_audits", "groups= are categories", where, shorten(groups), allowed))
+    else:
+        for group in groups:
+            found += _group_faults(group, request, f"{where}, groups")
+    found += duration_faults(f"{where}, recent", audits.recent, allowed='days: "28d"')
+    worse: object = audits.worse
+    if not isinstance(worse, int | float) or isinstance(worse, bool) or not 1 < worse < math.inf:
+        found.append(Fault("out_of_range", "out of range", f"{where}, worse", shorten(worse), "above 1"))
+    return found
+
+
+def _name_faults(audits: Audits, where: str) -> Iterator[Fault]:
+    seen: dict[str, str] = {}
+    for place in ("block", "warn", "off"):
+        names: object = getattr(audits, place)
+        if not isinstance(names, tuple):
+            what = f"{place}= are names of audits"
+            yield Fault("bad_audits", what, where, shorten(names), f'{place}=("leakage",)')
+            continue
+        for name in names:
+            if name not in AUDITS:
+                near = nearest(str(name), AUDITS)
+                yield Fault(
+                    "bad_audits", "no such audit", f"{where}, {place}", shorten(name), ", ".join(AUDITS), near
+                )
+            elif seen.setdefault(name, place) != place:
+                what = f'"{name}" is in {seen[name]}= too'
+                yield Fault("bad_audits", what, f"{where}, {place}")
+
+
+def _group_faults(group: object, request: str, where: str) -> list[Fault]:
+    node = group.node if isinstance(group, Expression) else None
+    if isinstance(node, Invalid):
+        return [fault.inside(where) for fault in node.faults]
+    if isinstance(node, RequestField) and node.request == request and node.kind is Kind.CAT:
+        return []
+    return [Fault("bad_audits", "a group is a category of the request", where, shorten(group))]
