@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from bench.report import Result
 
-from . import audits, bundles, hotels, ladder, parity
+from . import audits, bundles, hotels, interactions, labels, ladder, parity
 
 TASKS: Mapping[str, Callable[[], Result]] = {
     "bundles": bundles.bundles,
@@ -17,6 +17,8 @@ TASKS: Mapping[str, Callable[[], Result]] = {
     "subgroups_fairlearn": audits.subgroups_fairlearn,
     "hotel": hotels.features,
     "parity": parity.parity,
+    "labels": labels.review,
+    "plays": interactions.plays,
     "similar": hotels.similar,
     "ladder": ladder.ladder,
     "retrain": ladder.retrain,

@@ -20,6 +20,7 @@ from icekeel.core.ids import digest
 from icekeel.core.time import Clock, format_time, wall_clock
 from icekeel.data import History, Ingested, Receipt, Vault, find_sources, ingest
 from icekeel.data.answers import Answers, Wanted
+from icekeel.data.labels import label_tables
 from icekeel.define import EventTable, Fresh, Model, Project, load_project
 from icekeel.define.windows import EVER
 from icekeel.features.freshness import TableAge, table_age
@@ -35,6 +36,7 @@ from icekeel.operations.briefing import Briefing, briefing
 from icekeel.operations.explain import Explanation, explain
 from icekeel.operations.forgetting import Forgetting, as_stored, check_marks, entities
 from icekeel.operations.keeper import Keeper
+from icekeel.operations.labelling import Labelling
 from icekeel.operations.loop import Loop
 from icekeel.operations.mirror import Mirroring, mirror_command
 from icekeel.operations.projections import LAYOUT
@@ -396,9 +398,13 @@ class App:
         return Snapshots(
             self.history(),
             registry,
-            self.project.tables,
+            {**self.project.tables, **label_tables(self.project.models)},
             lambda model: workshop.snapshot(model, self.clock())[0],
         )
+
+    def labelling(self, registry: Registry) -> Labelling:
+        """What lists labels in doubt, and takes in what people say of them."""
+        return Labelling(self.workspace, self.workshop(registry), self.clock)
 
     def study(self, registry: Registry) -> Study:
         """What measures the worth of features."""

@@ -21,6 +21,7 @@ from .features import features, try_
 from .forgetting import forget
 from .freshness import freshness
 from .guards import guard
+from .labels import labels
 from .options import HERE, AsJson, ProjectFolder
 from .output import fail
 from .projects import check, config, init, plan, token
@@ -41,7 +42,21 @@ cli = typer.Typer(
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(init, check, plan, ingest, quarantine, freshness, snapshots, dataset, train, worth, features, try_, up),
-    *(promote, rollback, decisions, alerts, guard, review, answers, explain, ready, trace, audit, compact),
+    *(
+        promote,
+        rollback,
+        decisions,
+        alerts,
+        guard,
+        review,
+        labels,
+        answers,
+        explain,
+        ready,
+        trace,
+        audit,
+        compact,
+    ),
     *(rebuild, forget),
     *(token, config, serve, keep, demo),
 )

@@ -10,9 +10,10 @@ from typing import Any
 from icekeel.core.errors import Fault, nearest, shorten
 from icekeel.core.kinds import Kind
 
+from .columns import event_only
 from .conduct import duration_faults
 from .expressions import Expression
-from .nodes import Invalid, RequestField
+from .nodes import EventField, Invalid, RequestField, shallow
 
 AUDITS = ("representation", "leakage", "subgroups", "freshness", "labels", "interactions", "skew")
 """Every audit, in the order in which they are told."""
@@ -32,6 +33,9 @@ class Audits:
         off: Audits that are not made.
         recent: Questions of so long count as recent production.
         worse: A slice whose error is so many times that of all rows is reported.
+        review: How many labels people can look at: a share of all below 1, else a number.
+        meaningful: Flags over the columns of an event, `Plays.share >= 0.3`: other definitions of an event that counts,
+            to be tried against the present one.
     """
 
     groups: tuple[Any, ...] = ()
@@ -40,11 +44,13 @@ class Audits:
     off: tuple[str, ...] = ()
     recent: str = "28d"
     worse: float = 1.25
+    review: float = 0.05
+    meaningful: tuple[Any, ...] = ()
 
 
 def audit_faults(audits: Audits, request: str, where: str) -> list[Fault]:
     """Everything that cannot hold in the audits of a model with this request class."""
-    found = list(_name_faults(audits, where))
+    found = [*_name_faults(audits, where), *_other_faults(audits, where)]
     groups: object = audits.groups
     if not isinstance(groups, tuple) or len(groups) > MOST_GROUPS:
         allowed = f"a tuple of at most {MOST_GROUPS}: groups=(Quote.substrate,)"
@@ -57,6 +63,28 @@ def audit_faults(audits: Audits, request: str, where: str) -> list[Fault]:
     if not isinstance(worse, int | float) or isinstance(worse, bool) or not 1 < worse < math.inf:
         found.append(Fault("out_of_range", "out of range", f"{where}, worse", shorten(worse), "above 1"))
     return found
+
+
+def _other_faults(audits: Audits, where: str) -> Iterator[Fault]:
+    review: object = audits.review
+    if not isinstance(review, int | float) or isinstance(review, bool) or not 0 < review < math.inf:
+        yield Fault("out_of_range", "out of range", f"{where}, review", shorten(review), "above 0")
+    flags: object = audits.meaningful
+    if not isinstance(flags, tuple):
+        allowed = "a tuple: meaningful=(Plays.share >= 0.3,)"
+        yield Fault(
+            "bad_audits", "meaningful= are flags over an event's columns", where, shorten(flags), allowed
+        )
+        return
+    for flag in flags:
+        place = f"{where}, meaningful"
+        node = flag.node if isinstance(flag, Expression) else None
+        tables = {below.table for below in shallow(node) if isinstance(below, EventField)} if node else set()
+        if node is None or len(tables) > 1 or not (tables or isinstance(node, Invalid)):
+            yield Fault("bad_audits", "a flag over the columns of one event table", place, shorten(flag))
+        else:
+            table = next(iter(tables), "")
+            yield from (fault.inside(place) for fault in event_only(node, table, place, Kind.FLAG))
 
 
 def _name_faults(audits: Audits, where: str) -> Iterator[Fault]:

@@ -45,6 +45,10 @@ def _text(node: Node, outer: int) -> str:
 
 
 def _call(node: Call, outer: int) -> str:
+    if node.op in (Op.LT, Op.LE) and isinstance(node.args[0], Literal):  # as people write it: x > 2
+        bound, value = node.args
+        text = f"{_text(value, 4)} {'>' if node.op is Op.LT else '>='} {_text(bound, 4)}"
+        return f"({text})" if outer > 4 else text
     if node.op in _INFIX:
         sign, binds = _INFIX[node.op]
         right = binds + (node.op in (Op.SUB, Op.DIV, Op.MOD))

@@ -36,11 +36,13 @@ class Outcomes:
 
     Attributes:
         target: Value of the target, NaN unless known; shape `(n,)`.
+        value: Of the outcome that the target is made of, NaN unless known.
         status: `Status` of each.
         known_at: When it became known, microseconds UTC; for others when it will be settled at the latest.
     """
 
     target: Floats
+    value: Floats
     status: Ints
     known_at: Ints
 
@@ -129,4 +131,4 @@ def _settle(
     values = [compute(float(value)) for value in found[known]]
     result[known] = [np.nan if value is None else value for value in values]
     status[known & np.isnan(result)] = Status.ABSENT  # the target has no value for this outcome
-    return Outcomes(result, status.astype(np.int64), known_at)
+    return Outcomes(result, np.where(known, found, np.nan), status.astype(np.int64), known_at)

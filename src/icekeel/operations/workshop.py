@@ -17,6 +17,7 @@ from icekeel.core.time import DAY
 from icekeel.data import Snapshot, Vault
 from icekeel.data.answers import ANSWERS
 from icekeel.data.history import QUESTIONS
+from icekeel.data.labels import label_table, read_labels
 from icekeel.define import Model
 from icekeel.define.features import Feature
 from icekeel.engines.similar import SIMILAR_FILE
@@ -116,7 +117,8 @@ class Workshop:
         self._workspace.compact()
         with history.adding() as listed:
             known = listed.known(now).tables
-            tables = {table: known.get(table, []) for table in (*project.tables, f"{ANSWERS}/{name}")}
+            own = (f"{ANSWERS}/{name}", label_table(name).name)
+            tables = {table: known.get(table, []) for table in (*project.tables, *own)}
             tables[f"{QUESTIONS}/{name}"] = [store_questions(history, model, plan, declared)]
             snapshot = Snapshot(name, now, tables)
             if pin:
@@ -137,9 +139,10 @@ class Workshop:
         say(
             f"{len(plan.features)} features of {len(questions):,} past questions, {int(questions.served.sum()):,} as served"
         )
+        labels = read_labels(history.paths(manifest, label_table(name).name), now)
         with closing(event_store(project.tables, history, manifest)) as store:
             cache = feature_cache(name, plan, questions, project.tables, history, manifest)
-            return learnable(model, plan, questions, store, cache, now=now)
+            return learnable(model, plan, questions, store, cache, now=now, labels=labels)
 
     def compute(self, name: str, features: Sequence[Feature], data: Learnable, now: int) -> Frame:
         """Features that the model does not have, for the past questions of `prepare` as of `now`."""

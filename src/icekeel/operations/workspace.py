@@ -11,6 +11,7 @@ from pathlib import Path
 from icekeel.data import History, Manifest
 from icekeel.data.answers import answer_columns
 from icekeel.data.compaction import compact, unmoved
+from icekeel.data.labels import label_tables
 from icekeel.define import Project
 from icekeel.features.live import all_views
 from icekeel.features.plan import Lookup, Plan
@@ -42,7 +43,8 @@ class Workspace:
     def compact(self) -> Manifest:
         """Move what is new in the journal into history; gives the manifest afterwards."""
         answers = {name: answer_columns(plan.inputs, plan.columns) for name, plan in self.plans.items()}
-        return compact(self.history, self.journal, self.project.tables, answers)
+        tables = {**self.project.tables, **label_tables(self.project.models)}
+        return compact(self.history, self.journal, tables, answers)
 
     @contextmanager
     def view(self) -> Iterator[Manifest]:

@@ -18,11 +18,12 @@ from icekeel.data import History, Manifest, StoredFile, Vault, find_sources
 from icekeel.data.answers import ANSWERS, FEATURE
 from icekeel.data.history import QUESTIONS
 from icekeel.data.ingest import read_source
+from icekeel.data.labels import Label, question_ids
 from icekeel.data.relations import connect, create_table, fetch, parquet
 from icekeel.data.spines import hide_columns
 from icekeel.define import EventTable, Model
 from icekeel.features.events import EventStore, same_rows
-from icekeel.features.outcomes import Outcomes, Status, historical_outcomes
+from icekeel.features.outcomes import Outcomes, Status, historical_outcomes, target_function
 from icekeel.features.plan import Plan
 
 from .cache import FeatureCache
@@ -62,6 +63,7 @@ class Learnable:
         outcomes: Their targets; pending and absent ones are for the trainer to leave out.
         flagged: Whether the guard flagged the question.
         served: Rows whose features were taken from the journal instead of being computed.
+        reviews: Whether a person has looked at its label: 0 no, 1 confirmed, 2 corrected.
     """
 
     requests: Frame
@@ -70,6 +72,7 @@ class Learnable:
     outcomes: Outcomes
     flagged: Bools
     served: int
+    reviews: Ints
 
     def counts(self) -> dict[str, int]:
         """Questions by status of their outcome."""
@@ -257,11 +260,13 @@ def learnable(
     cache: FeatureCache,
     *,
     now: int,
+    labels: Mapping[str, Label],
 ) -> Learnable:
     """Features and outcomes of past questions, as they were known at `now`.
 
     Features that were served under the present definitions are taken as they were served; the skew audit
-    vouches that they equal recomputed ones. All others are those of `cache`.
+    vouches that they equal recomputed ones. All others are those of `cache`. Outcomes are those of the events, but
+    for what people said of them, `labels`, unless an event became known since.
     """
     frame = questions.logged
     missing = np.flatnonzero(~questions.served)
@@ -275,8 +280,35 @@ def learnable(
         model.target, model.outcome, questions.requests, questions.asked_at, store, now=now
     )
     same_rows(len(outcomes.target), len(questions))
+    reviews = _reviewed(model, questions, outcomes, labels)
     served = int(questions.served.sum())
-    return Learnable(questions.requests, questions.asked_at, frame, outcomes, questions.flagged, served)
+    return Learnable(
+        questions.requests, questions.asked_at, frame, outcomes, questions.flagged, served, reviews
+    )
+
+
+def _reviewed(model: Model, questions: Questions, outcomes: Outcomes, labels: Mapping[str, Label]) -> Ints:
+    """Put what people said in place of the outcomes; gives whether they looked at each."""
+    reviews = np.zeros(len(questions), dtype=np.int64)
+    if not labels:
+        return reviews
+    compute = target_function(model.target)
+    keys = [field.name for _, field in model.outcome.keyed.keys]
+    for place, question in enumerate(question_ids(questions.requests, questions.asked_at, keys)):
+        label = labels.get(question)
+        if (
+            label is None
+            or outcomes.status[place] != Status.KNOWN
+            or outcomes.known_at[place] > label.reviewed_at
+        ):
+            continue
+        target = compute(label.label)
+        if target is None:
+            continue
+        reviews[place] = 1 if label.label == label.given else 2
+        outcomes.value[place], outcomes.target[place] = label.label, target
+        outcomes.known_at[place] = label.known_at
+    return reviews
 
 
 def feature_cache(

@@ -37,7 +37,7 @@ B = "[Orders by customer, last 30d: sum of revenue]"
         ((a - b) - 1, f"Ask.colors - {B} - 1"),
         (a / (b / 2), f"Ask.colors / ({B} / 2)"),
         (-(a + 1), "-(Ask.colors + 1)"),
-        ((a > 3) & ~Ask.rush, "3 < Ask.colors and not Ask.rush"),
+        ((a > 3) & ~Ask.rush, "Ask.colors > 3 and not Ask.rush"),
         (ik.exp(a / 365), "exp(Ask.colors / 365)"),
         (ik.table(Ask.ink, {"gold": 2.0, "blue": 1.0}, default=1), "table(Ask.ink, 2 entries, default=1.0)"),
     ],

@@ -13,6 +13,8 @@ from icekeel.define.audits import Audits
 from ..gates import Gate
 from .findings import VERDICTS, Finding
 from .input import Audit, AuditInput
+from .interactions import interactions
+from .labels import labels
 from .leakage import leakage
 from .representation import representation
 from .subgroups import subgroups
@@ -21,6 +23,8 @@ AUDITS: Mapping[str, Audit] = {
     "representation": representation,
     "leakage": leakage,
     "subgroups": subgroups,
+    "labels": labels,
+    "interactions": interactions,
 }
 """Name -> audit; `skew`, which recomputes answers, is made elsewhere."""
 ALWAYS = ("representation", "leakage", "subgroups", "freshness")

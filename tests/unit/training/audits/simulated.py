@@ -132,10 +132,12 @@ def given(
     plan = make_plan(tuple(Parcel.icekeel_fields.values()), features)
     requests = Frame(simulated.columns)
     status = np.where(simulated.known, int(Status.KNOWN), int(Status.PENDING))
-    outcomes = Outcomes(simulated.target, status, simulated.asked_at + HOUR)
+    outcomes = Outcomes(simulated.target, simulated.target, status, simulated.asked_at + HOUR)
     names = [feature.name for feature in features]
     never = np.zeros(len(requests), dtype=np.bool_)
-    asked = Learnable(requests, simulated.asked_at, requests.select(names), outcomes, never, 0)
+    asked = Learnable(
+        requests, simulated.asked_at, requests.select(names), outcomes, never, 0, never.astype(np.int64)
+    )
     known, rows = rows_with_outcome(features, asked)
     said = simulated.said[known].copy()
     said[: int(len(said) * (1 - tested))] = np.nan

@@ -1,0 +1,1 @@
+"""Short videos shown and clicked (KuaiRand-Pure): which clicks are meant."""
