@@ -19,6 +19,9 @@ from .problems import problem
 
 LARGEST_HEAD = 32_768
 """Bytes of a request line and its headers, and what comes with their last ones."""
+MOST_CONNECTIONS = 900
+"""Of one process, which may have 1,024 files open where nobody has said otherwise; who comes beside so many is told
+that it is too much, and hung up on."""
 SLOWEST_HEAD_S = 10.0
 """Seconds from the opening of a connection, or from the first byte of a later request, to the end of its headers."""
 SLOWEST_READER_S = 10.0
@@ -83,10 +86,15 @@ class BoundedProtocol(HttpToolsProtocol):
         """It is whole: have it answered, or refuse it where it asks for work and there is too much of it."""
         self.began_s, self._read = 0.0, 0
         idle = self.cycle is None or self.cycle.response_complete
-        if self.parser.get_method() == b"POST" and self._full() and idle and not self.expect_100_continue:
+        asks = self.parser.get_method() == b"POST" and not self.expect_100_continue
+        if idle and (self._crowded() or (asks and self._full())):
             self._shed = True
             return
         super().on_headers_complete()
+
+    def _crowded(self) -> bool:
+        """Whether there are too many connections. Not uvicorn's count, which takes ended tasks for running ones."""
+        return len(self.connections) > MOST_CONNECTIONS
 
     def on_body(self, body: bytes) -> None:
         """Some of a body; that of a refused request is read over, since the next request is behind it."""
@@ -102,7 +110,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._note()
         identifier = request_id(dict(self.headers))
         lines = b"" if identifier is None else b"x-request-id: %s\r\n" % identifier
-        keep_alive = self.parser.should_keep_alive()
+        keep_alive = self.parser.should_keep_alive() and not self._crowded()
         if not keep_alive:
             lines += b"connection: close\r\n"
         self.transport.write(b"%s%s\r\n%s" % (_SHED_HEAD, lines, _SHED_BODY))

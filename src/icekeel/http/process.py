@@ -28,8 +28,6 @@ SWITCH_S = 0.0005
 """Longest that a thread that loads a version or traces an answer keeps the interpreter from the one that answers."""
 STOP_S = 5
 """Seconds that requests under way get to finish once the process is told to end."""
-MOST_CONNECTIONS = 900
-"""A process may have 1,024 files open where nobody has said otherwise."""
 
 
 def serve(
@@ -67,7 +65,6 @@ def serve(
         lifespan="on",
         ws="none",
         proxy_headers=False,
-        limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=STOP_S,
         server_header=False,
         date_header=False,

@@ -94,6 +94,29 @@ def test_too_much_is_refused_before_it_is_answered_and_the_connection_goes_on() 
     assert b"urn:icekeel:overload" in said
 
 
+def test_too_many_connections_are_told_and_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("icekeel.http.connections.MOST_CONNECTIONS", 2)
+
+    async def run() -> tuple[bytes, int]:
+        async with listening() as (connect, _):
+            first, second = await connect(), await connect()
+            assert await size_of(first, b"1") == 1
+            assert await size_of(second, b"12") == 2
+            third = await connect()
+            third[1].write(HEAD + b"content-length: 3\r\n\r\n123")
+            said = await third[0].read()
+            again = await size_of(first, b"1234")
+            for one in (first, second, third):
+                one[1].close()
+            return said, again
+
+    said, again = asyncio.run(asyncio.wait_for(run(), 10))
+    assert said.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nconnection: close\r\n" in said
+    assert b"urn:icekeel:overload" in said
+    assert again == 4
+
+
 @pytest.mark.parametrize("start", [b"", HEAD + b"content-length: 0\r\n\r\n"])
 def test_a_head_without_end_is_cut(start: bytes) -> None:
     async def run() -> bytes:
