@@ -27,8 +27,8 @@ KILLS = int(os.environ.get("REGISTRY_KILLS", "60"))
 CHILDREN = 2
 
 
-def work(folder: Path, name: str, seed: int) -> None:
-    """Versions and promotions without end, each with bytes of its own."""
+def work(folder: Path, name: str, seed: int, alive: int) -> None:
+    """Versions and promotions without end, each with bytes of its own; `alive` is told of each version."""
     rng = random.Random(seed)
     registry = Registry(folder / "registry.db", clock=wall_clock)
     with Writer(folder / "journal", name, clock=wall_clock) as journal:
@@ -39,6 +39,7 @@ def work(folder: Path, name: str, seed: int) -> None:
                 "late", bundle.digest, snapshot="s", code="c", features="F", metrics={"turn": turn},
                 gates=[{"name": "parity", "passed": True}], ladder={}, trained_from=0, trained_to=1, reason=name, by=name,
             ).name  # fmt: skip
+            os.write(alive, b"x")
             at = wall_clock()
 
             def change(version: str = version, at: int = at) -> None:
@@ -53,15 +54,20 @@ def murder(folder: Path) -> None:
     rng = random.Random(5)
     for kill in range(KILLS // CHILDREN):
         children = []
+        heard, alive = os.pipe()
         for one in range(CHILDREN):
             child = os.fork()
             if child == 0:
-                work(folder, f"w{kill}-{one}", 1_000 * kill + one)
+                work(folder, f"w{kill}-{one}", 1_000 * kill + one, alive)
             children.append(child)
-        time.sleep(rng.uniform(0.02, 0.2))
+        if kill % 3:  # else wherever they are, which may be before they did anything
+            os.read(heard, 1)
+        time.sleep(rng.uniform(0.0, 0.1))
         for child in children:
             os.kill(child, signal.SIGKILL)
             assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        os.close(heard)
+        os.close(alive)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -71,7 +77,7 @@ def test_whatever_is_killed_versions_and_promotions_are_whole(tmp_path: Path) ->
     registry = Registry(tmp_path / "registry.db", clock=wall_clock)
     versions, history = registry.versions("late"), registry.history("late")
     assert [version.number for version in versions] == list(range(1, len(versions) + 1))
-    assert len(versions) > KILLS / 10, "they were killed before they did anything"
+    assert len(versions) >= KILLS // CHILDREN // 2, "they were killed before they did anything"
     for version in versions:
         assert read(tmp_path / "bundles", version.digest).meta["by"] == version.by
     # Each decision to promote changed the champion in its transaction, and nothing else did.

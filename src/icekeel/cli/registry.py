@@ -68,6 +68,8 @@ def diff(a: VersionName, b: VersionName, project: ProjectFolder = HERE, as_json:
     print_parts(
         (part.replace("_", " "), () if rows else ("no difference",), rows) for part, rows in found.items()
     )
+    if any(row["what"] == "snapshot" for row in found["made_from"]):
+        say(f"\nhow the data differ: icekeel snapshots diff {a} {b}")
 
 
 def verify(version: VersionName, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:

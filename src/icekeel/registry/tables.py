@@ -218,6 +218,8 @@ def _open(place: str | Path, file: Path | None) -> sql.Engine:
         sql.event.listen(engine, "connect", _write_ahead)
     if not _metadata.tables.keys() <= set(sql.inspect(engine).get_table_names()):  # to look needs no lock
         with engine.begin() as connection:
+            if connection.dialect.name == "sqlite":  # where tables alone begin no transaction
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             for table in _metadata.sorted_tables:
                 connection.execute(CreateTable(table, if_not_exists=True))
             _only_added_to(connection)

@@ -86,7 +86,8 @@ def test_versions_are_compared(copy: Path, call: Call) -> None:
     found = call("models", "diff", "minutes-1", "minutes-2", "--project", copy, "--json").json
     assert list(found) == ["a", "b", "settings", "features", "errors", "gates", "made_from", "sizes"]
     assert {row["change"] for row in found["features"]} == {"removed"}
-    assert "made from" in call("models", "diff", "minutes-1", "minutes-2", "--project", copy).out
+    said = call("models", "diff", "minutes-1", "minutes-2", "--project", copy)
+    assert ("made from" in said.out, "icekeel snapshots diff minutes-1 minutes-2" in said.err) == (True, True)
     same = call("models", "diff", "minutes-1", "minutes-1", "--project", copy).out
     assert "no difference" in same
 

@@ -289,6 +289,24 @@ def test_a_crash_while_a_registry_is_taken_over_leaves_the_first_format(
     registry.close()
 
 
+def test_a_crash_while_a_registry_is_made_leaves_none(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(connection: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "_only_added_to", crash)
+        broken = Registry(place, clock=lambda: 0)
+        with pytest.raises(ZeroDivisionError):
+            broken.changed()
+        broken.close()
+    connection = sqlite3.connect(place)
+    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    connection.close()
+    registry = Registry(place, clock=lambda: 0)
+    assert registry.changed() == 0
+    registry.close()
+
+
 @pytest.mark.parametrize("table", ["versions", "alias_changes", "decisions"])
 @pytest.mark.parametrize("what", ["UPDATE {} SET reason = 'another'", "DELETE FROM {}"])
 def test_what_was_written_is_neither_changed_nor_removed(
