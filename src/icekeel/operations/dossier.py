@@ -16,11 +16,16 @@ from icekeel.registry import Change, Contents, Registry, Version, read
 from icekeel.serving import load_version
 
 from .lineage import Lineage, code_digest, is_commit, lineage_of
-from .trace_words import Part
+from .trace_words import Part, overridden
 from .workspace import Workspace
 
 Row = dict[str, Any]
 SAME, DIFFERS, GONE, DAMAGED, UNKNOWN = "same", "differs", "gone", "damaged", "unknown"
+GATE = ("name", "passed", "measured", "required", "why")
+FINDING = ("audit", "verdict", "what", "todo", "cost")
+STEP = ("rung", "error", "error_by_fold", "fit_seconds", "predict_us", "bundle_bytes")
+CHANGE = ("when", "alias", "action", "share", "by", "reason", "override")
+"""What a page shows of each."""
 LOST = (GONE, DAMAGED)
 """Verdicts on what cannot be put back."""
 
@@ -75,48 +80,23 @@ class Dossier:
             {"feature": name, "importance": importance.get(name), "expression": one.get("expression", "")}
             for name, one in version.definitions.items()
         ]
-        gates = [
-            {
-                "gate": gate.get("name"),
-                "passed": gate.get("passed"),
-                "measured": gate.get("measured"),
-                "required": gate.get("required"),
-                "why": gate.get("why"),
-            }
-            for gate in version.gates
-        ]
         steps = [
-            {
-                "rung": step["rung"],
-                ladder.get("error", "error"): step["error"],
-                "by fold": [f"{error:.4g}" for error in step["error_by_fold"]],
-                "fit s": step["fit_seconds"],
-                "row us": step["predict_us"],
-                "bytes": step["bundle_bytes"],
-            }
+            {**step, "error_by_fold": [f"{error:.4g}" for error in step["error_by_fold"]]}
             for step in ladder.get("steps", ())
         ]
-        history = [
-            {
-                "at": format_second(change.at),
-                "alias": change.alias,
-                "change": change.action,
-                "share": change.share,
-                "by": change.by,
-                "why": change.reason,
-                "override": change.override,
-            }
-            for change in self.history
-        ]
+        history = [{"when": format_second(change.at), **asdict(change)} for change in self.history]
         settings = [{"setting": name, "value": value} for name, value in self.lineage.settings.items()]
-        return [
-            Part(f"Version {version.name}", [*overridden(self.overrides), *self._facts()], []),
-            Part("Gates", [] if gates else ["it was never checked"], gates),
-            Part("Ladder", [str(ladder["reason"])] if "reason" in ladder else [], steps),
+        over = [overridden(one.alias, one.by, one.at, one.override) for one in self.overrides]
+        parts = [
+            Part(f"Version {version.name}", [*over, *self._facts()], []),
+            Part("Gates", [] if version.gates else ["it was never checked"], _only(GATE, version.gates)),
+            Part("Audits", [], _only(FINDING, version.metrics.get("audits", ()))),
+            Part("Ladder", [str(ladder["reason"])] if "reason" in ladder else [], _only(STEP, steps)),
             Part("Features", [], sorted(features, key=lambda row: -(row["importance"] or 0))),
             Part("Settings", [], settings),
-            Part("What became of it", [] if history else ["it never had a role"], history),
+            Part("What became of it", [] if history else ["it never had a role"], _only(CHANGE, history)),
         ]
+        return [part for part in parts if part.lines or part.rows]
 
     def _facts(self) -> Iterator[str]:
         version, lineage = self.version, self.lineage
@@ -152,14 +132,6 @@ def dossier(workspace: Workspace, registry: Registry, name: str) -> Dossier:
     return Dossier(version, contents, damage, files, serves, history)
 
 
-def overridden(changes: Sequence[Change]) -> list[str]:
-    """Each promotion in spite of failed gates, in a sentence."""
-    return [
-        f"OVERRIDE: made {one.alias} by {one.by} on {format_second(one.at)} although gates had failed: {one.override}"
-        for one in changes
-    ]
-
-
 def differences(first: Dossier, second: Dossier) -> dict[str, list[Row]]:
     """What differs between two versions; each part lists rows with the values of `a` and of `b`.
 
@@ -181,6 +153,10 @@ def differences(first: Dossier, second: Dossier) -> dict[str, list[Row]]:
         "made_from": _changed(*made),
         "sizes": _changed(_sizes(first), _sizes(second)),
     }
+
+
+def _only(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    return [{name: row.get(name) for name in names} for row in rows]
 
 
 def _changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Row]:

@@ -235,7 +235,8 @@ def _tags(found: Dossier) -> dict[str, str]:
     told = {f"icekeel.{name}": value[:5_000] for name, value in made.items()}
     git = {"mlflow.source.git.commit": lineage.commit} if lineage.commit else {}
     failed = {"icekeel.failed_gates": ", ".join(version.failed)} if version.failed else {}
-    return {VERSION: version.name, "mlflow.user": version.by or "unknown", **told, **git, **failed}
+    audits = {f"icekeel.audit.{one['audit']}": one["verdict"] for one in version.metrics.get("audits", ())}
+    return {VERSION: version.name, "mlflow.user": version.by or "unknown", **told, **git, **failed, **audits}
 
 
 def _params(found: Dossier) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from icekeel.core.time import format_time
+from icekeel.core.time import format_second, format_time, parse_time
 
 from .outcome import OutcomeTrace
 from .trace import FeatureTrace, Trace, VersionTrace
@@ -62,11 +62,8 @@ def _version(version: VersionTrace) -> list[Part]:
     ]
     if (step := version.serving) is not None:
         lines.append(f"{step.alias} since {_when(step.at)}, by {step.by}: {step.reason}")
-    lines += [
-        f"OVERRIDE: made {one.alias} by {one.by} on {_when(one.at)} although gates had failed: {one.override}"
-        for one in version.steps
-        if one.override
-    ]
+    over = [step for step in version.steps if step.override]
+    lines += [overridden(one.alias, one.by, parse_time(one.at), one.override) for one in over]
     gates = [{"gate": one.name, "passed": one.passed, "why": one.why} for one in version.gates]
     steps = [
         {
@@ -83,6 +80,11 @@ def _version(version: VersionTrace) -> list[Part]:
         Part(f"Version {version.name}", lines, gates),
         Part("What became of the version", [] if steps else ["it never had a role"], steps),
     ]
+
+
+def overridden(alias: str, by: str, at: int, why: str) -> str:
+    """A promotion in spite of failed gates, in a sentence."""
+    return f"OVERRIDE: made {alias} by {by} on {format_second(at)} although gates had failed: {why}"
 
 
 def _features(trace: Trace) -> Part:

@@ -33,6 +33,14 @@ def test_it_leads_from_the_answer_to_the_audit() -> None:
     assert "computed but not read by this version: spent" in html
 
 
+def test_an_override_is_told_whatever_gave_the_version_its_role() -> None:
+    version = samples.trace().version
+    assert version is not None
+    later = replace(version, serving=replace(version.steps[0], override=""))
+    page = trace_page(replace(samples.trace(), version=later))
+    assert "OVERRIDE: made champion by ann on 2025-03-01T00:00:00Z although gates had failed: tried" in page
+
+
 def test_what_a_caller_sent_is_text_wherever_it_stands() -> None:
     hostile = "<script>alert(1)</script>"
     html = trace_page(samples.trace(hostile))
