@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from icekeel.core.errors import Fault, IcekeelError, SettingsError, nearest
+from icekeel.core.errors import Fault, IcekeelError, SettingsError, nearest, without_passwords
 from icekeel.core.time import FOREVER, parse_duration
 
 SETTINGS_FILE = "icekeel.toml"
@@ -73,13 +72,9 @@ class Setting:
     @property
     def shown(self) -> object:
         """The value as it may be shown."""
-        if isinstance(self.value, str):  # an address may hold a password
-            return (
-                "(secret)"
-                if self.name in SECRET and self.value
-                else re.sub(r"//[^/@]*@", "//(secret)@", self.value)
-            )
-        return self.value
+        if self.name in SECRET and self.value:
+            return "(secret)"
+        return without_passwords(self.value) if isinstance(self.value, str) else self.value
 
 
 def read_settings(

@@ -22,6 +22,7 @@ render the same fields.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -151,6 +152,11 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
     return f'did you mean "{close[0]}"?' if close else ""
+
+
+def without_passwords(text: str) -> str:
+    """The text, with what stands before the `@` of addresses hidden."""
+    return re.sub(r"//[^/@\s]*@", "//(secret)@", text)
 
 
 def first_faults(faults: Iterable[Fault], total: int, most: int = 50) -> list[Fault]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import icekeel.registry
-from icekeel.core.errors import Fault, StateError
+from icekeel.core.errors import Fault, StateError, without_passwords
 from icekeel.core.time import format_second
 from icekeel.registry import Change, Registry, read
 from icekeel.registry.exported import export
@@ -70,8 +70,9 @@ def mirror(workspace: Workspace, registry: Registry, uri: str, state: Path, say:
         try:
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             return list(_Copy(workspace, registry, client, uri, say).all())
-        except MlflowException as error:
-            raise StateError(Fault("mlflow", "MLflow did not take it", uri, str(error)[:500])) from error
+        except (MlflowException, OSError) as error:
+            where, got = without_passwords(uri), without_passwords(str(error))[:500]
+            raise StateError(Fault("mlflow", "MLflow did not take it", where, got)) from error
 
 
 def mirror_command(folder: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import icekeel
 from icekeel.operations import mirror
 from icekeel.operations.mirror import Mirroring
 from icekeel.registry import Registry, Run
@@ -106,3 +108,15 @@ def test_without_an_address_nothing_is_started(registry: Registry, clock: Clock)
     after(following, clock, 11)
     assert following._child is None
     following.stop()
+
+
+def test_the_rooms_that_travel_with_a_model_need_no_other() -> None:
+    source = Path(icekeel.__file__).parent
+    read = {
+        name
+        for room in mirror.NEEDED
+        for file in (source / room).rglob("*.py")
+        for name in re.findall(r"^\s*(?:from|import) icekeel\.(\w+)", file.read_text(), re.MULTILINE)
+    }
+    assert read <= set(mirror.NEEDED)
+    assert "core" in read
