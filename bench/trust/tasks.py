@@ -8,11 +8,16 @@ from collections.abc import Callable, Mapping
 
 from bench.report import Result
 
-from . import hotels
+from . import bad_inputs, contracts, faults, hotels
 
 TASKS: Mapping[str, Callable[[], Result]] = {
     "hotel": hotels.features,
     "similar": hotels.similar,
+    "contract": contracts.contract,
+    "contract_polars": contracts.contract_polars,
+    "contract_ingestion": contracts.contract_ingestion,
+    "contract_faults": faults.contract_faults,
+    "bad_inputs": bad_inputs.bad_inputs,
 }
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from icekeel.core.ids import digest
 from icekeel.core.time import Clock, format_time, parse_duration, wall_clock
 from icekeel.data import History, Ingested, Receipt, Vault, find_sources, ingest
 from icekeel.data.answers import Answers, Wanted
+from icekeel.data.quarantine import Desk
 from icekeel.define import Model, Project, load_project
 from icekeel.define.windows import EVER
 from icekeel.features.live import StateCell, all_views
@@ -198,6 +199,10 @@ class App:
                         vault=self.vault,
                     )
         return results
+
+    def desk(self, *, by: str, reason: str) -> Desk:
+        """Where rows in quarantine are repaired or dismissed."""
+        return Desk(self.history(), self.places.journal, by, reason, self.clock(), self.ahead)
 
     def feature_cache(self, name: str) -> FeatureCache:
         """What training would find kept of a model's features, and what it would compute, were it to begin now.

@@ -15,13 +15,15 @@ import typer
 from icekeel.core.errors import IcekeelError
 
 from .answers import answers, explain, ready, trace
+from .contracts import contract
 from .datasets import dataset
-from .events import ingest, quarantine
+from .events import ingest
 from .features import features, try_
 from .forgetting import forget
 from .guards import guard
 from .output import fail
 from .projects import check, config, init, plan, token
+from .quarantine import quarantine
 from .reviews import review
 from .running import demo, keep, serve, up
 from .snapshots import snapshots
@@ -36,7 +38,7 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(init, check, plan, ingest, quarantine, snapshots, dataset, train, features, try_, models, up),
+    *(init, check, plan, contract, ingest, quarantine, snapshots, dataset, train, features, try_, models, up),
     *(promote, rollback, decisions, alerts, guard, review, answers, explain, ready, trace, audit, compact),
     *(rebuild, forget),
     *(token, config, serve, keep, demo),

@@ -38,6 +38,7 @@ class Fault:
         got: The offending value as text, shortened.
         allowed: What would have been accepted.
         hint: The nearest match or the next command.
+        policy: Of a row's fault, what becomes of the row where it is not set aside: `warn` (it is kept) or `block`.
     """
 
     code: str
@@ -46,6 +47,7 @@ class Fault:
     got: str = ""
     allowed: str = ""
     hint: str = ""
+    policy: str = ""
 
     def __str__(self) -> str:
         text = self.what

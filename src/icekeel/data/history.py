@@ -64,12 +64,14 @@ class Manifest(msgspec.Struct, frozen=True):
     Attributes:
         journal: Segment -> how far it was moved into history; it stays here when the segment is gone.
         taken: How many files were ever listed.
+        types: Table and ending of its files -> column -> SQL type in the one that was taken last.
     """
 
     tables: dict[str, list[StoredFile]] = {}
     journal: dict[str, int] = {}
     format: int = FORMAT
     taken: int = 0
+    types: dict[str, dict[str, str]] = {}
 
     @property
     def sequence(self) -> int:
@@ -81,7 +83,7 @@ class Manifest(msgspec.Struct, frozen=True):
         tables = {
             name: [file for file in files if file.known_from <= now] for name, files in self.tables.items()
         }
-        return Manifest(tables, self.journal, taken=self.taken)
+        return Manifest(tables, self.journal, taken=self.taken, types=self.types)
 
     def rows(self, table: str) -> int:
         """Rows of a table."""
@@ -189,11 +191,13 @@ class History:
         *,
         journal: Mapping[str, int] | None = None,
         without: Collection[str] = (),
+        types: Mapping[str, dict[str, str]] | None = None,
     ) -> Manifest:
         """List more files (and how far the journal is compacted), all at once; call inside `adding`.
 
         Args:
             without: Tables, or files of tables by name, that are listed no longer; their files are left where they are.
+            types: What changes of `Manifest.types`.
         """
         tables = {
             name: [file for file in files if file.name not in without]
@@ -204,7 +208,8 @@ class History:
         for name, files in added.items():
             listed = tables.setdefault(name, [])
             listed += [file for file in files if file not in listed]
-        after = Manifest(tables, dict(manifest.journal if journal is None else journal), taken=taken)
+        read = dict(manifest.journal if journal is None else journal)
+        after = Manifest(tables, read, taken=taken, types={**manifest.types, **(types or {})})
         text = msgspec.json.format(msgspec.json.encode(after, order="sorted"), indent=1)
         write_whole(self.folder / "manifest.json", text)
         return after

@@ -24,10 +24,11 @@ from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FOREVER
 from icekeel.define.tables import EventTable
 
-from .checks import NOTHING, checked, column_faults, columns_of, text_faults, time_faults
+from .batches import Known, admit, checked, known_of
+from .checks import NOTHING, Check, column_faults, columns_of, text_checks, time_checks
 from .history import AVAILABLE, DELETED, SEQUENCE, History, StoredFile
 from .relations import SPILL, connect, create_table
-from .vault import Vault
+from .vault import HideMany, Vault
 
 QUARANTINE = "quarantine"
 _READERS = {
@@ -46,6 +47,8 @@ class Ingested:
     Attributes:
         file: The stored file; None when the content was known already.
         reasons: Rule -> rows that broke it; a row may break several.
+        warned: Rule -> rows that broke it and were kept, as it says.
+        notes: What was out of the ordinary about the file as a whole, such as a column of another type.
     """
 
     table: str
@@ -54,6 +57,8 @@ class Ingested:
     kept: int
     quarantined: int
     reasons: Mapping[str, int]
+    warned: Mapping[str, int]
+    notes: Sequence[str]
 
     @property
     def skipped(self) -> bool:
@@ -99,19 +104,23 @@ def ingest(
     Raises:
         SourceError: a file that cannot be read, or whose columns are not the table's. Nothing of that file
             is kept; files before it are.
+        ContractError: the same of a file that breaks something whose policy is `block`.
     """
     results = []
     for source in sources:
         with history.adding() as manifest:
             content = file_digest(source)
             if any(file.source == content for file in manifest.tables.get(table.name, ())):
-                results.append(Ingested(table.name, source, None, 0, 0, {}))
+                results.append(Ingested(table.name, source, None, 0, 0, {}, {}, ()))
                 continue
             sequence = manifest.sequence
-            limits = time_faults(table, now, ahead=ahead)
-            loaded, added = _take(history, table, source, content, sequence, limits, vault)
+            limits = time_checks(table, now, ahead=ahead)
+            known = known_of(history, manifest, table, source.suffix.lower())
+            loaded, added, types = _take(
+                history, table, source, content, sequence, limits, vault, known=known
+            )
             announce(loaded)
-            history.replace(manifest, added)
+            history.replace(manifest, added, types={table.name + known.form: types})
             results.append(loaded)
     return results
 
@@ -122,35 +131,46 @@ def _take(
     source: Path,
     content: str,
     sequence: int,
-    limits: Sequence[str],
+    limits: Sequence[Check],
     vault: Vault | None,
-) -> tuple[Ingested, dict[str, list[StoredFile]]]:
+    *,
+    known: Known,
+) -> tuple[Ingested, dict[str, list[StoredFile]], dict[str, str]]:
     draft = history.folder / f"{table.name}.draft"
     shutil.rmtree(history.folder / SPILL, ignore_errors=True)  # what a crash left
     connection = connect(threads=2, reads=[source], folder=history.folder)
     try:
         texts = [field.name for field in table.fields.values() if field.kind.is_text]
         relation = read_source(connection, source, texts)
-        held = columns_of(connection, relation)
-        held |= _empty(connection, relation, table, held)
+        held = held_columns(connection, relation, table)
         if wrong := column_faults(table.fields.values(), str(source), held):
             raise SourceError(*wrong)
-        relation = _hidden(connection, table, relation, vault)
-        statement = checked(connection, table, relation, sequence, limits)
+        relation = hidden(connection, table, relation, vault.hide_many if vault else None)
+        notes = admit(connection, table, relation, limits, known, held=held, where=str(source))
+        statement = checked(connection, table, relation, sequence, limits, known)
         connection.execute(f"CREATE TEMP TABLE checked AS {statement}")
-        reasons = dict(
-            connection.execute(
-                "SELECT fault, count(*) FROM (SELECT unnest(_faults) AS fault FROM checked) GROUP BY 1 ORDER BY 2 DESC, 1"
-            ).fetchall()
+        reasons, warned = (
+            dict(
+                connection.execute(
+                    f"SELECT fault, count(*) FROM (SELECT unnest({name}) AS fault FROM checked) GROUP BY 1 ORDER BY 2 DESC, 1"
+                ).fetchall()
+            )
+            for name in ("_faults", "_warned")
         )
         fields = ", ".join(quote(name) for name in table.fields)
         columns = f"{fields}, {AVAILABLE}, {DELETED}, {SEQUENCE}"
+        raw = ", ".join(
+            f"{quote(name)} := {quote(name)}" for name in columns_of(connection, relation) if name != "_wrong"
+        )
         good = _copy(connection, f"SELECT {columns} FROM checked WHERE len(_faults) = 0", draft)
-        known = connection.execute(f"SELECT min({AVAILABLE}) FROM checked WHERE len(_faults) = 0").fetchone()
-        known_from = FOREVER if known is None or known[0] is None else int(known[0])
+        first = connection.execute(f"SELECT min({AVAILABLE}) FROM checked WHERE len(_faults) = 0").fetchone()
+        known_from = FOREVER if first is None or first[0] is None else int(first[0])
         added = {table.name: [history.adopt(table.name, draft, good, content, known_from=known_from)]}
         bad = _copy(
-            connection, "SELECT _raw AS row, _faults AS faults FROM checked WHERE len(_faults) > 0", draft
+            connection,
+            f"SELECT raw AS row, _faults AS faults FROM checked JOIN (SELECT row_number() OVER () + {sequence} AS _place, "
+            f"to_json(struct_pack({raw})) AS raw FROM {relation}) ON _place = {SEQUENCE} WHERE len(_faults) > 0 ORDER BY _place",
+            draft,
         )
         if bad:
             name = f"{QUARANTINE}/{table.name}"
@@ -160,13 +180,14 @@ def _take(
     finally:
         connection.close()
         draft.unlink(missing_ok=True)
-    return Ingested(table.name, source, added[table.name][0], good, bad, reasons), added
+    kept = Ingested(table.name, source, added[table.name][0], good, bad, reasons, warned, notes)
+    return kept, added, known.types_after(table, held)
 
 
-def _hidden(
-    connection: duckdb.DuckDBPyConnection, table: EventTable, relation: str, vault: Vault | None
+def hidden(
+    connection: duckdb.DuckDBPyConnection, table: EventTable, relation: str, hide: HideMany | None
 ) -> str:
-    """The relation with pseudonyms in place of private values, and in `_private` what was wrong with those.
+    """The relation with pseudonyms in place of private values, and in `_wrong` what was wrong with those.
 
     Of a file with private columns only the declared ones go on from here: another may hold the same values.
     """
@@ -175,7 +196,7 @@ def _hidden(
     private = [field for field in declared if field.entity]
     if not any(field.entity for field in table.fields.values()):
         return relation
-    if vault is None:
+    if hide is None:
         raise ValueError("private columns are not read without a vault")
     texts = ", ".join(f"CAST({quote(one.name)} AS VARCHAR) AS {quote(one.name)}" for one in private)
     given = f"SELECT *{f' REPLACE ({texts})' if texts else ''}, row_number() OVER () AS _at FROM {relation}"
@@ -185,15 +206,16 @@ def _hidden(
         found = connection.execute(
             f"SELECT DISTINCT {name} FROM ({given}) WHERE {name} IS NOT NULL"
         ).fetchall()
-        known = vault.hide_many(field.entity, (value for (value,) in found))
+        known = hide(field.entity, (value for (value,) in found))
         values = Frame({"_value": _texts(known), "_hidden": _texts(known.values())})
         create_table(connection, f"_p{place}", [Column(one, Kind.ID) for one in values], values)
         listed.append(f"_p{place}._hidden AS {name}")
         joins += f" LEFT JOIN _p{place} ON given.{name} = _p{place}._value"
     listed += [f"given.{quote(field.name)}" for field in declared if not field.entity]
-    wrong = ", ".join(case for field in private for case in text_faults(field, f"given.{quote(field.name)}"))
+    checks = [check for field in private for check in text_checks(table, field, f"given.{quote(field.name)}")]
+    wrong = ", ".join(f"CASE WHEN {check.condition} THEN {literal(check.text)} END" for check in checks)
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE _given AS SELECT {', '.join(listed)}, [{wrong}]::VARCHAR[] AS _private "
+        f"CREATE OR REPLACE TEMP TABLE _given AS SELECT {', '.join(listed)}, [{wrong}]::VARCHAR[] AS _wrong "
         f"FROM ({given}) given{joins} ORDER BY _at"
     )
     return "_given"
@@ -238,17 +260,16 @@ def read_source(connection: duckdb.DuckDBPyConnection, source: Path, texts: Coll
     return f"{reader}({literal(str(source))}, {option} = {{{listed}}})"
 
 
-def _empty(
-    connection: duckdb.DuckDBPyConnection, relation: str, table: EventTable, columns: Mapping[str, str]
-) -> dict[str, str]:
-    """Columns that are said to hold texts and hold nothing, as an empty one of a CSV file, with their true type."""
+def held_columns(connection: duckdb.DuckDBPyConnection, relation: str, table: EventTable) -> dict[str, str]:
+    """Columns and types of a relation; of those that are said to hold texts and hold nothing, `NOTHING`."""
+    columns = columns_of(connection, relation)
     names = [
         name
         for name, field in table.fields.items()
         if columns.get(name) == "VARCHAR" and not field.kind.is_text
     ]
     if not names:
-        return {}
+        return columns
     counts = ", ".join(f"count({quote(name)})" for name in names)
     found = connection.execute(f"SELECT {counts} FROM {relation}").fetchone() or ()
-    return {name: NOTHING for name, count in zip(names, found, strict=True) if not count}
+    return columns | {name: NOTHING for name, count in zip(names, found, strict=True) if not count}

@@ -6,7 +6,20 @@ must not know how anything is stored, computed or served.
 
 from .expressions import Cat, Flag, Id, Num, Text, Time, asked_at
 from .features import Feature, Features
-from .fields import Field, at_least, at_most, between, one_of, optional, private
+from .fields import (
+    Contract,
+    Field,
+    at_least,
+    at_most,
+    between,
+    length,
+    matches,
+    one_of,
+    optional,
+    private,
+    references,
+    unique,
+)
 from .functions import (
     case,
     cross,
@@ -57,6 +70,7 @@ __all__ = [
     "UNKNOWN",
     "Act",
     "Cat",
+    "Contract",
     "EventTable",
     "Events",
     "Feature",
@@ -98,15 +112,18 @@ __all__ = [
     "hours_between",
     "last_champion",
     "least",
+    "length",
     "ln",
     "load_project",
     "mark",
+    "matches",
     "minutes_between",
     "one_of",
     "optional",
     "part",
     "private",
     "read_project",
+    "references",
     "refuse",
     "round_to",
     "rule",
@@ -115,6 +132,7 @@ __all__ = [
     "sqrt",
     "table",
     "table_of",
+    "unique",
     "usd_per_year",
     "when",
 ]
