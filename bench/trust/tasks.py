@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from bench.report import Result
 
 from . import hotels
+from .ingestion import ingest_crashes
 
 TASKS: Mapping[str, Callable[[], Result]] = {
     "hotel": hotels.features,
     "similar": hotels.similar,
+    "ingest_crashes": ingest_crashes,
 }
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,21 +28,25 @@ Tables = Annotated[list[str] | None, typer.Argument(help="Event tables; all of t
 
 
 def ingest(tables: Tables = None, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """Take the declared files into history; rows that break their contract go to quarantine."""
+    """Take what is new of the declared sources into history; rows that break their contract go to quarantine."""
+    quiet = as_json or not sys.stderr.isatty()
+    found = open_app(project).ingest(tables or [], (lambda line: None) if quiet else say)
     rows = [
         {
             "table": one.table,
-            "source": one.source.name,
+            "source": Path(one.source).name if one.source.startswith("/") else one.source,
             "kept": one.kept,
+            "changed": one.changed,
+            "deleted": one.deleted,
             "quarantined": one.quarantined,
             "skipped": one.skipped,
             "reasons": dict(one.reasons),
         }
-        for one in open_app(project).ingest(tables or [])
+        for one in found
     ]
     print_rows(rows, as_json=as_json, empty="no table has a source")
-    if not as_json and all(row["skipped"] for row in rows):
-        say("every file had been taken in before")
+    if not as_json and all(one.known for one in found):
+        say("everything had been taken in before")
 
 
 def quarantine(

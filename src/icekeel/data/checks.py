@@ -96,7 +96,7 @@ def checked(
 ) -> str:
     """A statement: the fields in stored form, their raw values as JSON, and the list of faults of each row."""
     columns = columns_of(connection, relation)
-    wrong = "_private" if columns.pop("_private", None) else "[]"
+    wrong = "_wrong" if columns.pop("_wrong", None) else "[]"
     flag = f"coalesce({quote(table.deleted)}, false)" if table.deleted in columns else "false"
     kept = (table.id, table.available, table.deleted)
     values = [

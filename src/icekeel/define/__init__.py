@@ -51,6 +51,7 @@ from .policies import (
     usd_per_year,
 )
 from .project import Project, load_project, read_project
+from .sources import Sql, sql
 from .tables import Events, EventTable, Request, deleted, rule
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "RuleOfThumb",
     "SimilarCases",
     "Simplest",
+    "Sql",
     "Stale",
     "Text",
     "Time",
@@ -112,6 +114,7 @@ __all__ = [
     "rule",
     "rule_of_thumb",
     "similar_cases",
+    "sql",
     "sqrt",
     "table",
     "table_of",
