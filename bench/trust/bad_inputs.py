@@ -78,7 +78,7 @@ def _file(kind: str, ending: str, content: bytes, rows: int) -> tuple[bool, str]
         first, source = Path(folder) / "first.csv", Path(folder) / f"bad{ending}"
         first.write_bytes(_csv(*(line.replace("o", "p", 1) for line in LINES)))
         source.write_bytes(content)
-        ingest(history, TABLE, [first])
+        list(ingest(history, TABLE, [first]))
         before = (history.folder / "manifest.json").read_bytes()
         try:
             (taken,) = ingest(history, TABLE, [source])
@@ -95,7 +95,7 @@ def _vanished() -> tuple[bool, str]:
     """A table whose source is a database that is not there any more."""
     with tempfile.TemporaryDirectory() as folder:
         write_small_project(
-            Path(folder), PROJECT.replace('"scans.csv"', f'"sqlite:///{folder}/gone/scans.db"')
+            Path(folder), PROJECT.replace('"scans.csv"', 'ik.sql("scans", url="sqlite:///gone/scans.db")')
         )
         app = None
         try:

@@ -12,7 +12,7 @@ import icekeel as ik
 from bench.children import CACHE
 from bench.report import Result
 from icekeel.core.time import parse_time
-from icekeel.data import History, ingest
+from icekeel.data import History, Taking, ingest
 from icekeel.data.batches import Counted, Known, count
 from icekeel.data.checks import columns_of, time_checks
 from icekeel.data.relations import connect, parquet
@@ -112,7 +112,7 @@ def contract_ingestion() -> Result:
     path = data()
     begin = time.process_time()
     history = History(CACHE / f"contract-history-{time.time_ns()}")
-    (result,) = ingest(history, TABLE, [path], now=NOW)
+    (result,) = ingest(history, TABLE, [path], Taking(now=NOW))
     return {"cpu_s": time.process_time() - begin, "kept": result.kept, "quarantined": result.quarantined}
 
 

@@ -13,7 +13,7 @@ import icekeel as ik
 from bench.report import Result
 from icekeel.core.errors import IcekeelError
 from icekeel.core.time import parse_time
-from icekeel.data import History, ingest
+from icekeel.data import History, Taking, ingest
 from icekeel.data.batches import Counted
 from icekeel.data.trial import try_file
 
@@ -149,7 +149,7 @@ def _past(place: Path) -> History:
     history = History(place / "history")
     since = {"shop": "CASE WHEN i = 9 THEN 'late' ELSE 'k' || i END", "since": f"{DAY} - to_days(1)"}
     since["since"] = f"CASE WHEN i = 9 THEN {DAY} + to_days(9) ELSE {since['since']} END"
-    ingest(history, SHOPS, [_write(place / "shops.parquet", since, "range(10)")], now=NOW)
+    list(ingest(history, SHOPS, [_write(place / "shops.parquet", since, "range(10)")]))
     for batch in range(1, 4):
         rows = f"range({-batch * ROWS}, {-batch * ROWS + ROWS})"
         columns = {**COLUMNS, "sale_id": "'S-' || (1000000 - i)"}
@@ -157,7 +157,9 @@ def _past(place: Path) -> History:
         columns |= {name: f"{DAY} - to_days(1)" for name in ("sold_at", "booked_at")}
         columns |= {"shop": "'k1'", "net": "5.0::DOUBLE", "gross": "6.0::DOUBLE"}
         columns["booked_at"] = f"{DAY} - to_days(1) + to_seconds(60)"
-        (taken,) = ingest(history, SALES, [_write(place / f"{batch}.parquet", columns, rows)], now=NOW)
+        (taken,) = ingest(
+            history, SALES, [_write(place / f"{batch}.parquet", columns, rows)], Taking(now=NOW)
+        )
         if taken.quarantined or taken.warned or taken.notes:
             raise AssertionError(f"the past is not clean: {taken}")
     return history

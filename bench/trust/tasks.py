@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from bench.report import Result
 
 from . import bad_inputs, contracts, faults, hotels
+from .ingestion import ingest_crashes
 
 TASKS: Mapping[str, Callable[[], Result]] = {
     "hotel": hotels.features,
@@ -18,6 +19,7 @@ TASKS: Mapping[str, Callable[[], Result]] = {
     "contract_ingestion": contracts.contract_ingestion,
     "contract_faults": faults.contract_faults,
     "bad_inputs": bad_inputs.bad_inputs,
+    "ingest_crashes": ingest_crashes,
 }
 
 if __name__ == "__main__":

@@ -7,21 +7,32 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
 from icekeel.core.errors import Fault, ProjectError, RequestError, StateError, nearest
 from icekeel.core.ids import digest
 from icekeel.core.time import Clock, format_time, parse_duration, wall_clock
-from icekeel.data import History, Ingested, Receipt, Vault, find_sources, ingest
+from icekeel.data import (
+    History,
+    Ingested,
+    Receipt,
+    StoredFile,
+    Taking,
+    Vault,
+    find_sources,
+    ingest,
+    ingest_table,
+)
 from icekeel.data.answers import Answers, Wanted
 from icekeel.data.quarantine import Desk
-from icekeel.define import Model, Project, load_project
+from icekeel.define import EventTable, Model, Project, load_project
 from icekeel.define.windows import EVER
 from icekeel.features.live import StateCell, all_views
 from icekeel.features.online.chunks import FORMAT
@@ -163,42 +174,59 @@ class App:
         """The Parquet files."""
         return History(self.places.history)
 
-    def ingest(self, names: Sequence[str]) -> list[Ingested]:
-        """Take the declared files of some tables (all by default) into history, and say so in the journal.
+    def ingest(
+        self, names: Sequence[str], progress: Callable[[str], None] = lambda line: None
+    ) -> list[Ingested]:
+        """Take the declared sources of some tables (all by default) into history, and say so in the journal.
 
         Raises:
             ProjectError: there is no such table.
-            SourceError: a file that cannot be read; files before it are kept.
+            SourceError: a source that cannot be read; sources before it are kept.
         """
         tables = self.project.tables
-        unknown = [name for name in names if name not in tables]
-        if unknown:
-            hint = nearest(unknown[0], tables)
-            raise ProjectError(
-                Fault("unknown_table", f'no event table "{unknown[0]}"', "", "", ", ".join(tables), hint)
-            )
+        chosen = [self.table(name) for name in names] or list(tables.values())
         results: list[Ingested] = []
+        for table in chosen:
+            if table.source:
+                with self._taking(table, progress) as how:
+                    results += ingest(self.history(), table, find_sources(self.folder, table.source), how)
+        return results
+
+    def ingest_table(self, name: str, given: Any) -> Ingested:
+        """Take a data frame, an Arrow table or a list of dicts into the history of an event table, as `ingest` a file.
+
+        Raises:
+            ProjectError: there is no such table.
+            SourceError: it cannot be read as rows of it; nothing is kept.
+        """
+        table = self.table(name)
+        with self._taking(table) as how:
+            return ingest_table(self.history(), table, given, how)
+
+    def table(self, name: str) -> EventTable:
+        """An event table by name.
+
+        Raises:
+            ProjectError: there is none of that name.
+        """
+        tables = self.project.tables
+        if name not in tables:
+            known, hint = ", ".join(tables), nearest(name, tables)
+            raise ProjectError(Fault("unknown_table", f'no event table "{name}"', "", "", known, hint))
+        return tables[name]
+
+    @contextmanager
+    def _taking(
+        self, table: EventTable, progress: Callable[[str], None] = lambda line: None
+    ) -> Iterator[Taking]:
+        """How rows are taken: what is stored is journaled, so that the keeper projects it."""
         with self.journal("ingest") as journal:
 
-            def announce(one: Ingested) -> None:
-                if one.file is not None:
-                    name = one.file.name
-                    digest = name.split(".")[0]
-                    journal.append(IngestedRecord(self.clock(), one.table, name, digest, one.kept))
+            def announce(name: str, file: StoredFile) -> None:
+                digest = file.name.split(".")[0]
+                journal.append(IngestedRecord(self.clock(), name, file.name, digest, file.rows))
 
-            for table in (tables[name] for name in names or tables):
-                if table.source:
-                    sources = find_sources(self.folder, table.source)
-                    results += ingest(
-                        self.history(),
-                        table,
-                        sources,
-                        announce=announce,
-                        now=self.clock(),
-                        ahead=table.name in self.ahead,
-                        vault=self.vault,
-                    )
-        return results
+            yield Taking(announce, progress, self.clock(), table.name in self.ahead, self.vault)
 
     def desk(self, *, by: str, reason: str) -> Desk:
         """Where rows in quarantine are repaired or dismissed."""
@@ -212,7 +240,7 @@ class App:
         """
         model, plan, now = self.model(name), self.plans[name], self.clock()
         manifest = self.workspace.compact().known(now)
-        declared = declared_questions(model, plan, self.folder, self.vault)
+        declared = declared_questions(model, plan, self.folder, self.history(), self.vault)
         questions = past_questions(model, plan, declared, self.history(), manifest, now=now)
         return feature_cache(name, plan, questions, self.project.tables, self.history(), manifest)
 

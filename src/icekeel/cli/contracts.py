@@ -67,7 +67,8 @@ def _draft(subject: str, project: Path, identifier: str, time: str, *, as_json: 
         app = open_app(project)
         name = next(iter(_tables(app, subject, named=True)))
         table = app.project.tables[name]
-        file, source = _sources(app, name)[0], table.source
+        file = _sources(app, name)[0]
+        source = table.source if isinstance(table.source, str) else str(file)
     drafted = draft_file(file, name, now=wall_clock(), identifier=identifier, time=time, source=source)
     if not as_json:
         print_text(drafted.text.rstrip("\n"))
@@ -107,7 +108,18 @@ def _sources(app: App, name: str) -> list[Path]:
     if not table.source:
         hint = f"name one: icekeel contract check {name} FILE"
         raise SettingsError(Fault("no_source", f"{name} has no source: its rows are pushed", hint=hint))
-    return find_sources(app.folder, table.source)
+    found = find_sources(app.folder, table.source)
+    files = [one for one in found if isinstance(one, Path)]
+    if len(files) < len(found):
+        hint = f"name a file: icekeel contract check {name} FILE"
+        raise SettingsError(
+            Fault(
+                "no_source",
+                f"the source of {name} is no file: its rows are checked when they are taken",
+                hint=hint,
+            )
+        )
+    return files
 
 
 def _checked(app: App, subject: str, file: Path | None, examples: int) -> Iterator[tuple[str, Path, Counted]]:

@@ -42,8 +42,8 @@ from .relations import parquet
 BATCHES = 10
 """Batches before this one that its volume is compared with."""
 FEWEST_BATCHES = 3
-TYPED = (".parquet",)
-"""Endings of files that say the types of their columns; of others they are guesses, in which a number is a number."""
+TYPED = ("parquet",)
+"""Kinds of files that say the types of their columns; of others they are guesses, in which a number is a number."""
 UNREAD = "unread"
 """Code of the check of `_wrong`: values that do not read as declared, each with a text of its own."""
 _FIRST = 1 << 62
@@ -57,7 +57,7 @@ class Known:
         files: Table -> its stored files: of this table, and of those it refers to.
         volumes: Rows of the batches before, the newest last.
         types: Column -> SQL type in the batch before.
-        form: Ending of the file.
+        form: `csv`, `json` or `parquet`.
     """
 
     files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
@@ -79,16 +79,18 @@ class Known:
         }
 
 
-def known_of(history: History, manifest: Manifest, table: EventTable, form: str) -> Known:
-    """What a batch of a table, read from a file of such an ending, is held against."""
+def known_of(history: History, manifest: Manifest, table: EventTable, form: str, content: str = "") -> Known:
+    """What a batch of a table, read from a file of such a form, is held against; `content` is its own source."""
     others = (one.limits.references.table for one in table.fields.values() if one.limits.references)
     files = {name: history.paths(manifest, name) for name in {table.name, *others}}
     volumes = Counter[str]()
     for name in (table.name, f"quarantine/{table.name}"):
         for one in manifest.tables.get(name, ()):
             volumes[one.source.partition(":")[0]] += one.rows
-    del volumes[""], volumes["admitted"]  # rows that were pushed, and that were repaired
-    return Known(files, list(volumes.values())[-BATCHES:], manifest.types.get(table.name + form, {}), form)
+    for other in ("", "admitted", content):  # rows that were pushed, and that were repaired
+        del volumes[other]
+    types = manifest.types.get(f"{table.name}.{form}", {})
+    return Known(files, list(volumes.values())[-BATCHES:], types, form)
 
 
 def checked(
@@ -140,7 +142,7 @@ def _staged(
 
 def _private_checks(table: EventTable) -> list[Check]:
     private = (one for one in table.fields.values() if one.entity)
-    return [check for one in private for check in text_checks(table, one, "")]
+    return [check for one in private for check in text_checks(one, "", table.contract.breach)]
 
 
 def _unread(table: EventTable) -> str:
@@ -161,7 +163,8 @@ def _listed(table: EventTable, staged: Staged, *breaches: str) -> str:
             continue
         if check.code == "missing_field" and unread:  # it is there, and was not read
             start = literal(f"{check.field}: ")
-            condition += f" AND len(list_filter(_wrong, lambda fault: starts_with(fault, {start}))) = 0"
+            read = f"starts_with(fault, {start}) OR starts_with(fault, 'line: ')"
+            condition += f" AND len(list_filter(_wrong, lambda fault: {read})) = 0"
         cases.append(f"CASE WHEN {condition} THEN {literal(check.text)} END")
     if not cases:
         return "CAST([] AS VARCHAR[])"

@@ -258,13 +258,16 @@ def _field_checks(table: EventTable, field: Field, *, always: bool, hidden: bool
         demand = f"is one of {', '.join(limits.allowed)}"
         yield check("not_allowed", f"{name} NOT IN ({allowed})", "not an allowed value", demand, breach)
     if not (hidden and field.entity):
-        yield from text_checks(table, field, name)
+        yield from text_checks(field, name, default)
 
 
-def text_checks(table: EventTable, field: Field, name: str) -> list[Check]:
-    """What is checked of a text by itself, over the expression `name`; of a private field, before it is hidden."""
-    limits, default = field.limits, table.contract.breach
-    always = strict(table)
+def text_checks(field: Field, name: str, default: str = QUARANTINE) -> list[Check]:
+    """What is checked of a text by itself, over the expression `name`; of a private field, before it is hidden.
+
+    Args:
+        default: What becomes of breaches, where a limit does not say.
+    """
+    limits, always = field.limits, BLOCK if default == BLOCK else QUARANTINE
     found: list[tuple[str, str, str, str, str]] = []
     if field.kind.is_text:
         most = f"{LONGEST_TEXT:,} characters"

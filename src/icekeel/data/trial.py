@@ -13,12 +13,14 @@ from icekeel.core.errors import Fault, SourceError
 from icekeel.define.tables import EventTable
 
 from .batches import Counted, count, known_of
-from .checks import column_faults, time_checks
+from .checks import time_checks
 from .drafting import Draft, draft
 from .history import History
-from .ingest import held_columns, hidden, read_source
+from .parts import form_of
 from .relations import connect
+from .spines import read_source
 from .vault import HideMany
+from .whole import whole_file
 
 
 def try_file(
@@ -41,35 +43,31 @@ def try_file(
     Raises:
         SourceError: the file cannot be read, or its columns are not the table's.
     """
-    texts = [field.name for field in table.fields.values() if field.kind.is_text]
-    known = known_of(history, history.manifest(), table, source.suffix.lower())
+    known = known_of(history, history.manifest(), table, form_of(source))
     stored = [path for paths in known.files.values() for path in paths]
-    with _opened(source, stored, texts) as (connection, relation):
-        held = held_columns(connection, relation, table)
-        if wrong := column_faults(table.fields.values(), str(source), held):
-            raise SourceError(*wrong)
-        seen = hidden(connection, table, relation, seek)
+    with _opened(source, stored) as (connection, spool):
+        whole = whole_file(connection, source, str(source), list(table.fields.values()), spool, seek)
         limits = time_checks(table, now, ahead=ahead)
-        return count(connection, table, seen, limits, known, held=held, examples=examples)
+        return count(connection, table, whole.relation, limits, known, held=whole.held, examples=examples)
 
 
 def draft_file(file: Path, name: str, *, now: int, identifier: str, time: str, source: str) -> Draft:
-    """A contract drafted from a file; see `draft`."""
-    with _opened(file) as (connection, relation):
+    """A contract drafted from a file; see `draft`. Of a text, types are what its values look like."""
+    with _opened(file) as (connection, _):
+        relation = read_source(connection, file)
         return draft(connection, relation, name, source, now=now, identifier=identifier, time=time)
 
 
 @contextmanager
-def _opened(
-    source: Path, others: Sequence[Path] = (), texts: Sequence[str] = ()
-) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+def _opened(source: Path, others: Sequence[Path] = ()) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
     if not source.is_file():
         raise SourceError(Fault("no_source", "no such file", str(source)))
     with (
-        tempfile.TemporaryDirectory(prefix="icekeel-trial-") as spill,
-        connect(threads=2, reads=[source, *others], folder=Path(spill)) as connection,
+        tempfile.TemporaryDirectory(prefix="icekeel-trial-") as spool,
+        connect(threads=2, reads=[source, *others], folder=Path(spool)) as connection,
     ):
         try:
-            yield connection, read_source(connection, source, texts)
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection, Path(spool)
         except duckdb.Error as error:
             raise SourceError(Fault("unreadable", str(error).splitlines()[0], str(source))) from error

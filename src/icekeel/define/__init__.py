@@ -64,6 +64,7 @@ from .policies import (
     usd_per_year,
 )
 from .project import Project, load_project, read_project
+from .sources import Sql, sql
 from .tables import Events, EventTable, Request, deleted, rule
 
 __all__ = [
@@ -93,6 +94,7 @@ __all__ = [
     "RuleOfThumb",
     "SimilarCases",
     "Simplest",
+    "Sql",
     "Stale",
     "Text",
     "Time",
@@ -129,6 +131,7 @@ __all__ = [
     "rule",
     "rule_of_thumb",
     "similar_cases",
+    "sql",
     "sqrt",
     "table",
     "table_of",

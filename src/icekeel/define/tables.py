@@ -19,6 +19,7 @@ from .columns import keyed
 from .expressions import KINDS, Expression, Flag, expression, invalid, is_number, is_text, lift
 from .fields import BREACHES, ORDINARY, QUARANTINE, Contract, Field, Limits
 from .nodes import EventField, Invalid, Node, RequestField
+from .sources import Source, Sql, source_faults
 from .windows import Reference, Selection, Window
 
 RESERVED = {
@@ -207,7 +208,7 @@ class EventTable:
         time: Column of the event time.
         available: Column of the time from which a row is known; the event time where none is declared.
         id: Column that identifies the event; rows of equal id are versions of one event.
-        source: File or glob relative to the project that `icekeel ingest` reads; empty for pushed events only.
+        source: What `icekeel ingest` reads; empty for pushed events only.
         deleted: Flag column whose true rows say that the event of their id does not hold any more; may be empty.
         fresh: How long the newest row may have been there before it counts as stale; empty for any time.
         contract: What becomes of rows that break a rule, and what is demanded of a batch as a whole.
@@ -218,7 +219,7 @@ class EventTable:
     time: str
     available: str
     id: str
-    source: str
+    source: Source
     rules: tuple[Rule, ...]
     deleted: str = ""
     fresh: str = ""
@@ -249,7 +250,9 @@ class EventsMeta(type):
             for field in fields.values():
                 setattr(cls, field.name, expression(EventField(name, field.name, field.kind)))
             checks, rule_faults = _read_rules(name, fields, rules)
-            source, id_column = str(options.get("source", "")), str(options.get("id", ""))
+            given, id_column = options.get("source", ""), str(options.get("id", ""))
+            faults += source_faults(f"class {name}", given, fields)
+            source = given if isinstance(given, Sql) else str(given)
             deleted, fresh = str(options.get("deleted", "")), str(options.get("fresh", ""))
             contract = options.get("contract", ORDINARY)
             faults += _check_contract(name, contract, fields)
@@ -361,7 +364,8 @@ class Events(metaclass=EventsMeta):
     """A table of things that happened; subclass it and annotate its columns.
 
     Class options: `time=` column of the event time, `available=` column of the time from which a row was
-    known (default: the event time), `id=` column that identifies the event, `source=` files to ingest,
+    known (default: the event time), `id=` column that identifies the event, `source=` what to ingest: a path, a
+    glob, a URL of object storage or `ik.sql(...)`,
     `deleted=` a flag column: a row in which it is true says that the event of this id holds no more,
     `fresh=` a duration: where nothing new came for longer, answers say so, `contract=` an `ik.Contract`.
     """

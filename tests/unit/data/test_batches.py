@@ -11,7 +11,7 @@ import pytest
 import icekeel as ik
 from icekeel.core.errors import ContractError
 from icekeel.core.time import parse_time
-from icekeel.data import History, Ingested, Vault, ingest
+from icekeel.data import History, Ingested, Taking, Vault, ingest
 from icekeel.data.batches import Known, checked, count
 from icekeel.data.trial import try_file
 
@@ -39,7 +39,7 @@ def write(folder: Path, rows: list[str], columns: str, name: str = "one.parquet"
 
 def take(folder: Path, table: Any, rows: list[str], columns: str, name: str = "one.parquet") -> Ingested:
     source = write(folder, rows, columns, name)
-    return ingest(History(folder / "history"), table.icekeel_table, [source], now=NOW)[0]
+    return next(ingest(History(folder / "history"), table.icekeel_table, [source], Taking(now=NOW)))
 
 
 def customers(folder: Path, *rows: str, name: str = "customers.parquet") -> Ingested:
@@ -165,7 +165,7 @@ def test_a_column_that_changes_its_type_is_noticed(
     row = f"5::BIGINT, true, {day(1)}"
     assert take(tmp_path, Keys, [row], "key, paid, moment", "1.parquet").notes == []
     again = take(tmp_path, Keys, [row.replace(*change)], "key, paid, moment", "2.parquet")
-    assert (again.kept, again.notes) == (1, [note] if note else [])
+    assert (again.kept + again.skipped, again.notes) == (1, [note] if note else [])
     gone = take(
         tmp_path,
         Keys,
@@ -207,7 +207,11 @@ def test_private_values_are_held_against_history_as_pseudonyms(tmp_path: Path) -
 
     table, history, columns = People.icekeel_table, History(tmp_path / "history"), "key, person, moment"
     vault = Vault(tmp_path)
-    ingest(history, table, [write(tmp_path, [f"'a', 'C1', {day(1)}"], columns)], now=NOW, vault=vault)
+    list(
+        ingest(
+            history, table, [write(tmp_path, [f"'a', 'C1', {day(1)}"], columns)], Taking(now=NOW, vault=vault)
+        )
+    )
     rows = [f"'b', 'C1', {day(1)}", f"'c', 'D2', {day(1)}", f"'d', 'C3', {day(1)}", f"'e', 'C3', {day(1)}"]
     source = write(tmp_path, rows, columns, "2.parquet")
     counted = try_file(history, table, source, now=NOW, ahead=False, seek=vault.seek_many)
@@ -234,3 +238,20 @@ def test_what_was_found_while_reading_comes_first_and_is_not_missing_as_well() -
     assert found == [([],), (["net: not a number"],), (["net: missing"],)]
     unread = next(one for one in counted.broken if one.check.code == "unread")
     assert (counted.set_aside, unread.rows, unread.examples) == (2, 1, [(2, ["net: not a number"])])
+
+
+@pytest.mark.parametrize("name", ["parts.parquet", "parts.csv", "parts.json"])
+def test_the_last_part_of_a_file_can_block_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    class Sums(ik.Events, time="moment", id="key"):
+        key: ik.Id
+        net: ik.Num = ik.at_least(0, breach="block")
+
+    monkeypatch.setattr("icekeel.data.parts.PART_ROWS", 2)
+    monkeypatch.setattr("icekeel.data.parts.PART_BYTES", 80)
+    rows = [f"'k{number}', {number}::DOUBLE, {day(1)}" for number in range(9)]
+    with pytest.raises(ContractError):
+        take(tmp_path, Sums, [*rows, f"'z', -1::DOUBLE, {day(1)}"], "key, net, moment", name)
+    assert History(tmp_path / "history").manifest().tables == {}
+    assert take(tmp_path, Sums, rows, "key, net, moment", name).kept == 9
