@@ -29,4 +29,4 @@ FIGURES: tuple[Figure, ...] = (
 )  # fmt: skip
 
 NOTES: Mapping[str, str] = {}
-EXTRAS: Mapping[str, Sequence[str]] = {}
+EXTRAS: Mapping[str, Sequence[str]] = {"contract_vs_polars": ("contract_ingestion",)}

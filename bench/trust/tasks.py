@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 
 from bench.report import Result
 
-from . import audits, bundles, hotels, interactions, labels, ladder, parity
+from . import audits, bad_inputs, bundles, contracts, faults, hotels, interactions, labels, ladder, parity
+from .ingestion import ingest_crashes
 
 TASKS: Mapping[str, Callable[[], Result]] = {
     "bundles": bundles.bundles,
@@ -22,6 +23,12 @@ TASKS: Mapping[str, Callable[[], Result]] = {
     "similar": hotels.similar,
     "ladder": ladder.ladder,
     "retrain": ladder.retrain,
+    "contract": contracts.contract,
+    "contract_polars": contracts.contract_polars,
+    "contract_ingestion": contracts.contract_ingestion,
+    "contract_faults": faults.contract_faults,
+    "bad_inputs": bad_inputs.bad_inputs,
+    "ingest_crashes": ingest_crashes,
 }
 
 if __name__ == "__main__":

@@ -7,20 +7,32 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
 from icekeel.core.errors import Fault, ProjectError, RequestError, StateError, nearest
 from icekeel.core.ids import digest
 from icekeel.core.time import Clock, format_time, wall_clock
-from icekeel.data import History, Ingested, Receipt, Vault, find_sources, ingest
+from icekeel.data import (
+    History,
+    Ingested,
+    Receipt,
+    StoredFile,
+    Taking,
+    Vault,
+    find_sources,
+    ingest,
+    ingest_table,
+)
 from icekeel.data.answers import Answers, Wanted
 from icekeel.data.labels import label_tables
+from icekeel.data.quarantine import Desk
 from icekeel.define import EventTable, Fresh, Model, Project, load_project
 from icekeel.define.windows import EVER
 from icekeel.features.freshness import TableAge, table_age
@@ -130,36 +142,51 @@ class App:
         """The Parquet files."""
         return History(self.places.history)
 
-    def ingest(self, names: Sequence[str]) -> list[Ingested]:
-        """Take the declared files of some tables (all by default) into history, and say so in the journal.
+    def ingest(
+        self, names: Sequence[str], progress: Callable[[str], None] = lambda line: None
+    ) -> list[Ingested]:
+        """Take the declared sources of some tables (all by default) into history, and say so in the journal.
 
         Raises:
             ProjectError: there is no such table.
-            SourceError: a file that cannot be read; files before it are kept.
+            SourceError: a source that cannot be read; sources before it are kept.
         """
-        tables = {name: self.table(name) for name in names or self.project.tables}
+        tables = self.project.tables
+        chosen = [self.table(name) for name in names] or list(tables.values())
         results: list[Ingested] = []
+        for table in chosen:
+            if table.source:
+                with self._taking(table, progress) as how:
+                    results += ingest(self.history(), table, find_sources(self.folder, table.source), how)
+        return results
+
+    def ingest_table(self, name: str, given: Any) -> Ingested:
+        """Take a data frame, an Arrow table or a list of dicts into the history of an event table, as `ingest` a file.
+
+        Raises:
+            ProjectError: there is no such table.
+            SourceError: it cannot be read as rows of it; nothing is kept.
+        """
+        table = self.table(name)
+        with self._taking(table) as how:
+            return ingest_table(self.history(), table, given, how)
+
+    @contextmanager
+    def _taking(
+        self, table: EventTable, progress: Callable[[str], None] = lambda line: None
+    ) -> Iterator[Taking]:
+        """How rows are taken: what is stored is journaled, so that the keeper projects it."""
         with self.journal("ingest") as journal:
 
-            def announce(one: Ingested) -> None:
-                if one.file is not None:
-                    name = one.file.name
-                    digest = name.split(".")[0]
-                    journal.append(IngestedRecord(self.clock(), one.table, name, digest, one.kept))
+            def announce(name: str, file: StoredFile) -> None:
+                digest = file.name.split(".")[0]
+                journal.append(IngestedRecord(self.clock(), name, file.name, digest, file.rows))
 
-            for table in tables.values():
-                if table.source:
-                    sources = find_sources(self.folder, table.source)
-                    results += ingest(
-                        self.history(),
-                        table,
-                        sources,
-                        announce=announce,
-                        now=self.clock(),
-                        ahead=table.name in self.ahead,
-                        vault=self.vault,
-                    )
-        return results
+            yield Taking(announce, progress, self.clock(), table.name in self.ahead, self.vault)
+
+    def desk(self, *, by: str, reason: str) -> Desk:
+        """Where rows in quarantine are repaired or dismissed."""
+        return Desk(self.history(), self.places.journal, by, reason, self.clock(), self.ahead)
 
     def freshness(self, names: Sequence[str] = ()) -> list[TableAge]:
         """How old the rows of each table are (all by default), those that are in the journal alone included.
@@ -181,7 +208,7 @@ class App:
         """
         model, plan, now = self.model(name), self.plans[name], self.clock()
         manifest = self.workspace.compact().known(now)
-        declared = declared_questions(model, plan, self.folder, self.vault)
+        declared = declared_questions(model, plan, self.folder, self.history(), self.vault)
         questions = past_questions(model, plan, declared, self.history(), manifest, now=now)
         return feature_cache(name, plan, questions, self.project.tables, self.history(), manifest)
 

@@ -24,6 +24,7 @@ from icekeel.core.errors import Fault, RequestError, SourceError, StateError, fi
 from icekeel.core.frames import Frame
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import format_time, parse_time
+from icekeel.data import Ingested
 from icekeel.data.answers import FEATURE, wanted
 from icekeel.data.relations import create_table
 from icekeel.data.spines import ASKED_AT, Spine, add_columns, as_table, decoded, plain, read_rows, read_spine
@@ -223,6 +224,26 @@ class FeatureStore:
             [decoded(row) for row in rows] if isinstance(rows, list | tuple) else rows
         )  # a data frame is refused
         return self._push(table, listed, [])
+
+    def ingest(self, table: str, rows: Any) -> Ingested:
+        """Take rows of any number straight into history, as `icekeel ingest` a file: contract, quarantine, versions.
+
+        Rows that were taken before are recognised, so doing it again does nothing.
+
+        Args:
+            table: Name of an event table.
+            rows: A data frame of pandas or Polars, an Arrow table, or a list of dicts; with the types of the fields.
+
+        Returns:
+            What became of them: `kept`, `changed`, `quarantined`, `skipped`, `reasons`.
+
+        Raises:
+            ProjectError: there is no such table.
+            SourceError: the columns are not the table's; nothing is kept.
+            StateError: the store is closed.
+        """
+        self._open()
+        return self.app.ingest_table(table, rows)
 
     def delete_events(self, table: str, ids: Sequence[str]) -> Accepted:
         """Journal that events of these ids do not hold any more; from now on they count nowhere.

@@ -15,8 +15,9 @@ import typer
 from icekeel.core.errors import Fault, IcekeelError, SettingsError
 
 from .answers import answers, explain, ready, trace
+from .contracts import contract
 from .datasets import dataset
-from .events import ingest, quarantine
+from .events import ingest
 from .features import features, try_
 from .forgetting import forget
 from .freshness import freshness
@@ -25,6 +26,7 @@ from .labels import labels
 from .options import HERE, AsJson, ProjectFolder
 from .output import fail
 from .projects import check, config, init, plan, token
+from .quarantine import quarantine
 from .registry import MODELS, list_
 from .reviews import review
 from .running import demo, keep, serve, up
@@ -41,7 +43,22 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(init, check, plan, ingest, quarantine, freshness, snapshots, dataset, train, worth, features, try_, up),
+    *(
+        init,
+        check,
+        plan,
+        contract,
+        ingest,
+        quarantine,
+        freshness,
+        snapshots,
+        dataset,
+        train,
+        worth,
+        features,
+        try_,
+        up,
+    ),
     *(
         promote,
         rollback,

@@ -39,6 +39,7 @@ class Fault:
         got: The offending value as text, shortened.
         allowed: What would have been accepted.
         hint: The nearest match or the next command.
+        policy: Of a row's fault, what becomes of the row where it is not set aside: `warn` (it is kept) or `block`.
     """
 
     code: str
@@ -47,6 +48,7 @@ class Fault:
     got: str = ""
     allowed: str = ""
     hint: str = ""
+    policy: str = ""
 
     def __str__(self) -> str:
         text = self.what

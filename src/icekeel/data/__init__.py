@@ -6,7 +6,8 @@ definitions and files; not features, models or servers.
 
 from .contracts import EventContract, RecordParser
 from .history import AVAILABLE, DELETED, SEQUENCE, History, Manifest, Snapshot, StoredFile
-from .ingest import Ingested, find_sources, ingest
+from .ingest import Ingested, Taking, ingest, ingest_table
+from .sources import find_sources
 from .vault import Hide, Receipt, Vault
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "RecordParser",
     "Snapshot",
     "StoredFile",
+    "Taking",
     "Vault",
     "find_sources",
     "ingest",
+    "ingest_table",
 ]

@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from textwrap import indent
 from typing import Any
 
 from icekeel.compile import compile_event
 from icekeel.core.errors import Fault, IcekeelError, first_faults, nearest, shorten
 from icekeel.core.kinds import Kind
+from icekeel.core.patterns import read_pattern
 from icekeel.core.time import FOREVER, MINUTE, format_time, parse_time
-from icekeel.define.fields import Field
+from icekeel.define.fields import BLOCK, QUARANTINE, WARN, Field, policy
 from icekeel.define.tables import EventTable
 
 from .vault import Hide
@@ -34,6 +36,19 @@ MOST_UNKNOWN = 20
 """Unknown fields of a record that are named, each with the nearest name; the others are counted."""
 
 
+_GRAVITY = {BLOCK: 0, "": 1, WARN: 2}
+
+
+def grave(faults: Iterable[Fault]) -> list[Fault]:
+    """Those that keep a row from being kept: all but warnings."""
+    return [fault for fault in faults if fault.policy != WARN]
+
+
+def _strict(fault: Fault, breach: str) -> Fault:
+    """The fault of a value that cannot be kept whatever the policy: it is set aside, or blocks."""
+    return replace(fault, policy=BLOCK) if breach == BLOCK else fault
+
+
 class RecordParser:
     """Reads records of declared fields from decoded JSON.
 
@@ -46,10 +61,14 @@ class RecordParser:
     Args:
         fields: The declared fields.
         hide: Gives pseudonyms; needed where a field is private. Asked only for records without a fault.
+        breach: What becomes of records that break a limit that does not say so itself.
     """
 
-    def __init__(self, fields: Sequence[Field], hide: Hide | None = None) -> None:
+    def __init__(
+        self, fields: Sequence[Field], hide: Hide | None = None, *, breach: str = QUARANTINE
+    ) -> None:
         self.fields = tuple(fields)
+        self._breach = breach
         self._private = [(place, field.entity) for place, field in enumerate(fields) if field.entity]
         if self._private and hide is None:
             raise ValueError("private fields are not read without a vault")
@@ -60,12 +79,12 @@ class RecordParser:
         self._quick = _compile_ordinary(self.fields)
 
     def parse(self, record: Any, where: str = "") -> tuple[list[Value], list[Fault]]:
-        """The values in field order, and every fault; the values mean nothing if there is a fault."""
+        """The values in field order, and every fault; they mean nothing if there is a fault other than a warning."""
         values = self._quick(record) if type(record) is dict else None
         faults: list[Fault] = []
         if values is None:
             values, faults = self._look_closely(record, where)
-        if self._hide is not None and not faults:
+        if self._hide is not None and not grave(faults):
             for place, entity in self._private:
                 value = values[place]
                 if value is not None:
@@ -83,21 +102,22 @@ class RecordParser:
             unknown = [name for name in record if name not in self._known]
         for name, field, read in self._steps:
             raw = record.get(name)
-            if raw is None:
-                if not field.limits.optional:
-                    hint = "" if name in record else nearest(name, map(str, unknown[:MOST_UNKNOWN]))
-                    faults.append(Fault("missing_field", f'"{name}" is missing', _at(where, name), hint=hint))
-                values.append(None)
-                continue
-            try:
-                values.append(read(raw, field))
-            except IcekeelError as error:
-                fault = error.faults[0]
-                got = "" if field.limits.private else fault.got
-                faults.append(Fault(fault.code, fault.what, _at(where, name), got, fault.allowed, fault.hint))
-                values.append(None)
+            value, found = None, list[Fault]()
+            if raw is not None:
+                try:
+                    value = read(raw, field)
+                    found = list(_breaches(value, field, self._breach))
+                except IcekeelError as error:
+                    found = [_strict(fault, self._breach) for fault in error.faults]
+            elif not field.limits.optional:
+                hint = "" if name in record else nearest(name, map(str, unknown[:MOST_UNKNOWN]))
+                found = [_strict(Fault("missing_field", f'"{name}" is missing', hint=hint), self._breach)]
+            at, private = _at(where, name), field.limits.private
+            faults += (replace(one, where=at, got="" if private else one.got) for one in found)
+            values.append(value)
         faults += first_faults(self._unknown(unknown, where), len(unknown), MOST_UNKNOWN)
-        return values, first_faults(faults, len(faults))
+        listed = sorted(faults, key=lambda one: _GRAVITY[one.policy])
+        return values, first_faults(listed, len(listed)) if grave(listed) else listed
 
     def _unknown(self, names: Sequence[Any], where: str) -> Iterator[Fault]:
         """A fault for each name, made when it is asked for; what is allowed stands in the first."""
@@ -123,24 +143,26 @@ class EventContract:
     ) -> None:
         self.table = table
         self.fields = tuple(table.fields.values())
-        self._now_is_known = stamped
+        self._says_when = not stamped and table.available != table.time
         self._ahead = ahead
         self._stamped = stamped and table.available != table.time
         given = [field for field in self.fields if not (self._stamped and field.name == table.available)]
         self._hide = hide
-        self._parser = RecordParser(given, hide)
+        self._breach = table.contract.breach
+        self._parser = RecordParser(given, hide, breach=self._breach)
         self._names = [field.name for field in self.fields]
-        self._id = RecordParser([table.fields[table.id]], hide)
+        self._id = RecordParser([table.fields[table.id]], hide, breach=self._breach)
         read = [table.id, table.deleted, "" if stamped else table.available]
-        self._deletion = RecordParser([field for field in self.fields if field.name in read], hide)
+        kept = [field for field in self.fields if field.name in read]
+        self._deletion = RecordParser(kept, hide, breach=self._breach)
         self._place, self._time = self._names.index(table.available), self._names.index(table.time)
-        self._sentences = [rule.sentence for rule in table.rules]
-        self._rules = compile_event(self.fields, [rule.condition for rule in table.rules])
+        conditions = [rule.condition for rule in table.rules]
+        self._rules = compile_event(self.fields, conditions) if conditions else None
 
     def parse(self, row: Any, where: str = "", now: int = FOREVER) -> tuple[list[Value], list[Fault]]:
-        """The values in field order, and every fault.
+        """The values in field order, and every fault; those whose policy is `warn` do not keep the row out.
 
-        The event time may not lie more than `CLOCK_SKEW` after the time from which the row is known, which is
+        What needs other rows is not checked: `unique`, `references`, and what is demanded of a batch. The event time may not lie more than `CLOCK_SKEW` after the time from which the row is known, which is
         `now` where that is stamped, unless the table may look ahead. Of a row that deletes only the id, the flag and the time from which it is known are read; the others are null.
         """
         if self.table.deleted and isinstance(row, Mapping) and row.get(self.table.deleted) is True:
@@ -148,14 +170,17 @@ class EventContract:
             read = {name: value for name, value in row.items() if name not in unread}
             return self._placed(self._deletion, read, where)
         values, faults = self._parser.parse(row, where)
-        if self._stamped and not faults:
+        if not values:
+            return values, faults
+        if self._stamped:
             values.insert(self._place, None)
-        if not self._ahead and not faults:
-            faults += self._in_time(values, now, where)
-        if self._sentences and not faults:
-            for sentence, holds in zip(self._sentences, self._rules(values), strict=True):
+        faults += self._in_time(values, now, where)
+        if self._rules is not None:
+            for rule, holds in zip(self.table.rules, self._rules(values), strict=True):
                 if holds == 0.0:
-                    faults.append(Fault("breaks_rule", f"breaks the rule: {sentence}", where))
+                    breach = _marked(rule.breach or self._breach)
+                    what = f"breaks the rule: {rule.sentence}"
+                    faults.append(Fault("breaks_rule", what, where, policy=breach))
         return values, faults
 
     def set_aside(self, row: Any) -> Any:
@@ -176,13 +201,19 @@ class EventContract:
         undeclared = [name for name in row if name not in kept]
         return {**kept, "not kept": undeclared} if undeclared else kept
 
-    def _in_time(self, values: Sequence[Value], now: int, where: str) -> list[Fault]:
-        time, known = values[self._time], now if self._now_is_known else values[self._place]
-        if not isinstance(time, int) or not isinstance(known, int) or time <= known + CLOCK_SKEW:
-            return []
-        what = "the event happens after the time from which it is known"
-        allowed = f"up to {format_time(known + CLOCK_SKEW)}"
-        return [Fault("in_the_future", what, _at(where, self.table.time), format_time(time), allowed, AHEAD)]
+    def _in_time(self, values: Sequence[Value], now: int, where: str) -> Sequence[Fault]:
+        time, known = values[self._time], values[self._place] if self._says_when else now
+        late = []
+        if self._says_when and isinstance(known, int) and known > now + CLOCK_SKEW:
+            late.append((self.table.available, "it is known from a time that has not come", known, now))
+        if not self._ahead and isinstance(time, int) and isinstance(known, int) and time > known + CLOCK_SKEW:
+            what = "the event happens after the time from which it is known"
+            late.append((self.table.time, what, time, known))
+        return [self._future(_at(where, name), what, value, most) for name, what, value, most in late]
+
+    def _future(self, where: str, what: str, value: int, most: int) -> Fault:
+        got, allowed = format_time(value), f"up to {format_time(most + CLOCK_SKEW)}"
+        return _strict(Fault("in_the_future", what, where, got, allowed, AHEAD), self._breach)
 
     def parse_deletion(
         self, identifier: Any, where: str = "", now: int = FOREVER
@@ -212,10 +243,50 @@ def _number(raw: Any, field: Field) -> float:
         raise _wrong(raw, "a finite number") from error
     if not math.isfinite(value):
         raise _wrong(raw, "a finite number")
-    limits = field.limits
-    if (limits.low is not None and value < limits.low) or (limits.high is not None and value > limits.high):
-        raise IcekeelError(Fault("out_of_range", "out of range", got=shorten(raw), allowed=range_text(field)))
     return value
+
+
+def _marked(breach: str) -> str:
+    """A policy as faults carry it: nothing for the usual one."""
+    return "" if breach == QUARANTINE else breach
+
+
+def _breaches(value: Value, field: Field, default: str) -> Iterator[Fault]:
+    """The faults of a value of the right type that is not within its limits."""
+    limits, got = field.limits, shorten(value)
+    found: list[Fault] = []
+    if isinstance(value, float) and not _low_end(limits.low) <= value <= _high_end(limits.high):
+        found.append(Fault("out_of_range", "out of range", "", got, range_text(field)))
+    if isinstance(value, str):
+        if limits.allowed is not None and value not in limits.allowed:
+            allowed, hint = ", ".join(limits.allowed), nearest(value, limits.allowed)
+            found.append(Fault("not_allowed", "not an allowed value", "", got, allowed, hint))
+        if limits.pattern is not None and not read_pattern(limits.pattern).matches(value):
+            found.append(Fault("no_match", "does not match", "", got, limits.pattern))
+        if (
+            not (limits.shortest or 0)
+            <= len(value)
+            <= (LONGEST_TEXT if limits.longest is None else limits.longest)
+        ):
+            found.append(Fault("wrong_length", "too short or too long", "", got, length_text(field)))
+    for fault in found:
+        yield replace(fault, policy=_marked(policy(limits, fault.code, default)))
+
+
+def length_text(field: Field) -> str:
+    """The limits of a text as words: `3 to 20 characters`, `at most 20 characters`."""
+    low, high = field.limits.shortest or 0, field.limits.longest
+    if high is None:
+        return f"{low:,} characters or more"
+    return f"{low:,} to {high:,} characters" if low else f"at most {high:,} characters"
+
+
+def _low_end(low: float | None) -> float:
+    return -_LARGEST if low is None else float(low)
+
+
+def _high_end(high: float | None) -> float:
+    return _LARGEST if high is None else float(high)
 
 
 def range_text(field: Field) -> str:
@@ -242,18 +313,13 @@ def _is_unicode(text: str) -> bool:
 
 
 def _text(raw: Any, field: Field) -> str:
+    del field
     if type(raw) is not str:
         raise _wrong(raw, "a text")
     if len(raw) > LONGEST_TEXT:
         raise _wrong(raw, f"at most {LONGEST_TEXT:,} characters")
     if not raw.isascii() and not _is_unicode(raw):
         raise _wrong(raw, "Unicode text")
-    allowed = field.limits.allowed
-    if allowed is not None and raw not in allowed:
-        fault = Fault(
-            "not_allowed", "not an allowed value", "", shorten(raw), ", ".join(allowed), nearest(raw, allowed)
-        )
-        raise IcekeelError(fault)
     return raw
 
 
@@ -284,9 +350,16 @@ def _compile_ordinary(fields: Sequence[Field]) -> Callable[[dict[str, Any]], lis
     lines, known = [], {field.name for field in fields}
     for at, field in enumerate(fields):
         limits = field.limits
-        check = _ORDINARY[field.kind].format(v=f"v{at}", low=_low(field), high=_high(field))
+        check = _ORDINARY[field.kind].format(
+            v=f"v{at}", low=_low_end(limits.low), high=_high_end(limits.high)
+        )
         if limits.allowed is not None:
             check += f"\nif v{at} not in allowed{at}: return None"
+        if limits.pattern is not None:
+            check += f"\nif not matches{at}(v{at}): return None"
+        if limits.shortest or limits.longest is not None:
+            longest = LONGEST_TEXT if limits.longest is None else limits.longest
+            check += f"\nif not {limits.shortest or 0} <= len(v{at}) <= {longest}: return None"
         lines.append(f"v{at} = get({field.name!r})")
         if limits.optional:
             lines += [f"if v{at} is None: whole = False", "else:", indent(check, "    ")]
@@ -300,17 +373,13 @@ def _compile_ordinary(fields: Sequence[Field]) -> Callable[[dict[str, Any]], lis
     )
     namespace: dict[str, Any] = {"known": known, "time_of": _time_of}
     namespace |= {f"allowed{at}": frozenset(field.limits.allowed or ()) for at, field in enumerate(fields)}
+    patterns = {at: field.limits.pattern for at, field in enumerate(fields)}
+    namespace |= {
+        f"matches{at}": read_pattern(one).matches for at, one in patterns.items() if one is not None
+    }
     exec(compile(source, "<icekeel record>", "exec"), namespace)
     function: Callable[[dict[str, Any]], list[Value] | None] = namespace["ordinary"]
     return function
-
-
-def _low(field: Field) -> str:
-    return repr(-_LARGEST if field.limits.low is None else float(field.limits.low))
-
-
-def _high(field: Field) -> str:
-    return repr(_LARGEST if field.limits.high is None else float(field.limits.high))
 
 
 def _time_of(raw: Any) -> int | None:

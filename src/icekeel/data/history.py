@@ -37,6 +37,8 @@ FORMAT = 1
 QUESTIONS = "questions"
 """Table of the declared questions of a model, as a snapshot holds them: `questions/MODEL`."""
 SNAPSHOTS = "snapshots"
+TAKEN = "taken"
+"""State of a source that was read to its end."""
 log = logging.getLogger(__name__)
 
 
@@ -64,12 +66,16 @@ class Manifest(msgspec.Struct, frozen=True):
     Attributes:
         journal: Segment -> how far it was moved into history; it stays here when the segment is gone.
         taken: How many files were ever listed.
+        types: Table and ending of its files -> column -> SQL type in the one that was taken last.
+        sources: Table -> what rows come from -> how far it was read: the place in a file or `TAKEN`, the watermark of a query.
     """
 
     tables: dict[str, list[StoredFile]] = {}
     journal: dict[str, int] = {}
     format: int = FORMAT
     taken: int = 0
+    types: dict[str, dict[str, str]] = {}
+    sources: dict[str, dict[str, str]] = {}
 
     @property
     def sequence(self) -> int:
@@ -81,7 +87,7 @@ class Manifest(msgspec.Struct, frozen=True):
         tables = {
             name: [file for file in files if file.known_from <= now] for name, files in self.tables.items()
         }
-        return Manifest(tables, self.journal, taken=self.taken)
+        return Manifest(tables, self.journal, taken=self.taken, types=self.types, sources=self.sources)
 
     def rows(self, table: str) -> int:
         """Rows of a table."""
@@ -178,8 +184,7 @@ class History:
         """Hold the right to replace the manifest; gives the present one."""
         self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder.mkdir(exist_ok=True)
-        with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.folder / "lock"):
             yield self.manifest()
 
     def replace(
@@ -189,11 +194,15 @@ class History:
         *,
         journal: Mapping[str, int] | None = None,
         without: Collection[str] = (),
+        types: Mapping[str, dict[str, str]] | None = None,
+        sources: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Manifest:
         """List more files (and how far the journal is compacted), all at once; call inside `adding`.
 
         Args:
             without: Tables, or files of tables by name, that are listed no longer; their files are left where they are.
+            types: What changes of `Manifest.types`.
+            sources: What changes of `Manifest.sources`.
         """
         tables = {
             name: [file for file in files if file.name not in without]
@@ -204,7 +213,14 @@ class History:
         for name, files in added.items():
             listed = tables.setdefault(name, [])
             listed += [file for file in files if file not in listed]
-        after = Manifest(tables, dict(manifest.journal if journal is None else journal), taken=taken)
+        read = {name: {**manifest.sources.get(name, {}), **one} for name, one in (sources or {}).items()}
+        after = Manifest(
+            tables,
+            dict(manifest.journal if journal is None else journal),
+            taken=taken,
+            types={**manifest.types, **(types or {})},
+            sources={**manifest.sources, **read},
+        )
         text = msgspec.json.format(msgspec.json.encode(after, order="sorted"), indent=1)
         write_whole(self.folder / "manifest.json", text)
         return after
@@ -289,6 +305,14 @@ class History:
     def pinned(self, identifier: str) -> Path:
         """Where a pinned snapshot lies."""
         return self.folder / SNAPSHOTS / f"{identifier}.json"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Be the only one who holds a file's lock; it ends with the process, however that ends."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write_whole(path: Path, content: bytes) -> None:

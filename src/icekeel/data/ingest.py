@@ -1,254 +1,475 @@
-"""Bulk data into history: files are read, checked against their contract and stored, good rows and bad.
+"""Bulk data into history: rows are read in parts, checked against their contract and stored, good ones and bad.
 
-One statement checks all rows. Good rows become a Parquet file of the table's history; bad ones go to
-quarantine with every rule they break and their values as they came. A file that was taken in before is
-recognised by its content and skipped.
+One statement checks all rows of a part. Good rows become a Parquet file of the table's history; bad ones go to
+quarantine with every rule they break and their values as they came. What is stored and how far the source was read
+stand in one manifest, so that a run that is killed is taken up where it was: nothing is lost, nothing comes twice.
+
+Twice does not mean again: a file is known by its content, a row by what the newest version of it says. A row that
+says something else is a new version.
 """
 
 from __future__ import annotations
 
-import glob
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import duckdb
-import numpy as np
 
 from icekeel.compile import literal, quote
 from icekeel.core.errors import Fault, SourceError
-from icekeel.core.frames import Array, Frame
 from icekeel.core.ids import file_digest
-from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FOREVER
 from icekeel.define.tables import EventTable
 
-from .checks import NOTHING, checked, column_faults, columns_of, text_faults, time_faults
-from .history import AVAILABLE, DELETED, SEQUENCE, History, StoredFile
-from .relations import SPILL, connect, create_table
+from .batches import admit, checked, known_of, needs_whole
+from .checks import columns_of, time_checks
+from .history import AVAILABLE, DELETED, SEQUENCE, TAKEN, History, Manifest, StoredFile, locked
+from .parts import Part, form_of, parts_of
+from .readings import Reading, hidden, load, refuse_misread, typed
+from .relations import SPILL, SQL_TYPES, connect, one_row, parquet
+from .sources import Input, Query, Row, Stored, as_lines, watermark_of
+from .spines import as_table
 from .vault import Vault
+from .whole import whole_file
 
 QUARANTINE = "quarantine"
-_READERS = {
-    ".parquet": "read_parquet",
-    ".csv": "read_csv",
-    ".json": "read_json",
-    ".jsonl": "read_json",
-    ".ndjson": "read_json",
-}
+SPOOL = "spool"
+"""Folder of what is on its way: copies of objects, the part that is being read."""
+QUERY_ROWS = 200_000
+"""Rows of a database that are taken at once."""
+MEMORY = "1GB"
+"""What a part may take of the database's memory before it spills."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ingested:
-    """What became of one source file.
+    """What became of one source: a file, an object, a query.
 
     Attributes:
-        file: The stored file; None when the content was known already.
+        files: The stored files; none where the content was known already.
+        kept: Rows stored, of which `changed` are later versions of events that were known.
+        skipped: Rows that were known already.
+        deleted: Of those kept, how many say that an event holds no more because a query does not give it any more.
         reasons: Rule -> rows that broke it; a row may break several.
+        warned: Rule -> rows that broke it and were kept, as it says.
+        notes: What was out of the ordinary about it as a whole, such as a column of another type.
     """
 
     table: str
-    source: Path
-    file: StoredFile | None
-    kept: int
-    quarantined: int
-    reasons: Mapping[str, int]
+    source: str
+    kept: int = 0
+    changed: int = 0
+    quarantined: int = 0
+    skipped: int = 0
+    deleted: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    warned: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    files: list[StoredFile] = field(default_factory=list)
 
     @property
-    def skipped(self) -> bool:
-        """Whether the content had been taken in before."""
-        return self.file is None
+    def known(self) -> bool:
+        """Whether nothing was new."""
+        return not (self.kept or self.quarantined)
 
 
-def find_sources(folder: Path, pattern: str) -> list[Path]:
-    """The files that a `source=` names, sorted.
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """How rows are taken.
 
-    Raises:
-        SourceError: there are none.
-    """
-    found = sorted(Path(path) for path in glob.glob(str(folder / pattern)))
-    if not found:
-        raise SourceError(
-            Fault(
-                "no_source", "no such file", str(folder / pattern), hint="is source= relative to the project?"
-            )
-        )
-    return found
-
-
-def ingest(
-    history: History,
-    table: EventTable,
-    sources: Sequence[Path],
-    *,
-    announce: Callable[[Ingested], None] = lambda one: None,
-    now: int = FOREVER,
-    ahead: bool = False,
-    vault: Vault | None = None,
-) -> list[Ingested]:
-    """Take files into a table's history.
-
-    Args:
+    Attributes:
+        announce: Told of each stored file before the manifest lists it. If the process dies in between, the file
+            is not listed, so the next run stores and announces it again.
+        progress: Told, of a source in several parts, of each.
         now: No row can be known from a later time.
         ahead: Whether rows may be about times that lie after the one from which they are known.
         vault: Gives the pseudonyms of private columns.
-        announce: Told of each stored file before the manifest lists it. If the process dies in between, the file
-            is not listed, so the next run stores and announces it again.
+    """
+
+    announce: Callable[[str, StoredFile], None] = lambda table, file: None
+    progress: Callable[[str], None] = lambda line: None
+    now: int = FOREVER
+    ahead: bool = False
+    vault: Vault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A file that was made of a table which the caller has."""
+
+    path: Path
+
+
+def ingest(
+    history: History, table: EventTable, sources: Iterable[Input | Given], how: Taking | None = None
+) -> Iterator[Ingested]:
+    """Take sources into a table's history, one after the other; gives what became of each.
 
     Raises:
-        SourceError: a file that cannot be read, or whose columns are not the table's. Nothing of that file
-            is kept; files before it are.
+        SourceError: one that cannot be read, or whose columns are not the table's. What was stored of it before
+            is kept, and of a file that is refused as a whole nothing is; sources before it are.
+        ContractError: the same of one that breaks something whose policy is `block`.
     """
-    results = []
-    for source in sources:
-        with history.adding() as manifest:
-            content = file_digest(source)
-            if any(file.source == content for file in manifest.tables.get(table.name, ())):
-                results.append(Ingested(table.name, source, None, 0, 0, {}))
-                continue
-            sequence = manifest.sequence
-            limits = time_faults(table, now, ahead=ahead)
-            loaded, added = _take(history, table, source, content, sequence, limits, vault)
-            announce(loaded)
-            history.replace(manifest, added)
-            results.append(loaded)
-    return results
+    history.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    history.folder.mkdir(exist_ok=True)
+    spool = history.folder / SPOOL / table.name
+    with locked(history.folder / f"ingest-{table.name}.lock"):  # nobody else has anything in this spool
+        intake = _Intake(history, table, spool, how or Taking())
+        intake.clean()
+        for source in sources:
+            yield intake.take(source)
+        shutil.rmtree(spool, ignore_errors=True)
 
 
-def _take(
-    history: History,
-    table: EventTable,
-    source: Path,
-    content: str,
-    sequence: int,
-    limits: Sequence[str],
-    vault: Vault | None,
-) -> tuple[Ingested, dict[str, list[StoredFile]]]:
-    draft = history.folder / f"{table.name}.draft"
-    shutil.rmtree(history.folder / SPILL, ignore_errors=True)  # what a crash left
-    connection = connect(threads=2, reads=[source], folder=history.folder)
-    try:
-        texts = [field.name for field in table.fields.values() if field.kind.is_text]
-        relation = read_source(connection, source, texts)
-        held = columns_of(connection, relation)
-        held |= _empty(connection, relation, table, held)
-        if wrong := column_faults(table.fields.values(), str(source), held):
-            raise SourceError(*wrong)
-        relation = _hidden(connection, table, relation, vault)
-        statement = checked(connection, table, relation, sequence, limits)
-        connection.execute(f"CREATE TEMP TABLE checked AS {statement}")
-        reasons = dict(
-            connection.execute(
-                "SELECT fault, count(*) FROM (SELECT unnest(_faults) AS fault FROM checked) GROUP BY 1 ORDER BY 2 DESC, 1"
-            ).fetchall()
-        )
+def ingest_table(history: History, table: EventTable, given: Any, how: Taking | None = None) -> Ingested:
+    """Take a data frame of pandas or Polars, an Arrow table or a list of dicts into history, like a file of it.
+
+    Raises:
+        SourceError: it is none of these, or as `ingest`.
+    """
+    with tempfile.TemporaryDirectory(prefix="icekeel-") as folder:
+        rows = as_table(given)
+        file = Path(folder) / ("rows.jsonl" if isinstance(rows, list) else "rows.parquet")
+        try:
+            if isinstance(rows, list):
+                file.write_bytes(as_lines(rows))
+            else:
+                with closing(connect(folder=Path(folder))) as connection:
+                    connection.register("given", rows)
+                    _copy(connection, "SELECT * FROM given", file)
+        except (duckdb.Error, TypeError) as error:
+            raise SourceError(Fault("not_a_table", str(error).splitlines()[0], "table")) from error
+        (result,) = ingest(history, table, [Given(file)], how)
+    return result
+
+
+class _Intake:
+    """One table's sources on their way into history."""
+
+    def __init__(self, history: History, table: EventTable, spool: Path, how: Taking) -> None:
+        self._history, self._table, self._spool, self._how = history, table, spool, how
+        self._fields = list(table.fields.values())
+        self._ids: list[Path] | None = None
+
+    def clean(self) -> None:
+        """Away with what a crash left, but for what can be used again."""
+        shutil.rmtree(self._history.folder / SPILL, ignore_errors=True)
+        self._spool.mkdir(parents=True, exist_ok=True)
+        for path in (self._spool / "part", self._history.folder / f"{self._table.name}.draft"):
+            path.unlink(missing_ok=True)
+
+    def take(self, source: Input | Given) -> Ingested:
+        if isinstance(source, Query):
+            return self._query(source)
+        if isinstance(source, Stored):
+            return self._object(source)
+        if isinstance(source, Given):
+            return self._file(source.path, "table", {})
+        return self._file(source, str(source), {})
+
+    def _state(self, key: str) -> str | None:
+        return self._history.manifest().sources.get(self._table.name, {}).get(key)
+
+    def _object(self, source: Stored) -> Ingested:
+        form_of(Path(source.path))
+        key = f"object {source.token}"
+        if (content := self._state(key)) is not None:
+            return Ingested(self._table.name, source.url, skipped=self._rows_of(content))
+        copy = source.fetch(self._spool)
+        result = self._file(copy, source.url, {key: file_digest(copy)})
+        copy.unlink()
+        return result
+
+    def _rows_of(self, content: str) -> int:
+        """Rows that were stored or set aside of what was taken from a source."""
+        listed = self._history.manifest().tables
+        tables = (self._table.name, f"{QUARANTINE}/{self._table.name}")
+        return sum(one.rows for table in tables for one in listed.get(table, ()) if one.source == content)
+
+    def _file(self, path: Path, name: str, also: Mapping[str, str]) -> Ingested:
+        """Take a file, or what is not taken of it yet; its end leads to the state `also` of other sources."""
+        result = Ingested(self._table.name, name)
+        form_of(path)
+        try:
+            before, content = _stamp(path), file_digest(path)
+            state = self._state(content)
+            if state is None and self._rows_of(content):  # taken before states were kept
+                state = TAKEN
+            if state == TAKEN:
+                result.skipped = self._rows_of(content)
+                if also:
+                    with self._history.adding() as manifest:
+                        self._history.replace(manifest, {}, sources={self._table.name: also})
+                return result
+            rows = 0
+            if state is None and needs_whole(self._table):
+                self._admit(path, name, content, result)
+            for part in parts_of(path, name, self._fields, state or ""):
+                if _stamp(path) != before:
+                    raise SourceError(Fault("source_changed", "the file changed while it was read", name))
+                after = {content: part.after} if part.after else {content: TAKEN, **also}
+                rows += self._part(part, path, content, result, after, first=not (state or rows))
+                if part.after:
+                    self._how.progress(f"{self._table.name}: {rows:,} rows of {name}")
+        except (duckdb.Error, OSError) as error:
+            what = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise SourceError(Fault("unreadable", what, name)) from error
+        return result
+
+    def _admit(self, path: Path, name: str, content: str, result: Ingested) -> None:
+        """Count all of a file before any of it is taken."""
+        table, how, manifest = self._table, self._how, self._history.manifest()
+        hide = None if how.vault is None else how.vault.hide_many
+        with closing(self._connect(path)) as connection:
+            whole = whole_file(connection, path, name, self._fields, self._spool, hide)
+            limits = time_checks(table, how.now, ahead=how.ahead)
+            known = known_of(self._history, manifest, table, form_of(path), content)
+            result.notes += admit(
+                connection, table, whole.relation, limits, known, held=whole.held, where=name
+            )
+
+    def _query(self, query: Query) -> Ingested:
+        """Take what a query gives, a part after the other, each with the watermark that it leads to."""
+        result, mark = Ingested(self._table.name, query.name), query.sql.watermark
+        content = f"{query.key} {self._history.manifest().taken}"  # each run is a source of its own
+        self._ids = [] if query.sql.whole else None
+        batch: list[Row] = []
+        rows = 0
+        for some in chain(query.rows(self._fields, self._state(query.key) or ""), [None]):
+            batch += some or ()
+            if batch and (some is None or len(batch) >= QUERY_ROWS):
+                high = watermark_of(batch, mark) if mark else ""
+                state = {query.key: high} if high else {}
+                part = Part("json", as_lines(batch), "")
+                rows += self._part(part, None, content, result, state, first=False)
+                batch.clear()
+                self._how.progress(f"{self._table.name}: {rows:,} rows of {query.name}")
+        if self._ids is not None:
+            self._delete_missing(query, content, result)
+        return result
+
+    def _part(
+        self,
+        part: Part,
+        path: Path | None,
+        content: str,
+        result: Ingested,
+        state: Mapping[str, str],
+        *,
+        first: bool,
+    ) -> int:
+        """Check a part and store it together with the state that it leads to; gives its rows."""
+        table, how = self._table, self._how
+        with self._history.adding() as manifest, closing(self._connect(path)) as connection:
+            reading = load(connection, part, path, self._spool / "part", self._fields)
+            hide = None if how.vault is None else how.vault.hide_many
+            reading = hidden(connection, reading, self._fields, hide)
+            limits = time_checks(table, how.now, ahead=how.ahead)
+            known = known_of(self._history, manifest, table, part.form, content)
+            rows, held = typed(reading, self._fields), dict[str, str]()
+            if first:
+                held = refuse_misread(connection, reading, self._fields, result.source)
+            if path is None or (first and not needs_whole(table)):  # of a query each part is a batch
+                where = result.source
+                result.notes += admit(connection, table, rows, limits, known, held=held, where=where)
+            statement = checked(connection, table, rows, manifest.sequence, limits, known)
+            connection.execute(f"CREATE TEMP TABLE checked AS {statement}")
+            if self._ids is not None:
+                self._ids.append(self._spool / f"ids-{len(self._ids)}.parquet")
+                ids = f"SELECT {quote(table.id)} AS id FROM checked WHERE {quote(table.id)} IS NOT NULL"
+                _copy(connection, ids, self._ids[-1])
+            besides = _Besides(self._history, manifest, table, "" if path is None else content)
+            result.skipped += besides.drop_known(connection)
+            bad, again = besides.set_aside(connection, reading, manifest.sequence)
+            result.skipped += again
+            result.changed += besides.changed(connection)
+            for name, tally in (("_faults", result.reasons), ("_warned", result.warned)):
+                tally.update(dict(connection.execute(_REASONS.format(name)).fetchall()))
+            added = self._stored(connection, content, result, bad)
+            for file in added.get(table.name, ()):
+                how.announce(table.name, file)
+            types = {f"{table.name}.{part.form}": known.types_after(table, held)} if held else {}
+            self._history.replace(manifest, added, types=types, sources={table.name: state})
+            return _count(connection, reading.relation)
+
+    def _connect(self, path: Path | None) -> duckdb.DuckDBPyConnection:
+        reads = [] if path is None else [path]
+        connection = connect(threads=2, reads=reads, folder=self._history.folder, memory_limit=MEMORY)
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection
+
+    def _stored(
+        self, connection: duckdb.DuckDBPyConnection, content: str, result: Ingested, bad: int
+    ) -> dict[str, list[StoredFile]]:
+        """The files of the good rows that are left in `checked`, and of the bad ones."""
+        table, draft = self._table, self._history.folder / f"{self._table.name}.draft"
+        added = {}
         fields = ", ".join(quote(name) for name in table.fields)
-        columns = f"{fields}, {AVAILABLE}, {DELETED}, {SEQUENCE}"
-        good = _copy(connection, f"SELECT {columns} FROM checked WHERE len(_faults) = 0", draft)
-        known = connection.execute(f"SELECT min({AVAILABLE}) FROM checked WHERE len(_faults) = 0").fetchone()
-        known_from = FOREVER if known is None or known[0] is None else int(known[0])
-        added = {table.name: [history.adopt(table.name, draft, good, content, known_from=known_from)]}
-        bad = _copy(
-            connection, "SELECT _raw AS row, _faults AS faults FROM checked WHERE len(_faults) > 0", draft
+        span = f"SELECT count(*), min({AVAILABLE}), max({AVAILABLE}) FROM checked WHERE len(_faults) = 0"
+        good, since, until = one_row(connection, span)
+        try:
+            if good:
+                columns = f"{fields}, {AVAILABLE}, {DELETED}, {SEQUENCE}"
+                _copy(connection, f"SELECT {columns} FROM checked WHERE len(_faults) = 0", draft)
+                added[table.name] = [
+                    self._history.adopt(table.name, draft, good, content, known_from=since, known_until=until)
+                ]
+            if bad:
+                name = f"{QUARANTINE}/{table.name}"
+                _copy(connection, f"SELECT row, faults, {literal(result.source)} AS source FROM bad", draft)
+                added[name] = [self._history.adopt(name, draft, bad, content)]
+        finally:
+            draft.unlink(missing_ok=True)
+        result.kept += good
+        result.quarantined += bad
+        result.files += added.get(table.name, [])
+        return added
+
+    def _delete_missing(self, query: Query, content: str, result: Ingested) -> None:
+        """Say of every event that the query does not give any more that it does not hold, from now on."""
+        table, now, ids = self._table, self._how.now, self._ids or []
+        with self._history.adding() as manifest, closing(self._connect(None)) as connection:
+            files = self._history.paths(manifest, table.name)
+            if files and not ids:
+                what = "the query gives no row at all, so none is said to be deleted"
+                raise SourceError(Fault("no_rows", what, query.name))
+            if not files:
+                return
+            name = quote(table.id)
+            connection.execute(
+                f"CREATE TEMP TABLE gone AS SELECT {name}, row_number() OVER () AS _at FROM (SELECT {name}, "
+                f"arg_max({DELETED}, ({AVAILABLE}, {SEQUENCE})) AS _gone FROM {parquet(files, union=True)} GROUP BY 1) "
+                f"WHERE _gone = 0 AND {name} NOT IN (SELECT id FROM {parquet(ids)})"
+            )
+            given = {table.id: name, table.deleted: "1.0", table.available: str(now)}
+            if table.available == table.time:
+                del given[table.available]
+            values = [
+                f"CAST({given.get(one.name, 'NULL')} AS {SQL_TYPES[one.kind]}) AS {quote(one.name)}"
+                for one in self._fields
+            ]
+            connection.execute(
+                f"CREATE TEMP TABLE checked AS SELECT {', '.join(values)}, {now}::BIGINT AS {AVAILABLE}, "
+                f"1::DOUBLE AS {DELETED}, _at + {manifest.sequence} AS {SEQUENCE}, []::VARCHAR[] AS _faults FROM gone"
+            )
+            before = result.kept
+            added = self._stored(connection, content, result, 0)
+            result.deleted = result.kept - before
+            for file in added.get(table.name, ()):
+                self._how.announce(table.name, file)
+            if added:
+                self._history.replace(manifest, added)
+
+
+@dataclass(frozen=True, slots=True)
+class _Besides:
+    """A part beside what history holds already, but for the other parts of the same content."""
+
+    history: History
+    manifest: Manifest
+    table: EventTable
+    content: str
+
+    def _files(self, name: str, since: int = -FOREVER, until: int = FOREVER) -> list[Path]:
+        return [
+            self.history.folder / name / one.name
+            for one in self.manifest.tables.get(name, ())
+            if one.source != self.content and one.known_from <= until and one.known_until >= since
+        ]
+
+    def drop_known(self, connection: duckdb.DuckDBPyConnection) -> int:
+        """Drop good rows that say what the newest version of that id and availability says; gives how many.
+
+        Of several such rows in one part each is known that any of its versions says.
+        """
+        span = f"SELECT min({AVAILABLE}), max({AVAILABLE}) FROM checked WHERE len(_faults) = 0"
+        since, until = one_row(connection, span)
+        files = [] if since is None else self._files(self.table.name, since, until)
+        if not files:
+            return 0
+        rows, key = parquet(files, union=True), quote(self.table.id)
+        held = columns_of(connection, rows)
+        columns = [
+            quote(one.name)
+            if one.name in held
+            else f"CAST(NULL AS {SQL_TYPES[one.kind]}) AS {quote(one.name)}"
+            for one in self.table.fields.values()
+        ]
+        connection.execute(
+            f"CREATE TEMP TABLE known AS SELECT {', '.join(columns)}, {AVAILABLE}, {DELETED}, row_number() OVER "
+            f"(PARTITION BY {key}, {AVAILABLE} ORDER BY {SEQUENCE} DESC) AS _age FROM {rows} "
+            f"WHERE {AVAILABLE} BETWEEN {since} AND {until} "
+            f"AND {key} IN (SELECT {key} FROM checked WHERE len(_faults) = 0)"
         )
-        if bad:
-            name = f"{QUARANTINE}/{table.name}"
-            added[name] = [history.adopt(name, draft, bad, content)]
-    except duckdb.Error as error:
-        raise SourceError(Fault("unreadable", str(error).splitlines()[0], str(source))) from error
-    finally:
-        connection.close()
-        draft.unlink(missing_ok=True)
-    return Ingested(table.name, source, added[table.name][0], good, bad, reasons), added
+        same = " AND ".join(
+            f"given.{quote(name)} IS NOT DISTINCT FROM known.{quote(name)}"
+            for name in (*self.table.fields, DELETED)
+        )
+        alike = f"SELECT *, count(*) OVER (PARTITION BY {key}, {AVAILABLE}) AS _alike FROM checked WHERE len(_faults) = 0"
+        connection.execute(
+            f"CREATE TEMP TABLE again AS SELECT DISTINCT given.{SEQUENCE} AS place FROM ({alike}) given JOIN known "
+            f"ON given.{key} = known.{key} AND given.{AVAILABLE} = known.{AVAILABLE} AND {same} "
+            "AND (known._age = 1 OR given._alike > 1)"
+        )
+        return _deleted(connection, f"DELETE FROM checked WHERE {SEQUENCE} IN (SELECT place FROM again)")
+
+    def set_aside(
+        self, connection: duckdb.DuckDBPyConnection, reading: Reading, sequence: int
+    ) -> tuple[int, int]:
+        """Bad rows as they came, in a table `bad`: how many there are, and how many others were set aside before."""
+        rows = (
+            f"SELECT {reading.raw} AS row, row_number() OVER () + {sequence} AS place FROM {reading.relation}"
+        )
+        connection.execute(
+            f"CREATE TEMP TABLE bad AS SELECT CAST(given.row AS VARCHAR) AS row, _faults AS faults, place FROM ({rows}) given "
+            f"JOIN checked ON given.place = checked.{SEQUENCE} WHERE len(_faults) > 0 ORDER BY place"
+        )
+        again = 0
+        if files := self._files(f"{QUARANTINE}/{self.table.name}"):
+            before = " UNION ALL ".join(
+                f"SELECT CAST(row AS VARCHAR) AS row FROM {parquet([one])}" for one in files
+            )
+            connection.execute(
+                "CREATE TEMP TABLE seen AS SELECT place FROM bad WHERE row IN (" + before + ")"
+            )
+            connection.execute(f"DELETE FROM checked WHERE {SEQUENCE} IN (SELECT place FROM seen)")
+            again = _deleted(connection, "DELETE FROM bad WHERE place IN (SELECT place FROM seen)")
+        return _count(connection, "bad"), again
+
+    def changed(self, connection: duckdb.DuckDBPyConnection) -> int:
+        """Good rows of events that are known."""
+        files, key = self._files(self.table.name), quote(self.table.id)
+        good = "checked WHERE len(_faults) = 0"
+        if not files or not _count(connection, good):
+            return 0
+        known = f"SELECT {key} FROM {parquet(files, union=True)} WHERE {key} IN (SELECT {key} FROM {good})"
+        return _count(connection, f"{good} AND {key} IN ({known})")
 
 
-def _hidden(
-    connection: duckdb.DuckDBPyConnection, table: EventTable, relation: str, vault: Vault | None
-) -> str:
-    """The relation with pseudonyms in place of private values, and in `_private` what was wrong with those.
-
-    Of a file with private columns only the declared ones go on from here: another may hold the same values.
-    """
-    columns = columns_of(connection, relation)
-    declared = [field for field in table.fields.values() if field.name in columns]
-    private = [field for field in declared if field.entity]
-    if not any(field.entity for field in table.fields.values()):
-        return relation
-    if vault is None:
-        raise ValueError("private columns are not read without a vault")
-    texts = ", ".join(f"CAST({quote(one.name)} AS VARCHAR) AS {quote(one.name)}" for one in private)
-    given = f"SELECT *{f' REPLACE ({texts})' if texts else ''}, row_number() OVER () AS _at FROM {relation}"
-    listed, joins = [], ""
-    for place, field in enumerate(private):
-        name = quote(field.name)
-        found = connection.execute(
-            f"SELECT DISTINCT {name} FROM ({given}) WHERE {name} IS NOT NULL"
-        ).fetchall()
-        known = vault.hide_many(field.entity, (value for (value,) in found))
-        values = Frame({"_value": _texts(known), "_hidden": _texts(known.values())})
-        create_table(connection, f"_p{place}", [Column(one, Kind.ID) for one in values], values)
-        listed.append(f"_p{place}._hidden AS {name}")
-        joins += f" LEFT JOIN _p{place} ON given.{name} = _p{place}._value"
-    listed += [f"given.{quote(field.name)}" for field in declared if not field.entity]
-    wrong = ", ".join(case for field in private for case in text_faults(field, f"given.{quote(field.name)}"))
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE _given AS SELECT {', '.join(listed)}, [{wrong}]::VARCHAR[] AS _private "
-        f"FROM ({given}) given{joins} ORDER BY _at"
-    )
-    return "_given"
+_REASONS = (
+    "SELECT fault, count(*) FROM (SELECT unnest({}) AS fault FROM checked) GROUP BY 1 ORDER BY 2 DESC, 1"
+)
 
 
-def _texts(values: Iterable[str]) -> Array:
-    listed = list(values)
-    array = np.empty(len(listed), dtype=object)
-    array[:] = listed
-    return array
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, statement: str, target: Path) -> int:
+def _copy(connection: duckdb.DuckDBPyConnection, statement: str, target: Path) -> None:
     connection.execute(f"COPY ({statement}) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd)")
-    count = connection.execute(f"SELECT count(*) FROM ({statement})").fetchone()
-    return int(count[0]) if count else 0
 
 
-def read_source(connection: duckdb.DuckDBPyConnection, source: Path, texts: Collection[str] = ()) -> str:
-    """The relation that reads a file, by its ending.
-
-    Columns named in `texts` are read as they are written, not as what they look like: "007" is no number.
-
-    Raises:
-        SourceError: an ending that is not read, or a file DuckDB cannot make sense of.
-    """
-    reader = _READERS.get(source.suffix.lower())
-    if reader is None:
-        raise SourceError(
-            Fault("unknown_format", "unknown kind of file", str(source), source.suffix, ", ".join(_READERS))
-        )
-    relation = f"{reader}({literal(str(source))})"
-    try:
-        columns = columns_of(connection, relation)
-    except duckdb.Error as error:
-        raise SourceError(Fault("unreadable", str(error).splitlines()[0], str(source))) from error
-    if reader == "read_parquet" or not columns.keys() & set(texts):
-        return relation
-    typed = {name: "VARCHAR" if name in texts else kind for name, kind in columns.items()}
-    listed = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in typed.items())
-    option = "types" if reader == "read_csv" else "columns"
-    return f"{reader}({literal(str(source))}, {option} = {{{listed}}})"
+def _count(connection: duckdb.DuckDBPyConnection, rows: str) -> int:
+    return int(one_row(connection, f"SELECT count(*) FROM {rows}")[0])
 
 
-def _empty(
-    connection: duckdb.DuckDBPyConnection, relation: str, table: EventTable, columns: Mapping[str, str]
-) -> dict[str, str]:
-    """Columns that are said to hold texts and hold nothing, as an empty one of a CSV file, with their true type."""
-    names = [
-        name
-        for name, field in table.fields.items()
-        if columns.get(name) == "VARCHAR" and not field.kind.is_text
-    ]
-    if not names:
-        return {}
-    counts = ", ".join(f"count({quote(name)})" for name in names)
-    found = connection.execute(f"SELECT {counts} FROM {relation}").fetchone() or ()
-    return {name: NOTHING for name, count in zip(names, found, strict=True) if not count}
+def _deleted(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
+    return int(one_row(connection, statement)[0])

@@ -86,6 +86,12 @@ def _incoming(column: Column) -> str:
     return f"nullif({value}, {null})"
 
 
+def one_row(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[Any, ...]:
+    """The row of a statement that gives one."""
+    (row,) = connection.execute(statement).fetchall()
+    return row
+
+
 def fetch(connection: duckdb.DuckDBPyConnection, statement: str, columns: Sequence[Column]) -> Frame:
     """The rows of a statement whose columns are, in order, `columns`."""
     rows = list(connection.execute(statement).fetchnumpy().values())

@@ -8,7 +8,7 @@ table, whose own columns, rows and order stay as they are.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from icekeel.compile.sql import quote
+from icekeel.compile.sql import literal, quote
 from icekeel.core.errors import Fault, IcekeelError, RequestError, SourceError, first_faults, shorten
 from icekeel.core.frames import Array, Frame, Ints
 from icekeel.core.kinds import Column, Kind
@@ -29,7 +29,7 @@ from icekeel.define.fields import Field
 
 from .checks import column_faults, columns_of, stored
 from .contracts import RecordParser
-from .ingest import read_source
+from .parts import form_of
 from .relations import array_of, connect, create_table, fetch
 from .vault import HideMany, Vault
 
@@ -192,6 +192,28 @@ def _relation(connection: duckdb.DuckDBPyConnection, table: Any, fields: Sequenc
         return read_source(connection, Path(table), texts), str(table)
     connection.register("given", table)
     return "given", "table"
+
+
+def read_source(connection: duckdb.DuckDBPyConnection, source: Path, texts: Collection[str] = ()) -> str:
+    """The relation that reads a file, by its ending.
+
+    Columns named in `texts` are read as they are written, not as what they look like: "007" is no number.
+
+    Raises:
+        SourceError: an ending that is not read, or a file DuckDB cannot make sense of.
+    """
+    reader = f"read_{form_of(source)}"
+    relation = f"{reader}({literal(str(source))})"
+    try:
+        columns = columns_of(connection, relation)
+    except duckdb.Error as error:
+        raise SourceError(Fault("unreadable", str(error).splitlines()[0], str(source))) from error
+    if reader == "read_parquet" or not columns.keys() & set(texts):
+        return relation
+    typed = {name: "VARCHAR" if name in texts else kind for name, kind in columns.items()}
+    listed = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in typed.items())
+    option = "types" if reader == "read_csv" else "columns"
+    return f"{reader}({literal(str(source))}, {option} = {{{listed}}})"
 
 
 def _check_values(frame: Frame, fields: Sequence[Field], asked_at: str, where: str) -> None:

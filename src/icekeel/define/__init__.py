@@ -8,7 +8,20 @@ from .audits import Audits
 from .estimators import Estimator, sklearn
 from .expressions import Cat, Flag, Id, Num, Text, Time, asked_at
 from .features import Feature, Features
-from .fields import Field, at_least, at_most, between, one_of, optional, private
+from .fields import (
+    Contract,
+    Field,
+    at_least,
+    at_most,
+    between,
+    length,
+    matches,
+    one_of,
+    optional,
+    private,
+    references,
+    unique,
+)
 from .freshness import Fresh, demographics, market, preferences
 from .functions import (
     case,
@@ -55,6 +68,7 @@ from .policies import (
     usd_per_year,
 )
 from .project import Project, load_project, read_project
+from .sources import Sql, sql
 from .tables import Events, EventTable, Request, deleted, rule
 
 __all__ = [
@@ -63,6 +77,7 @@ __all__ = [
     "After",
     "Audits",
     "Cat",
+    "Contract",
     "Estimator",
     "EventTable",
     "Events",
@@ -86,6 +101,7 @@ __all__ = [
     "RuleOfThumb",
     "SimilarCases",
     "Simplest",
+    "Sql",
     "Stale",
     "Text",
     "Time",
@@ -107,10 +123,12 @@ __all__ = [
     "hours_between",
     "last_champion",
     "least",
+    "length",
     "ln",
     "load_project",
     "mark",
     "market",
+    "matches",
     "minutes_between",
     "one_of",
     "optional",
@@ -118,15 +136,18 @@ __all__ = [
     "preferences",
     "private",
     "read_project",
+    "references",
     "refuse",
     "round_to",
     "rule",
     "rule_of_thumb",
     "similar_cases",
     "sklearn",
+    "sql",
     "sqrt",
     "table",
     "table_of",
+    "unique",
     "usd_per_year",
     "when",
 ]

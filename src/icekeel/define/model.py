@@ -34,6 +34,7 @@ from .policies import (
     Stale,
     Watch,
 )
+from .sources import source_faults
 from .tables import RequestMeta
 
 
@@ -189,6 +190,8 @@ class Model:
         if isinstance(self.choose, Simplest) and not isinstance(within := self.choose.within, Money):
             what, allowed = "within= is of the wrong type", "ik.usd_per_year(...)"
             found.append(("choose", Fault("wrong_type", what, where, shorten(within), allowed)))
+        if isinstance(self.history, History):
+            found += [("history", fault) for fault in source_faults(f"{where}, history", self.history.source)]
         if "request" not in broken and not isinstance(self.request, RequestMeta):
             what = "the second argument is a Request class"
             found.append(("request", Fault("bad_request", what, where, shorten(self.request))))

@@ -11,22 +11,23 @@ from icekeel.core.errors import Fault, shorten
 from .expressions import Num, is_number, lift
 from .functions import greatest
 from .nodes import ANSWER, Invalid, Node
+from .sources import Source
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Past requests: a Parquet file of request fields and the time each was asked."""
+    """Past requests: where rows of request fields and the time each was asked come from."""
 
-    source: str
+    source: Source
     asked_at: str
 
 
-def table_of(request: Any, source: str, *, asked_at: str) -> History:
-    """Past requests from a file relative to the project.
+def table_of(request: Any, source: Source, *, asked_at: str) -> History:
+    """Past requests from files relative to the project, object storage or a database.
 
     Args:
         request: The request class whose fields the file's columns are.
-        source: A Parquet, CSV or JSON-lines file, or a glob.
+        source: A Parquet, CSV or JSON-lines file, a glob, a URL such as "s3://shop/quotes.parquet", or `ik.sql(...)`.
         asked_at: Column that tells when the question was asked.
     """
     del request  # stated for the reader; the model checks the columns against its own request

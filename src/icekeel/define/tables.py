@@ -12,15 +12,17 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from icekeel.core.errors import Fault, ProjectError, nearest, shorten
 from icekeel.core.kinds import Kind
+from icekeel.core.patterns import read_pattern
 
 from .columns import keyed
 from .expressions import KINDS, Expression, Flag, expression, invalid, is_number, is_text, lift
-from .fields import Field, Limits
+from .fields import BREACHES, ORDINARY, QUARANTINE, Contract, Field, Limits
 from .freshness import Fresh, read_fresh
 from .nodes import EventField, Invalid, Node, RequestField
+from .sources import Source, Sql, source_faults
 from .windows import EVER, Reference, Selection, Window
 
-_RESERVED = {
+RESERVED = {
     "count",
     "minutes_since",
     "hours_since",
@@ -34,23 +36,24 @@ _RESERVED = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A condition every row of an event table must meet, with the sentence that says so."""
+    """A condition every row of an event table must meet, with the sentence that says so; `breach` where it is its own."""
 
     sentence: str
     condition: Node
+    breach: str = ""
 
 
 _RowCheck = TypeVar("_RowCheck", bound=Callable[[Any], Flag])
 
 
-def rule(sentence: str) -> Callable[[_RowCheck], _RowCheck]:
-    """Make a row rule of a function in the class body; rows that break it go to quarantine.
+def rule(sentence: str, *, breach: str = "") -> Callable[[_RowCheck], _RowCheck]:
+    """Make a row rule of a function in the class body; rows that break it go to quarantine, or as `breach=` says.
 
     A row for which the condition is null passes: missing values are the business of `optional`.
     """
 
     def mark(check: _RowCheck) -> _RowCheck:
-        check._icekeel_rule = sentence  # type: ignore[attr-defined]
+        check._icekeel_rule = (sentence, breach)  # type: ignore[attr-defined]
         return check
 
     return mark
@@ -77,9 +80,12 @@ def _read_fields(owner: type, namespace: Mapping[str, Any]) -> tuple[dict[str, F
             allowed = ", ".join(f"ik.{cls.__name__}" for cls in KINDS)
             faults.append(Fault("unknown_type", "not a field type", where, str(annotation), allowed))
         elif not isinstance(limits, Limits):
-            allowed = "ik.between, ik.at_least, ik.at_most, ik.one_of, ik.optional, ik.private"
+            allowed = (
+                "ik.between, ik.at_least, ik.at_most, ik.one_of, ik.matches, ik.length, ik.unique, ik.references, "
+                "ik.optional, ik.private, and several joined by &"
+            )
             faults.append(Fault("bad_limits", "not a limit of a field", where, shorten(limits), allowed))
-        elif name in _RESERVED:
+        elif name in RESERVED:
             faults.append(Fault("reserved_name", "this name has a meaning in Icekeel", where, name))
         else:
             faults += _limits_fit(where, kind, limits)
@@ -100,14 +106,55 @@ def _limits_fit(where: str, kind: Kind, limits: Limits) -> list[Fault]:
         return [Fault("bad_private", "only an ik.Id can be private", where, f"a {kind}", hint=hint)]
     if limits.entity and not (is_text(limits.entity) and limits.entity.isidentifier()):
         return [Fault("bad_name", "an entity's name is an identifier", where, shorten(limits.entity))]
+    if wrong := _text_limits_fit(where, kind, limits) or _set_limits_fit(where, kind, limits):
+        return [wrong]
     ends = [end for end in (limits.low, limits.high) if end is not None]
-    if wrong := [end for end in ends if not is_number(end)]:
-        return [Fault("bad_limits", "a range has numbers for ends", where, shorten(wrong[0]))]
+    if odd := [end for end in ends if not is_number(end)]:
+        return [Fault("bad_limits", "a range has numbers for ends", where, shorten(odd[0]))]
     if strange := [value for value in limits.allowed or () if not is_text(value)]:
         return [Fault("bad_limits", "allowed values are texts", where, shorten(strange[0]))]
     if len(ends) == 2 and ends[0] > ends[1]:
         return [Fault("bad_limits", "the range is empty", where, f"{limits.low} to {limits.high}")]
     return []
+
+
+def _text_limits_fit(where: str, kind: Kind, limits: Limits) -> Fault | None:
+    sizes = [size for size in (limits.shortest, limits.longest) if size is not None]
+    if (sizes or limits.pattern is not None) and not kind.is_text:
+        return Fault("bad_limits", "only texts have a pattern or a length", where, f"a {kind}")
+    if any(type(size) is not int or size < 0 for size in sizes) or sizes != sorted(sizes):
+        return Fault("bad_limits", "a length is from so many to so many characters", where, shorten(sizes))
+    try:
+        if limits.pattern is not None:
+            read_pattern(limits.pattern)
+    except (TypeError, ValueError) as error:
+        return Fault("bad_pattern", f"not a pattern: {error}", where, shorten(limits.pattern))
+    return None
+
+
+def _set_limits_fit(where: str, kind: Kind, limits: Limits) -> Fault | None:
+    if limits.references is not None and not (
+        isinstance(limits.references, EventField) and limits.references.kind is kind
+    ):
+        what = (
+            "a reference is to a column of the same kind of another table: ik.references(Customers.customer)"
+        )
+        return Fault("bad_limits", what, where, shorten(limits.references))
+    if limits.most_null is not None and not (is_number(limits.most_null) and 0 <= limits.most_null <= 1):
+        return Fault("bad_limits", "most= is a share from 0 to 1", where, shorten(limits.most_null))
+    return None
+
+
+def _about_batches(owner: str, fields: Mapping[str, Field]) -> list[Fault]:
+    """The limits of a request that only events can have."""
+    return [
+        Fault("bad_limits", "a request has no batch: this is for events", f"{owner}.{field.name}")
+        for field in fields.values()
+        if field.limits.unique
+        or field.limits.references is not None
+        or field.limits.most_null is not None
+        or field.limits.breach
+    ]
 
 
 class RequestMeta(type):
@@ -123,6 +170,7 @@ class RequestMeta(type):
         cls = super().__new__(mcs, name, bases, dict(namespace))
         if bases:
             cls.icekeel_fields, cls.icekeel_faults = _read_fields(cls, namespace)
+            cls.icekeel_faults += _about_batches(name, cls.icekeel_fields)
             for option in options:
                 cls.icekeel_faults.append(Fault("unknown_option", "a request takes no options", name, option))
             for field in cls.icekeel_fields.values():
@@ -160,9 +208,10 @@ class EventTable:
         time: Column of the event time.
         available: Column of the time from which a row is known; the event time where none is declared.
         id: Column that identifies the event; rows of equal id are versions of one event.
-        source: File or glob relative to the project that `icekeel ingest` reads; empty for pushed events only.
+        source: What `icekeel ingest` reads; empty for pushed events only.
         deleted: Flag column whose true rows say that the event of their id does not hold any more; may be empty.
         fresh: How old its rows may be.
+        contract: What becomes of rows that break a rule, and what is demanded of a batch as a whole.
     """
 
     name: str
@@ -170,10 +219,11 @@ class EventTable:
     time: str
     available: str
     id: str
-    source: str
+    source: Source
     rules: tuple[Rule, ...]
     deleted: str = ""
     fresh: Fresh = field(default_factory=Fresh)
+    contract: Contract = ORDINARY
 
 
 class EventsMeta(type):
@@ -200,13 +250,17 @@ class EventsMeta(type):
             for field in fields.values():
                 setattr(cls, field.name, expression(EventField(name, field.name, field.kind)))
             checks, rule_faults = _read_rules(name, fields, rules)
-            source, id_column = str(options.get("source", "")), str(options.get("id", ""))
+            given, id_column = options.get("source", ""), str(options.get("id", ""))
+            faults += source_faults(f"class {name}", given, fields)
+            source = given if isinstance(given, Sql) else str(given)
             deleted = str(options.get("deleted", ""))
             fresh, unfresh = Fresh(), list[Fault]()
             if "fresh" in options:
                 fresh, unfresh = read_fresh(options["fresh"], fields, f"class {name}")
+            contract = options.get("contract", ORDINARY)
+            faults += _check_contract(name, contract, fields)
             cls.icekeel_table = EventTable(
-                name, fields, time, available, id_column, source, checks, deleted, fresh
+                name, fields, time, available, id_column, source, checks, deleted, fresh, contract
             )
             cls.icekeel_faults = faults + unfresh + rule_faults
         return cls
@@ -226,7 +280,7 @@ class EventsMeta(type):
         return _unknown_field(cls.__name__, name, cls.icekeel_table.fields)
 
 
-_OPTIONS = ("time", "available", "id", "source", "deleted", "fresh")
+_OPTIONS = ("time", "available", "id", "source", "deleted", "fresh", "contract")
 
 
 def _check_options(name: str, options: Mapping[str, Any], fields: Mapping[str, Field]) -> list[Fault]:
@@ -266,6 +320,18 @@ def _check_options(name: str, options: Mapping[str, Any], fields: Mapping[str, F
     return faults
 
 
+def _check_contract(name: str, contract: Any, fields: Mapping[str, Field]) -> list[Fault]:
+    where = f"class {name}, contract"
+    if not isinstance(contract, Contract):
+        return [Fault("bad_contract", "contract= takes an ik.Contract(...)", where, shorten(contract))]
+    wrong = [
+        Fault("bad_limits", "nulls of a whole batch block or warn", f"{name}.{field.name}", QUARANTINE)
+        for field in fields.values()
+        if ("nulls", QUARANTINE) in field.limits.breach
+    ]
+    return contract.faults(where, list(fields)) + wrong
+
+
 def _read_rules(
     name: str, fields: Mapping[str, Field], rules: Mapping[str, Any]
 ) -> tuple[tuple[Rule, ...], list[Fault]]:
@@ -284,7 +350,11 @@ def _read_rules(
             faults += [fault.inside(f"{name}.{key}") for fault in node.faults]
         elif node.kind is not Kind.FLAG:
             faults.append(Fault("bad_rule", "a rule gives a flag", f"{name}.{key}", f"a {node.kind}"))
-        checks.append(Rule(check._icekeel_rule, node))
+        sentence, breach = check._icekeel_rule
+        if breach and breach not in BREACHES:
+            what, allowed = "breach= is none of these", ", ".join(BREACHES)
+            faults.append(Fault("bad_rule", what, f"{name}.{key}", shorten(breach), allowed))
+        checks.append(Rule(sentence, node, breach))
     return tuple(checks), faults
 
 
@@ -292,9 +362,10 @@ class Events(metaclass=EventsMeta):
     """A table of things that happened; subclass it and annotate its columns.
 
     Class options: `time=` column of the event time, `available=` column of the time from which a row was
-    known (default: the event time), `id=` column that identifies the event, `source=` files to ingest,
+    known (default: the event time), `id=` column that identifies the event, `source=` what to ingest: a path, a
+    glob, a URL of object storage or `ik.sql(...)`,
     `deleted=` a flag column: a row in which it is true says that the event of this id holds no more,
-    `fresh=` how old its rows may be: a duration, or an `ik.Fresh`.
+    `fresh=` how old its rows may be: a duration, or an `ik.Fresh`, `contract=` an `ik.Contract`.
     """
 
     def __init__(self, *values: Any, **named: Any) -> None:

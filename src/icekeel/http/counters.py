@@ -63,8 +63,9 @@ class Counters:
         for kind in {code.partition(":")[0] for code in codes}:
             self.tally["guard_findings", model, kind, policy] += 1
 
-    def pushed(self, table: str, kept: int, quarantined: int) -> None:
-        """Rows pushed."""
+    def pushed(self, table: str, kept: int, quarantined: int, warned: int) -> None:
+        """Rows pushed; `warned` counts the rules that kept rows broke and that only warn."""
+        self.tally["events", table, "warned"] += warned
         self.tally["events", table, "kept"] += kept
         self.tally["events", table, "quarantined"] += quarantined
 

@@ -125,7 +125,9 @@ _PAGES: Mapping[str, tuple[str, str, Json]] = {
     "/healthz": ("Whether the process answers.", _JSON, _object({"status": {"const": "alive"}})),
     "/readyz": ("Whether every model can be answered for, and what is degraded.", _JSON, _READY),
 }
-_FAULT = _object(dict.fromkeys(("code", "what", "where", "got", "allowed", "hint"), _TEXT), ["code", "what"])
+_FAULT = _object(
+    dict.fromkeys(("code", "what", "where", "got", "allowed", "hint", "policy"), _TEXT), ["code", "what"]
+)
 _FAULTS: Json = {"type": "array", "items": _FAULT}
 _PROBLEM = {
     **_object(
@@ -248,8 +250,8 @@ def _predicted() -> Json:
 def _taken() -> Json:
     """What became of rows that were pushed."""
     bad = _object({"row": _COUNT, "delete": _COUNT, "faults": _FAULTS}, ["faults"])
-    counts = dict.fromkeys(("kept", "deleted"), _COUNT)
-    return _object({**counts, "quarantined": {"type": "array", "items": bad}})
+    taken = {**dict.fromkeys(("kept", "deleted"), _COUNT), "quarantined": {"type": "array", "items": bad}}
+    return _object({**taken, "warned": {"type": "object", "additionalProperties": _COUNT}}, taken)
 
 
 def _outcomes(project: Project, auth: bool) -> Json:
@@ -364,6 +366,11 @@ def _field(field: Field) -> Json:
             schema[name] = limit
     if limits.allowed is not None:
         schema["enum"] = list(limits.allowed)
+    for name, limit in (("minLength", limits.shortest), ("maxLength", limits.longest)):
+        if limit is not None:
+            schema[name] = limit
+    if limits.pattern is not None:
+        schema["pattern"] = f"^({limits.pattern.removeprefix('^').removesuffix('$')})$"
     return {"oneOf": [schema, {"type": "null"}]} if limits.optional else schema
 
 

@@ -370,11 +370,15 @@ class Server:
     def _taken(self, table: str, accepted: Accepted) -> Reply:
         aside = [("row", *one) for one in accepted.faults.items()]
         aside += [("delete", *one) for one in accepted.wrong_ids.items()]
-        self.service.counters.pushed(table, accepted.kept + accepted.deleted, len(aside))
+        warned = dict(accepted.warned)
+        self.service.counters.pushed(
+            table, accepted.kept + accepted.deleted, len(aside), sum(warned.values())
+        )
         bad = [
             {kind: place, "faults": [fault.as_dict() for fault in faults]} for kind, place, faults in aside
         ]
-        return Reply(200, _encode({"kept": accepted.kept, "deleted": accepted.deleted, "quarantined": bad}))
+        told = {"kept": accepted.kept, "deleted": accepted.deleted, "quarantined": bad}
+        return Reply(200, _encode({**told, "warned": warned} if warned else told))
 
     def _answers(self, call: Call) -> Reply:
         found = self.service.app.find_answers(wanted(call.query))

@@ -113,7 +113,7 @@ class Workshop:
         """What a training of a model would see, and its declared questions; one that is not pinned may lose files."""
         project, history = self._workspace.project, self._workspace.history
         model, plan = project.models[name], self._workspace.plans[name]
-        declared = declared_questions(model, plan, project.folder, self._vault)
+        declared = declared_questions(model, plan, project.folder, history, self._vault)
         self._workspace.compact()
         with history.adding() as listed:
             known = listed.known(now).tables

@@ -6,16 +6,19 @@ A row of a known id is a correction, an id in `delete` a deletion: both are vers
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from icekeel.core.errors import Fault, RequestError, nearest, shorten
+from icekeel.core.errors import Fault, RequestError, first_faults, nearest, shorten
 from icekeel.core.time import Clock
 from icekeel.data import AVAILABLE, DELETED, EventContract, Hide
+from icekeel.data.contracts import grave
 from icekeel.define import EventTable
+from icekeel.define.fields import BLOCK
 from icekeel.journal import Pushed, Quarantined, QuarantinedRow, Record, Value, Writer
 
 LARGEST_PUSH = 10_000
@@ -31,12 +34,14 @@ class Accepted:
         deleted: Ids whose deletion is in the journal.
         faults: The faults of each row that went to quarantine, by its place among the rows.
         wrong_ids: The same of ids that cannot be deleted.
+        warned: Rule -> rows that broke it and were kept, as it says.
     """
 
     kept: int
     deleted: int
     faults: Mapping[int, Sequence[Fault]]
     wrong_ids: Mapping[int, Sequence[Fault]]
+    warned: Mapping[str, int]
 
 
 class Intake:
@@ -89,7 +94,8 @@ class Intake:
             filled: For each row and for each id, values that are as they are stored.
 
         Raises:
-            RequestError: an unknown table, no list of rows or ids, or too many; nothing is kept.
+            RequestError: an unknown table, no list of rows or ids, too many, or one that breaks what blocks; nothing
+                is kept.
         """
         contract = self._contracts.get(table)
         if contract is None:
@@ -100,10 +106,16 @@ class Intake:
         now = self._clock()
         sent_at, gone_at = places or (range(len(rows)), range(len(delete)))
         stored, erased = filled or ([{}] * len(rows), [{}] * len(delete))
-        good, faults = self._sort(contract, contract.parse, ("rows", sent_at), rows, now, stored)
+        warned = Counter[str]()
+        good, faults = self._sort(contract, contract.parse, ("rows", sent_at), rows, now, stored, warned)
         gone, wrong_ids = self._sort(
-            contract, contract.parse_deletion, ("delete", gone_at), delete, now, erased
+            contract, contract.parse_deletion, ("delete", gone_at), delete, now, erased, warned
         )
+        blocked = [
+            one for found in (*faults.values(), *wrong_ids.values()) for one in found if one.policy == BLOCK
+        ]
+        if blocked:
+            raise RequestError(*first_faults(blocked, len(blocked)))
         gone = [row | {DELETED: 1.0} for row in gone]
         bad = [
             _set_aside(_with(contract.set_aside(rows[at]), stored[at]), found) for at, found in faults.items()
@@ -121,6 +133,7 @@ class Intake:
             len(gone),
             {sent_at[at]: found for at, found in faults.items()},
             {gone_at[at]: found for at, found in wrong_ids.items()},
+            warned,
         )
 
     def set_aside(self, table: str, rows: Sequence[tuple[Any, Sequence[Fault]]]) -> None:
@@ -148,17 +161,19 @@ class Intake:
         sent: Sequence[Any],
         now: int,
         filled: Sequence[Mapping[str, Value]],
+        warned: Counter[str],
     ) -> tuple[list[dict[str, Any]], dict[int, list[Fault]]]:
-        """What is good as it is stored, and the faults of the rest by their place here."""
+        """What is good as it is stored, and the faults of the rest by their place here; `warned` is added to."""
         names = [field.name for field in contract.fields]
         table = contract.table
         good: list[dict[str, Any]] = []
         faults: dict[int, list[Fault]] = {}
         for place, one in enumerate(sent):
             values, found = parse(one, f"{where[0]}[{where[1][place]}]", now)
-            if found:
+            if grave(found):
                 faults[place] = found
                 continue
+            warned.update(f"{fault.where.rpartition('.')[2]}: {fault.what}" for fault in found)
             stored: dict[str, Any] = dict(zip(names, values, strict=True))
             stored |= filled[place]
             if table.deleted and stored[table.deleted] == 1.0:

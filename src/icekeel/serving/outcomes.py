@@ -7,6 +7,7 @@ projected. Who knows only the id of an answer need not know the key: the answer 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -131,12 +132,14 @@ class Outcomes:
                         {key: one for key, one in placed.filled.items() if key == placed.table.id}
                     )
         kept = deleted = 0
+        warned = Counter[str]()
         for table, part in parts.items():
             places, filled = (part.places, part.gone), (part.filled, part.erased)
             taken = self._intake.push(table, part.rows, part.delete, places=places, filled=filled)
             kept, deleted = kept + taken.kept, deleted + taken.deleted
             faults |= taken.faults
             wrong |= taken.wrong_ids
+            warned.update(taken.warned)
         unplaced = [
             (told.rows[place], found) for place, found in faults.items() if place not in _places(parts, 0)
         ]
@@ -147,7 +150,7 @@ class Outcomes:
         ]
         if unplaced:
             self._intake.set_aside(self._aside(told.model), unplaced)
-        return Accepted(kept, deleted, dict(sorted(faults.items())), dict(sorted(wrong.items())))
+        return Accepted(kept, deleted, dict(sorted(faults.items())), dict(sorted(wrong.items())), warned)
 
     def _aside(self, model: str | None) -> str:
         """The table in whose quarantine rows go that cannot be placed."""

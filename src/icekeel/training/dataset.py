@@ -6,22 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import numpy as np
 
 from icekeel.compile import literal, quote
-from icekeel.core.errors import Fault, SourceError, TrainingError, nearest
-from icekeel.core.frames import Bools, Frame, Ints
+from icekeel.core.errors import Fault, SourceError, TrainingError
+from icekeel.core.frames import NO_TIME, Bools, Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import DAY
-from icekeel.data import History, Manifest, StoredFile, Vault, find_sources
+from icekeel.data import History, Manifest, StoredFile, Vault
 from icekeel.data.answers import ANSWERS, FEATURE
 from icekeel.data.history import QUESTIONS
-from icekeel.data.ingest import read_source
 from icekeel.data.labels import Label, question_ids
+from icekeel.data.questions import read_questions
 from icekeel.data.relations import connect, create_table, fetch, parquet
 from icekeel.data.spines import hide_columns
-from icekeel.define import EventTable, Model
+from icekeel.define import EventTable, Field, Model
 from icekeel.features.events import EventStore, same_rows
 from icekeel.features.outcomes import Outcomes, Status, historical_outcomes, target_function
 from icekeel.features.plan import Plan
@@ -86,16 +85,20 @@ class Learnable:
         }
 
 
-def declared_questions(model: Model, plan: Plan, folder: Path, vault: Vault | None = None) -> Frame:
+def declared_questions(
+    model: Model, plan: Plan, folder: Path, history: History, vault: Vault | None = None
+) -> Frame:
     """The questions of a model's declared history: the request's fields, and when each was asked as `_asked_at`.
 
     Args:
+        folder: Of the project.
+        history: Beside which copies of objects are kept while they are read.
         vault: Gives the pseudonyms of private fields.
 
     Raises:
         SourceError: it cannot be read, or its columns are not the request's.
     """
-    declared = _declared(model, plan.inputs, folder)
+    declared = _declared(model, plan, folder, history)
     return hide_columns(declared, plan.fields, None if vault is None else vault.hide_many)
 
 
@@ -138,7 +141,12 @@ def past_questions(
     parts = [part for part in (asked, answered) if part is not None and len(part)]
     if not parts:
         raise TrainingError(
-            Fault("no_history", "there are no past questions", f'Model "{model.name}"', model.history.source)
+            Fault(
+                "no_history",
+                "there are no past questions",
+                f'Model "{model.name}"',
+                str(model.history.source),
+            )
         )
     requests = Frame.stack([part.requests for part in parts])
     asked_at = np.concatenate([part.asked_at for part in parts])
@@ -177,41 +185,14 @@ def _without_served(declared: Questions, answered: Questions, keys: list[str]) -
     )
 
 
-def _declared(model: Model, fields: Sequence[Column], folder: Path) -> Frame:
-    sources = find_sources(folder, model.history.source)
-    connection = connect(threads=2, reads=sources)
-    try:
-        relations = [f"(SELECT * FROM {read_source(connection, source)})" for source in sources]
-        relation = " UNION ALL BY NAME ".join(f"SELECT * FROM {one}" for one in relations)
-        described = connection.execute(f"DESCRIBE {relation}").fetchall()
-        columns = {row[0]: row[1] for row in described}
-        wanted = [*(column.name for column in fields), model.history.asked_at]
-        faults = [
-            Fault(
-                "missing_column",
-                f'no column "{name}"',
-                model.history.source,
-                "",
-                ", ".join(columns),
-                nearest(name, columns),
-            )
-            for name in wanted
-            if name not in columns
-        ]
-        if faults:
-            raise SourceError(*faults)
-        listed = ", ".join(_micros(name, columns[name]) for name in wanted)
-        given = f"SELECT {listed} FROM ({relation}) WHERE {quote(model.history.asked_at)} IS NOT NULL"
-        return fetch(connection, given, [*fields, _ASKED])
-    except duckdb.Error as error:
-        raise SourceError(Fault("unreadable", str(error).splitlines()[0], model.history.source)) from error
-    finally:
-        connection.close()
-
-
-def _micros(name: str, sql_type: str) -> str:
-    timed = sql_type.startswith("TIMESTAMP")
-    return f"epoch_us({quote(name)}) AS {quote(name)}" if timed else quote(name)
+def _declared(model: Model, plan: Plan, folder: Path, history: History) -> Frame:
+    asked = Field(model.history.asked_at, Kind.TIME)
+    fields = [*(field for field in plan.fields if field.name != asked.name), asked]
+    frame = read_questions(history, model.history.source, folder, fields)
+    if wrong := int((frame[asked.name] == NO_TIME).sum()):
+        what = f'no time in "{asked.name}" of {wrong:,} rows'
+        raise SourceError(Fault("bad_time", what, str(model.history.source)))
+    return frame.with_columns({_ASKED.name: frame[asked.name]})
 
 
 def _answered(

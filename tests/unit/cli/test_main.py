@@ -86,9 +86,21 @@ def test_plan_shows_what_features_read(shop: Path, call: Call) -> None:
 def test_ingest_says_what_it_knows_already(shop: Path, call: Call) -> None:
     rows = call("ingest", "--project", shop, "--json").json
     assert [set(row) for row in rows] == [
-        {"table", "source", "kept", "quarantined", "skipped", "reasons"}
+        {
+            "table",
+            "source",
+            "kept",
+            "changed",
+            "deleted",
+            "quarantined",
+            "skipped",
+            "reasons",
+            "warned",
+            "notes",
+        }
     ] * 2
-    assert all(row["skipped"] for row in rows)
+    assert all(row["skipped"] and not row["kept"] for row in rows)
+    assert "everything had been taken in before" in call("ingest", "--project", shop).err
     assert 'did you mean "Orders"?' in call("ingest", "Order", "--project", shop).err
 
 
@@ -99,10 +111,11 @@ def test_quarantine_shows_rows_of_files_and_pushed_ones(shop: Path, tmp_path: Pa
         bad = QuarantinedRow({"order_id": 7}, ["order_id: wrong type"])
         journal.append(Quarantined(at=NOW, table="Orders", rows=[bad]))
     orders, deliveries = call("quarantine", "--project", folder, "--json").json
-    assert orders["examples"] == [{"row": {"order_id": 7}, "faults": ["order_id: wrong type"]}]
+    (shown,) = orders["examples"]
+    assert (shown["row"], shown["faults"]) == ({"order_id": 7}, ["order_id: wrong type"])
     assert deliveries["reasons"] == {"minutes: not 1 to 240": 3}
     assert deliveries["rows"] == 3
-    assert [one["row"]["minutes"] for one in deliveries["examples"]] == [-1, -1, -1]
+    assert [one["row"]["minutes"] for one in deliveries["examples"]] == ["-1.0", "-1.0", "-1.0"]
     assert "minutes: not 1 to 240" in call("quarantine", "Deliveries", "--project", folder).out
     assert call("quarantine", "Orders", "--project", shop).err == "nothing is in quarantine\n"
     assert 'did you mean "Orders"?' in call("quarantine", "Order", "--project", shop).err

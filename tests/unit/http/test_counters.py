@@ -13,7 +13,7 @@ def test_the_text_is_prometheus_and_holds_what_was_counted() -> None:
     counters.answered("late", "late-1", "champion", 'odd "value"\n')
     counters.degraded("late", "stale:Scans")
     counters.found("late", ["unseen_pair:a+b", "unseen_pair:a+c", "out_of_range:size:above"], "refused")
-    counters.pushed("Scans", 3, 1)
+    counters.pushed("Scans", 3, 1, 0)
     counters.swapped("late")
     text = exposition([counters.tally], {"ready": ("Whether it is ready.", 1.0)}).decode()
     samples = {

@@ -194,3 +194,26 @@ def test_an_unknown_table_names_the_nearest(intake: Intake) -> None:
         intake.push("Order", [ORDER])
     assert (caught.value.code, caught.value.faults[0].hint) == ("unknown_table", 'did you mean "Orders"?')
     assert MINUTE < CLOCK_SKEW < HOUR
+
+
+class Prices(ik.Events, time="priced_at", id="price_id"):
+    price_id: ik.Id
+    net: ik.Num = ik.at_least(0, breach="warn")
+    code: ik.Text = ik.length(2, 3, breach="block")
+
+
+def test_a_row_that_only_warns_is_kept_and_counted_and_one_that_blocks_refuses_the_push(
+    tmp_path: Path,
+) -> None:
+    row = {"price_id": "p", "net": -1, "code": "ab", "priced_at": NOW - HOUR}
+    with Writer(tmp_path, "test", clock=lambda: NOW) as journal:
+        intake = Intake({"Prices": Prices.icekeel_table}, journal, lambda: NOW)
+        taken = intake.push("Prices", [row, {**row, "net": 1}, {**row, "net": None}])
+        assert (taken.kept, taken.warned, list(taken.faults)) == (2, {"net: out of range": 1}, [2])
+        with pytest.raises(RequestError) as caught:
+            intake.push("Prices", [{**row, "price_id": "q"}, {**row, "code": "long"}])
+    assert [(fault.code, fault.where, fault.policy) for fault in caught.value.faults] == [
+        ("wrong_length", "rows[1].code", "block")
+    ]
+    (pushed,) = scan(tmp_path, kinds=Pushed)
+    assert [(one["price_id"], one["net"]) for one in pushed.rows] == [("p", -1.0), ("p", 1.0)]

@@ -19,7 +19,7 @@ def test_a_served_question_that_the_declared_file_holds_too_counts_once(tmp_path
     app = App(tmp_path, Settings(rehearsal=True), clock=lambda: TRAINED_TO)
     model, plan = app.model("late"), app.plans["late"]
     registry = app.registry()
-    declared = declared_questions(model, plan, tmp_path)
+    declared = declared_questions(model, plan, tmp_path, app.history())
     before = past_questions(model, plan, declared, app.history(), app.history().manifest(), now=TRAINED_TO)
     names = [field.name for field in plan.fields]
     first, asked_at = {name: before.requests[name][0] for name in names}, int(before.asked_at[0])

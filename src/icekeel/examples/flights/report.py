@@ -288,7 +288,7 @@ def _data(run: Run) -> Section:
     rows: list[list[Cell]] = [
         [
             one.table,
-            one.source.name,
+            Path(one.source).name,
             one.kept,
             one.quarantined,
             "; ".join(f"{why} ({count:,})" for why, count in one.reasons.items()),

@@ -67,9 +67,7 @@ def run(folder: Path, *, fresh: bool, say: Say, n: int = 40_000) -> Path:
     app = App(folder, Settings(rehearsal=True, port=0), clock=lambda: LIVE)
     for one in app.ingest([]):
         became = (
-            "unchanged, reused"
-            if one.skipped
-            else f"{one.kept:,} rows kept, {one.quarantined:,} in quarantine"
+            "unchanged, reused" if one.known else f"{one.kept:,} rows kept, {one.quarantined:,} in quarantine"
         )
         say(f"ingest: {one.table}: {became}")
     registry = app.registry()
