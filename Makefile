@@ -66,7 +66,7 @@ up: env ## serve what a demo left, SYSTEM=flights or quotes
 # Asks the public index alone, so that the hashes are its own whatever this machine is set up to use.
 lock: env ## renew constraints.txt; LOCK_FLAGS=--upgrade for newer versions
 	PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= $(BIN)/python -m piptools compile --quiet \
-	  --extra demo --extra xgboost --extra dev --build-deps-for editable --allow-unsafe --generate-hashes --strip-extras \
+	  --extra cloud --extra demo --extra xgboost --extra dev --build-deps-for editable --allow-unsafe --generate-hashes --strip-extras \
 	  --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
 	  $(LOCK_FLAGS) --output-file constraints.txt pyproject.toml
 
