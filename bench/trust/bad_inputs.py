@@ -192,7 +192,7 @@ def _world(project: str, spoil: Callable[[World], None], named: str) -> tuple[bo
             )
             with app.journal("train") as journal:
                 decision = admit(registry, journal, app.model("late"), version, at=TRAINED_TO, by="bench")
-            findings = " ".join(map(str, (version.metrics.get("columns"), version.metrics.get("audits"))))
+            findings = str(version.metrics["audits"])
             found = bool(version.failed) or (bool(named) and (named in findings or named in reasons))
             return bool(lost) or not found, f"{decision.kind}: {decision.reason}; {reasons} {findings[:200]}"
         except IcekeelError as error:

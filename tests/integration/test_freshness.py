@@ -215,7 +215,7 @@ def test_what_has_expired_is_null_in_serving_and_in_training(shop: Path, keeping
         ]
         rows = store.get_historical_features("units", asked, asked_at="at", features=["cost"], now=NOW + DAY)
         assert [row["feature.cost"] is None for row in rows] == [True, False, False, True]
-    audited = icekeel(shop, "audit", "units")
+    audited = icekeel(shop, "audit", "units", "--only", "skew")["audits"][0]["evidence"]
     assert (audited["rows"] > 4, audited["differences"]) == (True, [])
 
 
@@ -282,7 +282,7 @@ def test_the_command_tells_the_age_of_every_table_and_of_its_keys(shop: Path) ->
     assert (costs.state, costs.keys, sales.state) == ("fresh", 0, "no limit")
     rows = icekeel(shop, "freshness", "Prices")
     assert [row["table"] for row in rows] == ["Prices"]
-    assert rows[0]["warn"], rows[0]["error"] == ("6h", "1d")
+    assert (rows[0]["warn"], rows[0]["error"]) == ("6h", "1d")
     assert rows[0]["by"] == ["product"]
     assert {one["key"] for one in rows[0]["oldest_keys"]} == set(PRODUCTS)
     assert format_time(prices.newest or 0) < format_time(NOW + HOUR)
@@ -294,7 +294,9 @@ def test_the_audit_of_a_training_weighs_keys_by_their_use(shop: Path) -> None:
     for now, verdict in ((END, "warn"), (NOW + HOUR, "block"), (END + 5 * DAY, "block")):
         snapshot, data = app.workshop(registry).prepare("units", now, lambda line: None)
         opened = partial(event_store, app.project.tables, app.history(), snapshot.manifest)
-        given = SimpleNamespace(plan=app.plans["units"], asked=data, open_store=opened, now=now)
+        given: Any = SimpleNamespace(
+            plan=app.plans["units"], asked=data, open_store=lambda _, opened=opened: opened(), now=now
+        )
         finding = freshness(given)
         assert finding.verdict == verdict, finding
         parts = finding.evidence["parts"]

@@ -21,6 +21,7 @@ from icekeel.serving import load_version
 from icekeel.settings import Settings
 from icekeel.testing.small import PROJECT, TRAINED_TO, write_small_project
 from icekeel.training import LightGBM
+from icekeel.training.audits import ALWAYS
 
 from .commands import icekeel
 
@@ -72,6 +73,7 @@ def test_every_rung_is_measured_and_the_winner_is_the_simplest_within_the_tolera
     assert version.metrics["tuning"]["tried"] > 1
     assert [gate["name"] for gate in version.gates] == [
         "better_than_simplest", "parity", "latency", "size", "calibration", "guard_budget",
+        *(f"audit_{name}" for name in ALWAYS),
     ]  # fmt: skip
 
 
@@ -232,9 +234,10 @@ def test_a_column_that_is_always_null_or_has_thousands_of_values_is_a_finding(tm
     registry = app.registry()
     version, _ = app.workshop(registry).train(Order("late", TRAINED_TO, rung="linear"), said.append)
     registry.close()
-    found = {one["evidence"]["feature"]: one["what"] for one in version.metrics["columns"]}
-    assert found == {
-        "weight": "weight is null in every row",
-        "name": "name has 3,600 values in 3,600 rows: rungs know the commonest few hundred alone",
+    (found,) = [one for one in version.metrics["audits"] if one["audit"] == "columns"]
+    assert found["verdict"] == "warn"
+    assert found["evidence"]["columns"] == {
+        "weight": "is null in every row",
+        "name": "has 3,600 values in 3,600 rows: rungs know the commonest few hundred alone",
     }
-    assert any(line.startswith("warn: weight is null in every row") for line in said)
+    assert any("audit_columns" in line and "weight is null in every row" in line for line in said)

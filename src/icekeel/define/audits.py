@@ -15,7 +15,7 @@ from .conduct import duration_faults
 from .expressions import Expression
 from .nodes import EventField, Invalid, RequestField, shallow
 
-AUDITS = ("representation", "leakage", "subgroups", "freshness", "labels", "interactions", "skew")
+AUDITS = ("columns", "representation", "leakage", "subgroups", "freshness", "labels", "interactions", "skew")
 """Every audit, in the order in which they are told."""
 MOST_GROUPS = 12
 

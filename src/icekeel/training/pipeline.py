@@ -23,7 +23,6 @@ from icekeel.registry import GUARD_FILE, INTERVAL_FILE, Contents
 from .audits import Finding, gates_of
 from .backtest import FIRST_FOLDS, Backtest, backtest, cuts_of
 from .catalog import TUNED, on_one_thread, settings_of, with_settings
-from .columns import column_findings
 from .conformal import conformal_interval, later_coverage
 from .dataset import Learnable
 from .gates import (
@@ -140,9 +139,6 @@ def train(
     metrics: dict[str, Any] = {"counts": _counted(data, say)}
     problem.check(rows)
     rng = np.random.default_rng(recipe.seed)
-    odd = column_findings(rows)
-    for finding in odd:
-        say(f"{finding.verdict}: {finding.what}; {finding.todo}")
     climbed = _climb(recipe, problem, rows, data, rng, say)
     ladder, winner = climbed.ladder, recipe.rung or climbed.ladder.winner
     rung = next(rung for rung in climbed.rungs if rung.name == winner)
@@ -150,7 +146,6 @@ def train(
         "ladder_winner": ladder.winner,
         "rung": winner,
         "settings": settings_of(rung),
-        "columns": [asdict(one) for one in odd],
     }
     curve, trial, told = calibrated(climbed.trial, winner, rng=rng)
     again = with_settings(trial.fitted[winner].again or rung, {"threads": recipe.threads})

@@ -11,7 +11,9 @@ from icekeel.define.audits import AUDITS as NAMES
 from icekeel.define.audits import Audits
 
 from ..gates import Gate
+from .columns import columns
 from .findings import VERDICTS, Finding
+from .freshness import freshness
 from .input import Audit, AuditInput
 from .interactions import interactions
 from .labels import labels
@@ -20,14 +22,16 @@ from .representation import representation
 from .subgroups import subgroups
 
 AUDITS: Mapping[str, Audit] = {
+    "columns": columns,
     "representation": representation,
     "leakage": leakage,
     "subgroups": subgroups,
+    "freshness": freshness,
     "labels": labels,
     "interactions": interactions,
 }
 """Name -> audit; `skew`, which recomputes answers, is made elsewhere."""
-ALWAYS = ("representation", "leakage", "subgroups", "freshness")
+ALWAYS = ("columns", "representation", "leakage", "subgroups", "freshness")
 """Made at every training; the others cost more and are made on request."""
 
 

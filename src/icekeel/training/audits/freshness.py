@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from icekeel.features.events import EventStore
 from icekeel.features.freshness import TableAge, key_ages, table_age
 from icekeel.features.plan import Plan
 
-from ..dataset import Learnable
 from .findings import VERDICTS, Finding, Verdict
+from .input import AuditInput
 
 LATEST = 5_000
 """Questions whose keys are looked up: keys count by how often they were asked about of late."""
@@ -25,33 +25,13 @@ SOME, MANY = 0.01, 0.1
 Part = tuple[Verdict, str, dict[str, Any]]
 
 
-class Sources(Protocol):
-    """What is looked at of the input of an audit."""
-
-    @property
-    def plan(self) -> Plan:
-        """The features."""
-
-    @property
-    def asked(self) -> Learnable:
-        """Every past question, in order of time."""
-
-    @property
-    def open_store(self) -> Callable[[], EventStore]:
-        """Opens the events as they were known at `now`."""
-
-    @property
-    def now(self) -> int:
-        """Time up to which anything is known, microseconds UTC."""
-
-
-def freshness(given: Sources) -> Finding:
+def freshness(given: AuditInput) -> Finding:
     """How old the rows are that the features read, as of `now`, of tables that say how old they may be.
 
     A table whose newest row came before its `error=` blocks, before its `warn=` warns. Of keys it is the share of the latest
     questions that counts, with the age of what they would read now, beside the age of what they read when they were asked.
     """
-    with closing(given.open_store()) as store:
+    with closing(given.open_store(0)) as store:
         return _judged(given.plan, given.asked.requests, given.asked.asked_at, store, given.now)
 
 

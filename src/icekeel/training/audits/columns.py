@@ -1,4 +1,4 @@
-"""Columns that no model can make anything of: told before anything is fitted."""
+"""Columns that no model can make anything of."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ import numpy as np
 
 from icekeel.core.frames import Array, Column, Kind
 
-from .audits.findings import Finding
-from .problem import TrainingSet
+from .findings import Finding
+from .input import AuditInput
 
 MANY_VALUES = 1_000
+MOST_NAMED = 3
 
 
-def column_findings(data: TrainingSet) -> list[Finding]:
-    """A warning for each feature that is always null, never differs, or has a value for every few rows."""
-    return [
-        Finding("columns", "warn", f"{column.name} {what}", todo, evidence={"feature": column.name})
-        for column in data.columns
-        for what, todo in _oddities(column, data.frame[column.name])
+def columns(given: AuditInput) -> Finding:
+    """A warning where a feature is always null, never differs, or has a value for every few rows."""
+    rows = given.rows
+    found = [
+        (column.name, what, todo)
+        for column in rows.columns
+        for what, todo in _oddities(column, rows.frame[column.name])
     ]
+    if not found:
+        return Finding("columns", "pass", f"each of {len(rows.columns)} features has values to learn from")
+    named = "; ".join(f"{name} {what}" for name, what, _ in found[:MOST_NAMED])
+    more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    evidence = {"columns": {name: what for name, what, _ in found}}
+    return Finding("columns", "warn", named + more, found[0][2], evidence=evidence)
 
 
 def _oddities(column: Column, values: Array) -> Iterator[tuple[str, str]]:
