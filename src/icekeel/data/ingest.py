@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -109,7 +109,7 @@ class Given:
 
 def ingest(
     history: History, table: EventTable, sources: Iterable[Input | Given], how: Taking | None = None
-) -> Iterator[Ingested]:
+) -> list[Ingested]:
     """Take sources into a table's history, one after the other; gives what became of each.
 
     Raises:
@@ -123,9 +123,9 @@ def ingest(
     with locked(history.folder / f"ingest-{table.name}.lock"):  # nobody else has anything in this spool
         intake = _Intake(history, table, spool, how or Taking())
         intake.clean()
-        for source in sources:
-            yield intake.take(source)
+        results = [intake.take(source) for source in sources]
         shutil.rmtree(spool, ignore_errors=True)
+    return results
 
 
 def ingest_table(history: History, table: EventTable, given: Any, how: Taking | None = None) -> Ingested:

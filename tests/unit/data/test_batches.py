@@ -39,7 +39,7 @@ def write(folder: Path, rows: list[str], columns: str, name: str = "one.parquet"
 
 def take(folder: Path, table: Any, rows: list[str], columns: str, name: str = "one.parquet") -> Ingested:
     source = write(folder, rows, columns, name)
-    return next(ingest(History(folder / "history"), table.icekeel_table, [source], Taking(now=NOW)))
+    return ingest(History(folder / "history"), table.icekeel_table, [source], Taking(now=NOW))[0]
 
 
 def customers(folder: Path, *rows: str, name: str = "customers.parquet") -> Ingested:
