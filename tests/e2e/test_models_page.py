@@ -79,7 +79,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_text_is_learnt_from_served_and_explained(trained: Path) -> None:
     said = icekeel(trained, "train", "default")
     errors = said["errors"]
-    assert list(errors) == ["group", "linear", "text", "lightgbm"]
+    assert list(errors) == ["group", "similar", "linear", "text", "lightgbm"]
     assert errors["text"] < min(errors[name] for name in errors if name != "text") - 0.1
     assert said["decision"] == "promote", said
     token = icekeel(trained, "token", "me", "--scope", "admin")["token"]
