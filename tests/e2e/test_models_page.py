@@ -51,15 +51,15 @@ def test_every_estimator_that_can_be_exported_is_named() -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page's project after `icekeel ingest` and `icekeel train`, with 4,500 loans."""
+    """The page's project after `icekeel ingest` and `icekeel train`, with 3,600 loans."""
     folder = tmp_path_factory.mktemp("loans")
     (folder / "project.py").write_text(BLOCKS[0], encoding="utf-8")
     rng = np.random.default_rng(5)
     loans, ends = [], []
-    for number in range(4_500):
+    for number in range(3_600):
         good, bad = rng.integers(0, 3), rng.integers(0, 3)
         words = [*rng.choice(GOOD, good), *rng.choice(BAD, bad), *rng.choice(["the", "a", "house", "für"], 9)]
-        asked = START + int(number * 300 * DAY / 4_500)
+        asked = START + int(number * 300 * DAY / 3_600)
         defaults = rng.random() < 1 / (1 + np.exp(-2.0 * (bad - good)))
         story = "" if number % 50 == 0 else " ".join(rng.permutation(words).tolist())
         purpose = ("roof", "card", "car")[int(rng.integers(3))]
@@ -103,6 +103,8 @@ def test_a_text_is_learnt_from_served_and_explained(trained: Path) -> None:
         assert risky["prediction"] > 0.8 and safe["prediction"] < 0.2
         assert 0.01 <= ask(None)["prediction"] <= 0.99
         assert ask("融資 " * 2_000)["prediction"] == pytest.approx(ask("融資")["prediction"], abs=0.3)
+    worth = {one["name"]: one for one in icekeel(trained, "features", "default")["features"]}
+    assert worth["story"]["share"] > 0.9
     told = icekeel(trained, "explain", risky["prediction_id"])
     assert any(reason["feature"] in ('story: "gambling"', 'story: "schulden"') for reason in told["reasons"])
     assert "x  " not in told["sentence"] and 'story: "' in told["sentence"]

@@ -21,6 +21,7 @@ RUNGS: Mapping[str, str] = {
     "lightgbm": "a few hundred small decision trees",
     "xgboost": "a few hundred small decision trees",
     "text": "weights of words",
+    "sklearn": "a model of scikit-learn",
 }
 MOST_FIELDS = 4
 """Fields of similar cases that are shown."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from icekeel.core.binning import Binning, distance
-from icekeel.core.frames import Array, Bools, Column, Frame
+from icekeel.core.frames import Array, Bools, Column, Frame, Kind
 from icekeel.core.time import format_time
 from icekeel.define import Model
 from icekeel.define.features import Feature
@@ -67,7 +67,7 @@ class FeatureFinding:
 
     Attributes:
         kind: See `define.reading.kind_of`.
-        type: `num`, `flag` or `cat`.
+        type: `num`, `flag`, `cat` or `text`; of a text its length is told.
         request, windows, sources, built_on: What it reads, see `define.reading`.
         nulls: Share of the later rows.
         drift: Distance between the earlier and the later rows, see `monitoring.profiles.distance`.
@@ -238,10 +238,17 @@ def nulls_of(values: Array) -> Bools:
 
 
 def _held(column: Column, before: Array, now: Frame) -> dict[str, Any]:
-    """What the later rows hold of a feature."""
+    """What the later rows hold of a feature; of a text how long it is."""
     values = now[column.name]
     null = nulls_of(values)
-    known = values[~null]
+    counted = values
+    if column.kind is Kind.TEXT:
+        column = Column(column.name, Kind.NUM)
+        before, counted = (
+            np.array([np.nan if text is None else len(text) for text in texts], dtype=np.float64)
+            for texts in (before, values)
+        )
+    known = counted[~null]
     binning = Binning.of(column, before)
     rows = np.arange(0, len(values), 1 + (len(values) - 1) // MOST_COMPARED)
     others = [name for name in now if name != column.name]
@@ -252,7 +259,7 @@ def _held(column: Column, before: Array, now: Frame) -> dict[str, Any]:
     return {
         "nulls": float(null.mean()),
         "distribution": _distribution(known),
-        "drift": distance(binning, binning.count(before), binning.count(values)),
+        "drift": distance(binning, binning.count(before), binning.count(counted)),
         "warnings": warnings + [f"says the same as {', '.join(twins)}"] * bool(twins),
     }
 

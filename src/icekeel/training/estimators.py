@@ -64,8 +64,8 @@ class Sklearn:
         known = cls().get_params(deep=False)
         if known.get("random_state", 0) is None and settings.get("random_state") is None:
             settings["random_state"] = problem.seed
-        if "n_jobs" in known and settings.get("n_jobs") is None and known.get("n_jobs", 0) is None:
-            settings["n_jobs"] = self.threads if "Forest" in cls.__name__ or "Trees" in cls.__name__ else None
+        if "bootstrap" in known and settings.get("n_jobs") is None:  # forests alone gain by it
+            settings["n_jobs"] = self.threads
         return cls(**settings)
 
 

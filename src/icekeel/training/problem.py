@@ -48,14 +48,6 @@ class Problem:
         """From the scale that a model adds on to that of the target."""
         return "logit" if self.task == "probability" else "exp" if self.log_target else "identity"
 
-    def learnable(self, data: TrainingSet) -> bool:
-        """Whether `check` passes."""
-        try:
-            self.check(data)
-        except TrainingError:
-            return False
-        return True
-
     def row_errors(self, truth: Floats, prediction: Floats) -> Floats:
         """The error of each row, shape `(n_rows,)`; squared for `rmse`."""
         if self.error == "log_loss":
