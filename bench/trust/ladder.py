@@ -63,7 +63,7 @@ def _trained(app: App, until: str, rung: str) -> Result:
         "questions": len(data.asked_at),
         "version": version.name,
         "decision": decision.kind,
-        "failed": list(version.failed),
+        "failed_gates": list(version.failed),
         "steps": {
             step.rung: {
                 "error": step.error,
