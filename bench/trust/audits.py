@@ -20,8 +20,8 @@ from icekeel.core.time import DAY, parse_time
 from icekeel.examples.flights import project as flights_project
 from icekeel.examples.flights.prepare import prepare
 from icekeel.training.audits import AUDITS, Audit, AuditInput, Finding, all
-from icekeel.training.audits.days import day_codes
 from icekeel.training.audits.tally import Group, Tally
+from icekeel.training.days import day_codes
 
 ROWS = 1_000_000
 KINDS = 12

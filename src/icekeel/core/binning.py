@@ -101,14 +101,14 @@ def distance(binning: Binning, a: Ints, b: Ints) -> float:
     return float(np.abs(change).sum() / 2)
 
 
-def chi2_p_value(a: Ints, b: Ints) -> float:
+def chi2_p_value(a: Ints | Floats, b: Ints | Floats) -> float:
     """P-value of the chi-squared test that both samples share one distribution of *independent* rows.
 
     Pearson's statistic over the cells that are not empty, one degree of freedom less than those. Where a cell
     expects fewer than 5 rows (Cochran 1954) it is divided by 5 instead: one row in a cell never seen before
     proves nothing, forty do.
     """
-    total_a, total_b = int(a.sum()), int(b.sum())
+    total_a, total_b = float(a.sum()), float(b.sum())
     together = (a + b)[(a + b) > 0]
     if len(together) < 2 or not total_a or not total_b:
         return 1.0

@@ -42,7 +42,7 @@ from .guarding import compile_guard
 from .importance import permutation_importance
 from .ladder import Ladder, climb
 from .mistakes import example, mistakes
-from .problem import Problem, TrainingSet
+from .problem import Problem, TrainingSet, evenly
 from .recalibration import calibrated, put_right
 from .rungs import Fitted, Rung
 from .similar import Past, similar_cases
@@ -265,7 +265,7 @@ def _measured(
     model: Model, data: Learnable, known: Ints, trial: Backtest, winner: str, rng: np.random.Generator
 ) -> dict[str, Any]:
     last = trial.last_fold()
-    later = trial.rows.take(last[:: 1 + len(last) // MOST_SHUFFLED])
+    later = trial.rows.take(evenly(last, MOST_SHUFFLED))
     shares = permutation_importance(trial.problem, trial.fitted[winner].engine, later, rng=rng)
     return {
         "importance": [[name, share] for name, share in shares],

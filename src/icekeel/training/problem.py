@@ -155,6 +155,10 @@ class TrainingSet:
         """Which rows could have been learnt from at `moment`: asked and known before it (open)."""
         return np.asarray((self.known_at < moment) & (self.asked_at < moment))
 
+    def thinned(self, most: int) -> TrainingSet:
+        """At most so many of the rows, evenly spread."""
+        return self if len(self) <= most else self.take(evenly(np.arange(len(self)), most))
+
     def split(self, later_share: float) -> tuple[TrainingSet, TrainingSet]:
         """The rows known before the later ones were asked, and that later share (by rows, ties together).
 
@@ -162,6 +166,11 @@ class TrainingSet:
         """
         moment = int(self.asked_at[int(len(self) * (1 - later_share))])
         return self.take(self.known_before(moment)), self.take(self.asked_at >= moment)
+
+
+def evenly(places: Ints, most: int) -> Ints:
+    """At most so many of some places, evenly spread; all of them where they are no more."""
+    return places[:: max(1, -(-len(places) // most))]
 
 
 def vocabulary(values: Array, *, most: int, fewest_rows: int) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from icekeel.engines.similar import (
 )
 
 from .boosting import LightGBM
-from .problem import Problem, TrainingSet
+from .problem import Problem, TrainingSet, evenly
 from .rungs import Fitted
 
 SURROGATE = LightGBM(leaves=15, learning_rate=0.1, most_trees=150, patience=10)
@@ -158,7 +158,7 @@ def _cases(problem: Problem, rows: TrainingSet, most: int) -> tuple[SimilarSpec,
     rows = rows.take(newest)
     since = int(rows.asked_at[int(len(rows) * 0.8)])
     early, late = np.flatnonzero(rows.known_before(since)), np.flatnonzero(rows.asked_at >= since)
-    late = late[:: 1 + (len(late) - 1) // MOST_TRIED]
+    late = evenly(late, MOST_TRIED)
     metric, files = _metric(problem, rows, early)
     points = metric.many(rows.frame)
     k, far, said = _tried(problem, points, rows, early, late)

@@ -102,12 +102,10 @@ def out_of_time(problem: Problem, rows: TrainingSet, rung: Rung) -> Floats:
     All are NaN where there are too few rows for that, or the earlier ones are of one class.
     """
     said = np.full(len(rows), np.nan)
-    moment = int(rows.asked_at[int(len(rows) * (1 - TESTED))])
-    earlier = np.flatnonzero(rows.known_before(moment))
-    later = rows.asked_at >= moment
+    earlier, later = rows.split(TESTED)
     with suppress(TrainingError):
-        fitted = rung.fit(problem, rows.take(earlier[:: 1 + (len(earlier) - 1) // MOST_LEARNT]))
-        said[later] = fitted.engine.predict_many(rows.frame.take(later))
+        fitted = rung.fit(problem, earlier.thinned(MOST_LEARNT))
+        said[-len(later) :] = fitted.engine.predict_many(later.frame)
     return said
 
 

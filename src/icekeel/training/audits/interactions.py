@@ -24,10 +24,10 @@ from icekeel.features.offline import historical_features
 from icekeel.features.outcomes import Status, historical_outcomes
 from icekeel.features.plan import make_plan
 
+from ..days import day_codes
 from ..ladder import Difference, difference
 from ..linear import Linear
-from ..problem import FEWEST_ROWS, Problem, TrainingSet
-from .days import day_codes
+from ..problem import FEWEST_ROWS, Problem, TrainingSet, evenly
 from .findings import Finding
 from .input import AuditInput
 
@@ -153,7 +153,7 @@ class _Trial:
     """The rows on which definitions are tried: earlier ones to learn from, later ones to judge by."""
 
     def __init__(self, given: AuditInput, store: EventStore) -> None:
-        some = np.arange(len(given.rows))[:: 1 + (len(given.rows) - 1) // MOST]
+        some = evenly(np.arange(len(given.rows)), MOST)
         self.given, self.store = given, store
         self.rows, self.requests = given.rows.take(some), given.requests.take(some)
         moment = int(self.rows.asked_at[int(len(some) * (1 - LATER))])

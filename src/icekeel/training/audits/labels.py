@@ -19,11 +19,11 @@ from icekeel.core.errors import TrainingError
 from icekeel.core.frames import Array, Floats, Frame, Ints
 from icekeel.core.statistics import wilson
 
+from ..days import day_codes
 from ..ladder import Difference, difference
 from ..linear import Linear
 from ..problem import Problem, TrainingSet
 from ..rungs import Rung
-from .days import day_codes
 from .findings import Finding, Verdict
 from .input import AuditInput
 
@@ -313,8 +313,7 @@ def _harm(given: AuditInput, places: Ints, noise: Noise) -> Difference | None:
     Args:
         places: Rows with a prediction and without a review.
     """
-    rows = given.rows.take(np.arange(len(given.rows))[:: 1 + (len(given.rows) - 1) // MOST])
-    earlier, later = rows.split(LATER)
+    earlier, later = given.rows.thinned(MOST).split(LATER)
     few = min(len(earlier), len(later)) < FEWEST or day_codes(later.asked_at)[0] < FEWEST_DAYS
     if few or noise.wrong == 0:
         return None

@@ -22,6 +22,7 @@ from icekeel.define.nodes import Windowed, walk
 from icekeel.features.offline import historical_features
 from icekeel.features.plan import select_features
 
+from ..problem import evenly
 from .findings import VERDICTS, Finding, Verdict
 from .input import AuditInput
 
@@ -89,8 +90,9 @@ def leakage(given: AuditInput) -> Finding:
     rows = len(given.rows)
     if rows < FEWEST:
         return Finding("leakage", "pass", f"too few rows to tell: {rows:,}")
-    thin = np.arange(0, rows, 1 + (rows - 1) // MOST_ROWS)
-    strengths = _strengths(given, thin)
+    if not given.columns:
+        return Finding("leakage", "pass", "the features are texts alone, which are not looked into")
+    strengths = _strengths(given, evenly(np.arange(rows), MOST_ROWS))
     leaks = [*_outcomes(given, strengths), *_names(given, strengths), *_twins(given)]
     leaks.sort(key=lambda leak: -VERDICTS.index(leak.verdict))
     notes = _availability(given)
@@ -194,8 +196,7 @@ def _suspect(given: AuditInput, one: Strength, median: float) -> list[Leak]:
 
 def _strength_delayed(given: AuditInput, feature: str, delay: int) -> float:
     """The strength of a feature in a sample, computed with every event available so much later."""
-    rows = len(given.rows)
-    thin = np.arange(0, rows, 1 + (rows - 1) // DELAYED)
+    thin = evenly(np.arange(len(given.rows)), DELAYED)
     plan = select_features(given.plan, [feature])
     places = given.known[thin]
     with closing(given.open_store(delay)) as store:

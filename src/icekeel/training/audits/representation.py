@@ -8,7 +8,7 @@ the same length differ by, and, where outcomes let that be told, if it costs mor
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,9 @@ from icekeel.core.statistics import benjamini_hochberg
 from icekeel.core.time import DAY, format_time
 
 from ..boosting import LightGBM
+from ..days import Shape, auc_interval, day_codes, moved
 from ..importance import permutation_importance
-from ..problem import Problem, TrainingSet
-from .days import Shape, auc_interval, day_codes, moved
+from ..problem import Problem, TrainingSet, evenly
 from .findings import Finding, Verdict
 from .input import AuditInput
 
@@ -118,7 +118,7 @@ def _changes(given: AuditInput, earlier: Ints, recent: Ints) -> list[Change]:
 def _told(given: AuditInput, earlier: Ints, recent: Ints) -> Told | None:
     """The classifier, cross-fitted over days: days it has not seen are what it must tell apart."""
     names = [column.name for column in given.columns]
-    rows, asked = _spread(earlier), _spread(recent)
+    rows, asked = evenly(earlier, MOST), evenly(recent, MOST)
     frame = Frame.stack(
         [given.rows.frame.take(rows).select(names), given.asked.features.take(asked).select(names)]
     )
@@ -128,12 +128,7 @@ def _told(given: AuditInput, earlier: Ints, recent: Ints) -> Told | None:
     days, day = day_codes(at)
     fold = given.rng.permutation(days)[day] % FOLDS
     score, by = np.full(len(at), np.nan), dict.fromkeys(names, 0.0)
-    classifier = LightGBM(
-        leaves=CLASSIFIER.leaves,
-        learning_rate=CLASSIFIER.learning_rate,
-        trees=CLASSIFIER.trees,
-        threads=given.threads,
-    )
+    classifier = replace(CLASSIFIER, threads=given.threads)
     everything = TrainingSet(given.columns, frame, lately, at, at)
     for one in range(FOLDS):
         learnt, held = np.flatnonzero(fold != one), np.flatnonzero(fold == one)
@@ -151,10 +146,6 @@ def _told(given: AuditInput, earlier: Ints, recent: Ints) -> Told | None:
     ranked = sorted(by.items(), key=lambda item: -item[1])[:5]
     strangest = asked[np.argsort(-score[len(rows) :])[:3]].tolist()
     return Told(*auc_interval(lately, score, at, given.rng), ranked, odds, strangest)
-
-
-def _spread(places: Ints) -> Ints:
-    return places[:: 1 + (len(places) - 1) // MOST]
 
 
 def _higher_error(given: AuditInput, told: Told | None) -> tuple[float, float] | None:

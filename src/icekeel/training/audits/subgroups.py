@@ -20,7 +20,8 @@ from icekeel.core.kinds import Kind
 from icekeel.core.statistics import SMALLEST_PROBABILITY
 from icekeel.define import Model
 
-from .days import day_codes, holm, p_above
+from ..days import day_codes, holm, p_above
+from ..problem import evenly
 from .findings import Finding, Verdict
 from .input import AuditInput
 from .tally import Group, Tally
@@ -92,8 +93,7 @@ class Errors:
 
 def subgroups(given: AuditInput) -> Finding:
     """Errors of the declared groups, and the slices of rows with a prediction that are served worse."""
-    rows = given.tested
-    rows = rows[:: 1 + max(0, len(rows) - 1) // MOST_ROWS]
+    rows = evenly(given.tested, MOST_ROWS)
     errors = Errors.of(given, rows)
     if len(rows) < 2 * FEWEST_ROWS or errors.day[0] < FEWEST_DAYS:
         return Finding(
@@ -120,24 +120,6 @@ def groups_of(model: Model, requests: Frame) -> list[Group]:
         return found
     few = [one for one in found if 1 < len(set(one.codes.tolist())) <= MOST_VALUES]
     return [one for one in few if not (one.codes == one.binning.cells - 1).any()][:6]
-
-
-def worse_groups(
-    groups: Sequence[Group], candidate: Floats, standing: Floats, asked_at: Ints, *, certain: float = CERTAIN
-) -> list[Slice]:
-    """Groups that are certainly served worse than before, the clearest first.
-
-    Args:
-        candidate, standing: Row errors of two models on the same rows; their means are the slices' `error` and `overall`.
-        certain: Chance that any group is told of two models that serve all of them alike.
-    """
-    cells: list[Cell] = [
-        ((group,), (at,))
-        for group in groups
-        for at in np.flatnonzero(np.bincount(group.codes) >= FEWEST_ROWS).tolist()
-    ]
-    found = _certain(cells, candidate - standing, (candidate, standing), day_codes(asked_at), len(cells))
-    return sorted((one for one in found if one.p_value <= certain), key=lambda one: one.p_value)
 
 
 def _table(given: AuditInput, groups: Sequence[Group], errors: Errors) -> Iterator[dict[str, Any]]:

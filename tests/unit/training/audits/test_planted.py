@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import icekeel as ik
-from icekeel.training.audits import AUDITS, Finding, examine, gates_of, under
+from icekeel.core.time import DAY
+from icekeel.training import Linear
+from icekeel.training.audits import AUDITS, Finding, examine, gates_of, out_of_time, under
 from icekeel.training.audits.leakage import leakage
 from icekeel.training.audits.representation import representation
 from icekeel.training.audits.subgroups import subgroups
@@ -338,6 +340,12 @@ def test_too_few_rows_pass_and_say_so() -> None:
         found = AUDITS[name](few)
         assert found.verdict == "pass"
         assert "too few" in found.what
+
+
+def test_outcomes_that_all_come_late_leave_nothing_to_predict_by() -> None:
+    asked = given(world(1))
+    late = replace(asked.rows, known_at=asked.rows.known_at + 100 * DAY)
+    assert np.isnan(out_of_time(asked.problem, late, Linear())).all()
 
 
 def odd(name: str) -> World:

@@ -12,11 +12,8 @@ from icekeel.core.binning import Binning
 from icekeel.core.frames import Column, Frame, Kind
 from icekeel.core.statistics import auc, wilson
 from icekeel.core.time import DAY
-from icekeel.training.audits.days import Shape, auc_interval, day_codes, holm, moved, p_above
-from icekeel.training.audits.subgroups import groups_of, worse_groups
 from icekeel.training.audits.tally import Group, Tally
-
-from .simulated import model, world
+from icekeel.training.days import Shape, auc_interval, day_codes, holm, moved, p_above
 
 
 def groups(n: int, rng: np.random.Generator) -> list[Group]:
@@ -114,17 +111,3 @@ def test_the_auc_interval_covers_and_knows_days() -> None:
         rng,
     )
     assert wide[2] - wide[1] > 0.3
-
-
-def test_groups_that_a_candidate_serves_worse_are_named() -> None:
-    simulated = world(1, n=6_000)
-    several = groups_of(model(), Frame(simulated.columns))
-    assert [group.name for group in several] == ["route", "service", "code"]
-    rng = np.random.default_rng(0)
-    standing = rng.gamma(2.0, size=6_000)
-    candidate = standing + rng.normal(0, 0.3, 6_000)
-    assert worse_groups(several, candidate, standing, simulated.asked_at) == []
-    candidate += 0.2 * (simulated.columns["route"] == "b")
-    found, *_ = worse_groups(several, candidate, standing, simulated.asked_at)
-    assert found.words == "route = b"
-    assert found.error - found.overall == pytest.approx(0.2, abs=0.03)

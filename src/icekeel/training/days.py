@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from icekeel.core.binning import Binning, distance
+from icekeel.core.binning import Binning, chi2_p_value, distance
 from icekeel.core.frames import Array, Floats, Ints
 from icekeel.core.statistics import auc
 from icekeel.core.time import DAY
@@ -67,19 +67,14 @@ def moved(before: Shape, now: Shape) -> tuple[float, float, float]:
     a, b = before.counts.sum(axis=0), now.counts.sum(axis=0)
     gap = distance(before.binning, a, b)
     inflation = max(before.inflation(), now.inflation())
-    n, m = a.sum() / inflation, b.sum() / inflation
+    a, b = a / inflation, b / inflation
+    n, m = a.sum(), b.sum()
     if not n or not m:
         return gap, 0.0, 1.0
     if before.binning.categories is None:
         p_value = float(special().kolmogorov(np.sqrt(n * m / (n + m)) * gap))
     else:
-        together = a + b
-        held = together > 0
-        expected = together[held] / together.sum()
-        change = np.square(a[held] / a.sum() - b[held] / b.sum())
-        # A cell that expects fewer than 5 rows counts as if it expected 5 (Cochran 1954).
-        share = np.maximum(expected, 5 / min(n, m))
-        p_value = float(special().chdtrc(max(1, held.sum() - 1), (n * m / (n + m) * change / share).sum()))
+        p_value = chi2_p_value(a, b)
     return gap, _usual(before, len(now.counts)), p_value
 
 
