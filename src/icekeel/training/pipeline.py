@@ -170,7 +170,7 @@ def train(
         better_than_simplest(ladder, winner),
         parity(fitted.engine, golden),
         latency(fitted.engine, rows.frame, limit_us=SLOWEST_US),
-        size(fitted, limit_bytes=MOST_BYTES),
+        size(files, limit_bytes=MOST_BYTES),
         *_later_gates(model, trial, winner, champion, data.requests.take(known[-len(trial.rows) :])),
     ]
     if report := metrics.get("guard"):
