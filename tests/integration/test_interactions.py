@@ -144,6 +144,13 @@ def test_a_definition_that_all_events_meet_is_no_better(app: App) -> None:
     assert finding.verdict == "pass" and finding.evidence["recommended"] is None
 
 
+def test_a_definition_that_no_event_meets_leaves_nothing_to_learn(app: App) -> None:
+    app.model("play").audits = replace(app.model("play").audits, meaningful=(app_plays(app) >= 500,))
+    finding = audit(app, "play")
+    assert finding.verdict == "pass"
+    assert [one["noise"] for one in finding.evidence["tried"]] == ["weak"]
+
+
 def app_plays(app: App) -> Num:
     field = app.project.tables["Plays"].fields["minutes"]
     minutes: Num = expression(EventField("Plays", field.name, field.kind))

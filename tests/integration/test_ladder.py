@@ -171,6 +171,26 @@ def test_a_retrain_is_held_against_the_champion_by_group(tmp_path: Path) -> None
     registry.close()
 
 
+TEXTS = (
+    PROJECT[: PROJECT.index("class Plain")]
+    + "class Plain(ik.Features):\n    note = Parcel.note\n\n\n"
+    + PROJECT[PROJECT.index("late = ik.Model") :].replace("Windowed,\n    baseline=Plain,", "Plain,")
+).replace("    depot: ik.Cat\n    service", "    depot: ik.Cat\n    note: ik.Text\n    service")
+
+
+def test_a_model_may_read_texts_alone(tmp_path: Path) -> None:
+    write_small_project(tmp_path, TEXTS)
+    notes = ("left with a neighbour", "ring twice", "snow on the road")
+    rewrite(tmp_path / "questions.csv", lambda place, row: row | {"note": notes[place % 3]})
+    app = App(tmp_path, clock=lambda: TRAINED_TO)
+    app.ingest([])
+    version, _ = trained(app)
+    assert [step["rung"] for step in version.ladder["steps"]] == ["group", "text"]
+    assert "audit_leakage" not in version.failed
+    loaded = load_version(version, app.places.bundles, app.plans["late"])
+    assert loaded.similar.get() is None, "texts alone liken no case to another"
+
+
 Row = dict[str, str]
 
 

@@ -8,12 +8,13 @@ later rows, by the truth as it is and by the truth as the definition would have 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from icekeel.core.errors import TrainingError
 from icekeel.core.frames import Bools, Column, Floats, Frame, Ints
 from icekeel.core.kinds import Kind
 from icekeel.define.features import Feature
@@ -161,7 +162,9 @@ class _Trial:
         self.later = self.rows.asked_at >= moment
         self.rung = Linear()  # no luck of a fit is taken for a gain
 
-    def predict(self, columns: Sequence[Column], frame: Frame, target: Floats, learnt: Bools) -> Floats:
+    def predict(
+        self, columns: Sequence[Column], frame: Frame, target: Floats, learnt: Bools | bool
+    ) -> Floats:
         """What a model of the earlier rows says to the later ones."""
         rows = TrainingSet(tuple(columns), frame, target, self.rows.asked_at, self.rows.known_at)
         fitted = self.rung.fit(self.given.problem, rows.take(self.earlier & learnt))
@@ -198,20 +201,21 @@ class _Trial:
         columns, frame, target = self.rows.columns, self.rows.frame, self.rows.target
         own, windows = self.windows(meaningful)
         narrow, name = frame.with_columns(windows.columns), formula(meaningful)
-        every = np.ones(len(target), dtype=np.bool_)
         kept = self.outcome(meaningful)
         learnt = target if kept is None else np.nan_to_num(kept, nan=0.0)
+        ways: list[tuple[str, tuple[Sequence[Column], Frame, Floats, Bools | bool]]] = []
         if own or kept is not None:
             only_noise = (learnt == 0) & (target > 0)
-            yield Variant(name, "dropped", self.predict(columns, narrow, learnt, ~only_noise))
+            ways.append(("dropped", (columns, narrow, learnt, ~only_noise)))
         if kept is not None and self.given.problem.error != "mape":
-            yield Variant(name, "negative", self.predict(columns, narrow, learnt, every))
+            ways.append(("negative", (columns, narrow, learnt, True)))
         if own:
             beside = {f"{column.name} of the meaningful": windows[column.name] for column in own}
             more = [Column(f"{column.name} of the meaningful", column.kind) for column in own]
-            yield Variant(
-                name, "weak", self.predict([*columns, *more], frame.with_columns(beside), target, every)
-            )
+            ways.append(("weak", ([*columns, *more], frame.with_columns(beside), target, True)))
+        for noise, way in ways:
+            with suppress(TrainingError):  # of what no event meets nothing can be learnt
+                yield Variant(name, noise, self.predict(*way))
 
     def truths(self, meaningful: Node) -> dict[str, Floats]:
         """The outcome of the later rows as it is, and as the definition would have it."""
@@ -237,9 +241,11 @@ def interactions(given: AuditInput) -> Finding:
         if days < FEWEST_DAYS:
             what = f"the later rows are of {days} days: too few to tell a gain from a good day"
             return Finding("interactions", "pass", what)
-        present = trial.predict(
-            trial.rows.columns, trial.rows.frame, trial.rows.target, np.ones(len(trial.rows), dtype=np.bool_)
-        )
+        try:
+            present = trial.predict(trial.rows.columns, trial.rows.frame, trial.rows.target, True)
+        except TrainingError as error:
+            what = f"nothing can be learnt from the earlier rows: {error.faults[0].what}"
+            return Finding("interactions", "pass", what)
         variants = [variant for node in definitions for variant in trial.variants(node)]
         truths = {formula(node): trial.truths(node) for node in definitions}
     asked_at = trial.rows.asked_at[trial.later]

@@ -90,7 +90,7 @@ def representation(given: AuditInput) -> Finding:
         one for one, sure in zip(changes, certain, strict=True) if sure and one.distance >= one.usual + EFFECT
     ]
     flagged.sort(key=lambda one: one.usual - one.distance)
-    told = _told(given, earlier, recent)
+    told = _told(given, earlier, recent) if given.columns else None
     higher = _higher_error(given, told)
     return _finding(given, flagged, told, higher)
 
@@ -138,7 +138,7 @@ def _told(given: AuditInput, earlier: Ints, recent: Ints) -> Told | None:
             return None
         score[held] = engine.predict_many(frame.take(held))
         if one == 0:
-            thin = everything.take(held[:: 1 + len(held) // 2_000])
+            thin = everything.take(evenly(held, 2_000))
             by = dict(permutation_importance(problem, engine, thin, rng=given.rng))
     odds = np.full(len(given.rows), np.nan)
     mine = score[: len(rows)]
