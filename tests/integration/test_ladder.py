@@ -136,7 +136,7 @@ def test_similar_cases_can_be_champion(tmp_path: Path) -> None:
     loaded = load_version(version, app.places.bundles, app.plans["late"])
     assert isinstance(loaded.engine, SimilarCases)
     cases = loaded.similar.get()
-    assert cases is not None
+    assert cases is loaded.engine, "held in memory once"
     values = [3.5 if column.kind.value == "num" else "north" for column in loaded.engine.columns]
     assert cases.nearest(values, 1)[0].request["depot"] in ("east", "north", "south", "west")
     assert loaded.engine.predict_one(values) == cases.predict_one(values)

@@ -28,19 +28,25 @@ class Similar:
     Args:
         contents, bundles, digest: Where they lie, and what they were made from.
         definitions: Feature -> digest of the present definition, in the plan's order.
+        cases: They themselves where the version's engine has read them.
 
     Attributes:
         places: Place of each feature that they are found by among the plan's features; once they are read.
     """
 
     def __init__(
-        self, contents: Contents, bundles: Path, digest: str, definitions: Mapping[str, str]
+        self,
+        contents: Contents,
+        bundles: Path,
+        digest: str,
+        definitions: Mapping[str, str],
+        cases: SimilarCases | None = None,
     ) -> None:
         self._contents, self._bundles, self._digest = contents, bundles, digest
         self._definitions = definitions
         self._lock = threading.Lock()
         self._read = False
-        self._cases: SimilarCases | None = None
+        self._cases = cases
         self.places: tuple[int, ...] = ()
 
     def get(self) -> SimilarCases | None:
@@ -50,12 +56,15 @@ class Similar:
                 try:
                     self._cases = self._load()
                 except (BundleError, OSError) as error:
+                    self._cases = None
                     log.error("similar_cases_refused", extra={"why": str(error)})
                 self._read = True
             return self._cases
 
     def _load(self) -> SimilarCases:
-        cases = SimilarCases.load(read_bundle(self._bundles, self._digest, only=[SIMILAR_FILE]).files)
+        cases = self._cases or SimilarCases.load(
+            read_bundle(self._bundles, self._digest, only=[SIMILAR_FILE]).files
+        )
         names = [column.name for column in cases.columns]
         check_definitions(names, self._contents, self._definitions, "similar cases")
         order = list(self._definitions)
@@ -125,7 +134,8 @@ def load_version(version: Version, bundles: Path, plan: Plan) -> LoadedVersion:
     guard = Guard.load(bundle.files[GUARD_FILE]) if GUARD_FILE in bundle.files else None
     guarded = _guarded(guard, [field.name for field in plan.fields])
     places = tuple(order.index(column.name) for column in engine.columns)
-    similar = Similar(contents, bundles, version.digest, definitions)
+    cases = engine if isinstance(engine, SimilarCases) else None
+    similar = Similar(contents, bundles, version.digest, definitions, cases)
     return LoadedVersion(version.name, contents, engine, places, guard, guarded, interval, similar)
 
 
