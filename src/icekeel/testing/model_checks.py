@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from icekeel.engines.encoder import Value
 from icekeel.engines.links import from_link
 from icekeel.training import Fitted, Problem, Rung, TrainingSet, build_golden
 from icekeel.training.golden import SCRIPTS, UNSEEN
+from icekeel.training.ladder import predict_us
 
 PROBLEMS = (
     Problem("probability", "log_loss"),
@@ -86,7 +86,7 @@ def check_model(
             faults += [fault.inside(problem.error) for fault in error.faults]
             continue
         faults += [fault.inside(problem.error) for fault in checks.faults()]
-        us = checks.predict_us()
+        us = predict_us(checks.engine, rows.frame, calls=100)
         if us > slowest_us:
             faults.append(
                 Fault("slow", "a row takes too long", problem.error, f"{us:.0f} us", f"{slowest_us:g}")
@@ -183,16 +183,6 @@ class _Checks:
                 got = f"{type(error).__name__}: {error}"
             if got:
                 yield Fault("model_check", what, self.rung.name, got)
-
-    def predict_us(self) -> float:
-        """Median CPU microseconds of an ordinary row."""
-        taken = []
-        for row in rows_of(self.engine.columns, self.data.frame.take(np.arange(100))):
-            began = time.process_time()
-            for _ in range(5):
-                self.engine.predict_one(row)
-            taken.append((time.process_time() - began) / 5)
-        return float(np.median(taken)) * 1e6
 
     def _columns(self) -> str:
         return ", ".join(column.name for column in self.engine.columns if column not in self.data.columns)

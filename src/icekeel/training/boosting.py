@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -23,21 +24,22 @@ from .rungs import Fitted
 if TYPE_CHECKING:
     import lightgbm
 
+LATEST = 0.2
+"""Share of the rows on which the number of trees is chosen."""
 CELLS = 10_000_000
 """Values, rows times columns, that are worth a thread."""
 _OBJECTIVES = {"log_loss": "binary", "mape": "regression", "mae": "regression_l1", "rmse": "regression"}
 
 
 @dataclass(frozen=True, slots=True)
-class LightGBM:
+class Boosted:
     """Trees, as many as were best on the latest fifth of the rows, then grown anew on all rows.
 
     Args:
         fewest_rows: In a leaf; 0 for a hundredth of the rows, between 2 and 50.
-        penalty: On the squares of what leaves say (`lambda_l2`).
+        penalty: On the squares of what leaves say.
         trees: How many; 0 finds out.
-        threads: Of the fit at most, one for each `CELLS` values: fewer cost more in waiting for each other than they
-            save, on a shared machine twenty times as much. The same number gives the same bytes.
+        threads: Of the fit at most.
     """
 
     leaves: int = 31
@@ -48,6 +50,31 @@ class LightGBM:
     penalty: float = 0.0
     trees: int = 0
     threads: int = 1
+
+    def count(self, data: TrainingSet, best: Callable[[TrainingSet, TrainingSet], int]) -> int:
+        """How many trees to grow.
+
+        Args:
+            best: Given earlier and later rows, how many of the former do best on the latter.
+        """
+        earlier, later = data.split(LATEST)
+        if self.trees or min(len(earlier), len(later)) < 100:
+            return self.trees or min(50, self.most_trees)
+        return max(1, best(earlier, later))
+
+    def least(self, rows: int) -> int:
+        """Rows of a leaf at least."""
+        return self.fewest_rows or max(2, min(50, rows // 100))
+
+
+@dataclass(frozen=True, slots=True)
+class LightGBM(Boosted):
+    """Trees of LightGBM's.
+
+    Threads are one for each `CELLS` values: fewer cost more in waiting for each other than they save, on a shared
+    machine twenty times as much. The same number gives the same bytes.
+    """
+
     name: str = "lightgbm"
 
     def fit(self, problem: Problem, data: TrainingSet) -> Fitted:
@@ -61,7 +88,11 @@ class LightGBM:
         }
         fills = usual_values(data)
         encoder = Encoder(data.columns, categories, fills)
-        trees = self.trees or self._tree_count(problem, data, encoder)
+
+        def best(earlier: TrainingSet, later: TrainingSet) -> int:
+            return self._train(problem, earlier, encoder, self.most_trees, later).best_iteration
+
+        trees = self.count(data, best)
         booster = self._train(problem, data, encoder, trees)
         model = booster.model_to_string().encode()
         link: Link = "exp" if problem.log_target else "identity"
@@ -74,29 +105,19 @@ class LightGBM:
 
         return Fitted(files, load_engine(files), reference, replace(self, trees=trees))
 
-    def _tree_count(self, problem: Problem, data: TrainingSet, encoder: Encoder) -> int:
-        earlier, later = data.split(0.2)
-        if min(len(earlier), len(later)) < 100:
-            return min(50, self.most_trees)
-        stop = library().early_stopping(self.patience, verbose=False)
-        booster = self._train(problem, earlier, encoder, self.most_trees, held_out=later, callbacks=[stop])
-        return max(booster.best_iteration, 1)
-
     def _train(
         self,
         problem: Problem,
         data: TrainingSet,
         encoder: Encoder,
         trees: int,
-        *,
-        held_out: TrainingSet | None = None,
-        callbacks: list[Any] | None = None,  # what lightgbm.early_stopping gives has no public type
+        later: TrainingSet | None = None,
     ) -> lightgbm.Booster:
         parameters = {
             "objective": _OBJECTIVES[problem.error],
             "num_leaves": self.leaves,
             "learning_rate": self.learning_rate,
-            "min_data_in_leaf": self.fewest_rows or max(2, min(50, len(data) // 100)),
+            "min_data_in_leaf": self.least(len(data)),
             "lambda_l2": self.penalty,
             "feature_fraction": 0.8,
             "max_bin": 127,
@@ -107,10 +128,11 @@ class LightGBM:
             "verbosity": -1,
         }
         rows = _dataset(problem, data, encoder)
-        held = [_dataset(problem, held_out, encoder, rows)] if held_out is not None else None
-        booster: lightgbm.Booster = library().train(
-            parameters, rows, trees, valid_sets=held, callbacks=callbacks
-        )
+        held, stop = None, None
+        if later is not None:
+            held = [_dataset(problem, later, encoder, rows)]
+            stop = [library().early_stopping(self.patience, verbose=False)]
+        booster: lightgbm.Booster = library().train(parameters, rows, trees, valid_sets=held, callbacks=stop)
         return booster
 
 

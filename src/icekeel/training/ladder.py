@@ -178,12 +178,13 @@ def predict_us(
 
 def _step(trial: Backtest, name: str, gap: Difference | None) -> Step:
     fitted = trial.fitted[name]
-    by_fold = np.split(trial.row_errors(name), np.cumsum([fold.test_rows for fold in trial.folds])[:-1])
     return Step(
         rung=name,
         error=trial.error(name),
         error_by_fold=tuple(
-            float(trial.problem.overall(np.asarray(part.mean()))) for part in by_fold if len(part)
+            float(trial.problem.overall(np.asarray(part.mean())))
+            for part in trial.by_fold(trial.row_errors(name))
+            if len(part)
         ),
         over_simpler=gap,
         fit_seconds=trial.fit_seconds[name],

@@ -51,7 +51,7 @@ def stacked(
     if len(names) < 2 or len(trial.folds) < 3:
         return None
     problem = trial.problem
-    link: Link = "logit" if problem.task == "probability" else "exp" if problem.log_target else "identity"
+    link = problem.link
     scores = np.array([[to_link(link, one) for one in trial.predictions[name].tolist()] for name in names])
     ends = np.cumsum([fold.test_rows for fold in trial.folds])
     said, weights = [], np.zeros(len(names))

@@ -19,6 +19,7 @@ from icekeel.engines import Encoder, load_engine
 from icekeel.engines.encoder import CODED
 from icekeel.engines.links import from_link_many
 
+from .boosting import Boosted
 from .problem import Problem, TrainingSet
 from .rungs import Fitted
 from .trees import Tree, bundle_files, float64_thresholds, matrix_of, tree_encoder
@@ -32,24 +33,10 @@ _OBJECTIVES = {
 
 
 @dataclass(frozen=True, slots=True)
-class XGBoost:
-    """Trees, as many as were best on the latest fifth of the rows, then grown anew on all rows.
+class XGBoost(Boosted):
+    """Trees of XGBoost's; of flags without `fewest_rows`, its own rule says how small a leaf may be."""
 
-    Args:
-        fewest_rows: In a leaf; 0 for XGBoost's own rule with flags, and a hundredth of the rows, between 2 and 50, else.
-        penalty: On the squares of what leaves say (`lambda`).
-        trees: How many; 0 finds out.
-        threads: Of the fit.
-    """
-
-    leaves: int = 31
-    learning_rate: float = 0.05
-    most_trees: int = 600
-    patience: int = 30
-    fewest_rows: int = 0
     penalty: float = 1.0
-    trees: int = 0
-    threads: int = 1
     name: str = "xgboost"
 
     def fit(self, problem: Problem, data: TrainingSet) -> Fitted:
@@ -61,7 +48,11 @@ class XGBoost:
         problem.check(data)
         data = data.of_kinds(*CODED)
         encoder = tree_encoder(problem, data, nulls=True)
-        trees = self.trees or self._tree_count(problem, data, encoder)
+
+        def best(earlier: TrainingSet, later: TrainingSet) -> int:
+            return int(self._train(problem, encoder, earlier, self.most_trees, later).best_iteration) + 1
+
+        trees = self.count(data, best)
         booster = self._train(problem, encoder, data, trees)
         grown, base = exported(booster)
         files = bundle_files(encoder, grown, base, problem.link)
@@ -76,19 +67,12 @@ class XGBoost:
 
         return Fitted(files, load_engine(files), reference, replace(self, trees=trees))
 
-    def _tree_count(self, problem: Problem, data: TrainingSet, encoder: Encoder) -> int:
-        earlier, later = data.split(0.2)
-        if min(len(earlier), len(later)) < 100:
-            return min(50, self.most_trees)
-        booster = self._train(problem, encoder, earlier, self.most_trees, later)
-        return int(booster.best_iteration) + 1
-
     def _least_weight(self, problem: Problem, data: TrainingSet) -> float:
         """Of a leaf: a row weighs 1, of a flag as much as it tells about the rate."""
         rate = float(data.target.mean())
         if problem.task == "probability":
             return self.fewest_rows * rate * (1 - rate) or 1.0
-        return self.fewest_rows or max(2, min(50, len(data) // 100))
+        return self.least(len(data))
 
     def _train(
         self,
