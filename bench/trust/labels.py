@@ -140,7 +140,11 @@ def _rows(texts: Array, labels: Floats) -> TrainingSet:
 
 
 class TextRung:
-    """Word pairs and a logistic regression of scikit-learn, as a rung."""
+    """Word pairs and a logistic regression of scikit-learn, as a rung.
+
+    Not the product's own rung for texts: of symmetric noise that one loses a fifth less, ends as high, and so wins back
+    a smaller share, at many times the CPU.
+    """
 
     name = "text"
 
