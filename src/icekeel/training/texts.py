@@ -6,8 +6,9 @@ Numbers become curves and categories levels, as in `icekeel.training.linear`; ea
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -30,6 +31,8 @@ MOST_TOKENS = 20_000_000
 Ten thousand texts of 200 words, which hold that many, take 40 CPU seconds and 1.2 GB.
 """
 _NONE = np.zeros(0, dtype=np.int64)
+_Texts: TypeAlias = Mapping[str, list[Counted]]
+"""Text column -> the cells of each row's text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +105,30 @@ class _Vocabulary:
 class _Model:
     """What was fitted, in the library's own terms: the bundle's engine is held against it."""
 
-    def __init__(self, problem: Problem, data: TrainingSet, fewest_rows: int, weight: float) -> None:
+    def __init__(
+        self, problem: Problem, data: TrainingSet, texts: _Texts, fewest_rows: int, weight: float
+    ) -> None:
         self.link: Link = problem.link
         self.columns = data.columns
         self.rest = data.of_kinds(*CODED)
         self.bases = Linear().bases(self.rest)
         # A level seen in five rows is drawn half-way to zero, as in `Linear`, whatever tokens are.
         self.scale = 1.0 / np.sqrt(Linear().penalty * weight)
-        names = [column for column in data.columns if column.kind is Kind.TEXT]
-        self.vocabularies = [_Vocabulary.of(c, _counted(data.frame, c), fewest_rows) for c in names]
+        self.vocabularies = [
+            _Vocabulary.of(column, texts[column.name], fewest_rows)
+            for column in data.columns
+            if column.kind is Kind.TEXT
+        ]
 
     @classmethod
     def fit(cls, problem: Problem, data: TrainingSet, weight: float, fewest_rows: int) -> _Model:
         from sklearn.linear_model import LogisticRegression, Ridge  # type: ignore[import-untyped]
 
         data = _latest(data)
-        model = cls(problem, data, fewest_rows, weight)
-        matrix = model.matrix(data.frame)
+        texts = _counted(data.frame, data.columns)
+        model = cls(problem, data, texts, fewest_rows, weight)
+        matrix = model.matrix(data.frame, texts)
+        del texts
         if problem.task == "probability":
             found = LogisticRegression(C=weight, max_iter=1_000, tol=1e-5).fit(matrix, data.target)
             model.estimator, model.unit, model.zero = found, 1.0, 0.0
@@ -148,7 +158,7 @@ class _Model:
             centre(basis, design, self.weights)
             coefficients[own.start - 1 : own.stop - 1] = (self.weights[own] + self.weights[0] - before) / unit
 
-    def matrix(self, frame: Frame) -> Any:
+    def matrix(self, frame: Frame, texts: _Texts) -> Any:
         """The design, shape `(n_rows, n_columns)`: curves and levels, a flag for each null text, then tokens."""
         from scipy.sparse import csr_array, hstack
 
@@ -159,7 +169,7 @@ class _Model:
         nulls = [np.array([[value is None] for value in frame[v.column.name]]) for v in self.vocabularies]
         parts = [whole[:, 1:] * self.scale]  # without the intercept, which the library adds
         parts += [csr_array(null.reshape(n, 1) * self.scale) for null in nulls]
-        parts += [v.matrix(_counted(frame, v.column)) for v in self.vocabularies]
+        parts += [v.matrix(texts[v.column.name]) for v in self.vocabularies]
         return hstack(parts, format="csr")
 
     def predict(self, frame: Frame) -> Floats:
@@ -167,7 +177,9 @@ class _Model:
         if not len(frame):
             return np.zeros(0)
         scores = self.estimator.predict if self.link != "logit" else self.estimator.decision_function
-        return from_link_many(self.link, scores(self.matrix(frame)) * self.unit + self.zero)
+        return from_link_many(
+            self.link, scores(self.matrix(frame, _counted(frame, self.columns))) * self.unit + self.zero
+        )
 
     def files(self) -> dict[str, bytes]:
         """The files of the bundle."""
@@ -187,10 +199,14 @@ class _Model:
         return {ENGINE_FILE: msgspec.json.encode(spec), **files}
 
 
-def _counted(frame: Frame, column: Column) -> list[Counted]:
+def _counted(frame: Frame, columns: Sequence[Column]) -> _Texts:
     """The cells of each text, in half of the memory."""
-    found = (counted(tokens(value or "")) for value in frame[column.name])
-    return [Counted(one.cells.astype(np.int32), one.counts.astype(np.int32), _NONE) for one in found]
+
+    def of(value: str | None) -> Counted:
+        found = counted(tokens(value or ""))
+        return Counted(found.cells.astype(np.int32), found.counts.astype(np.int32), _NONE)
+
+    return {one.name: [of(value) for value in frame[one.name]] for one in columns if one.kind is Kind.TEXT}
 
 
 def _latest(data: TrainingSet) -> TrainingSet:
