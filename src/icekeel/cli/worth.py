@@ -47,13 +47,7 @@ def worth(model: ModelName, project: ProjectFolder = HERE, as_json: AsJson = Fal
         )
         print_text(f"Features and algorithms: {features['told']}.")
     if stack is not None:
-        parts = " + ".join(f"{weight:g} {name}" for name, weight in stack["weights"].items())
-        gain = stack["over_winner"]
-        print_text(
-            f"A stack ({parts}), never champion, would lower the error by {gain['gain']:.3g} "
-            f"({gain['low']:.3g} to {gain['high']:.3g}): ${gain['gain'] / 0.01 * found['error_point']:,.0f} a year, "
-            f"for {stack['predict_us']:,.0f} us an answer and all their upkeep."
-        )
+        print_text(f"Beyond: {stack['told']}.")
 
 
 def _row(one: dict[str, Any], steps: list[dict[str, Any]]) -> list[object]:

@@ -46,7 +46,7 @@ def benjamini_hochberg(p_values: Floats, rate: float) -> Bools:
     return rejected
 
 
-def wilson(successes: Floats, rows: Floats, z: float = 1.96) -> tuple[Floats, Floats]:
+def wilson(successes: Floats | float, rows: Floats | float, z: float = 1.96) -> tuple[Floats, Floats]:
     """Bounds of rates of independent rows, 95 % by default (Wilson 1927); 0 to 1 where there are no rows."""
     n = np.maximum(rows, 1.0)
     rate = np.where(rows > 0, successes / n, 0.5)

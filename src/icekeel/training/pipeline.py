@@ -236,7 +236,7 @@ def _climb(
         some = [rung for rung in rungs if rung.name in compared_rungs(ladder)]
         raw = backtest(problem, fewer, some, folds=folds, tested=tested, workers=workers)
     worth = worth_of(model, ladder, trial, raw, asked_at=data.asked_at, core_hour=recipe.core_hour, rng=rng)
-    for line in (worth.next, worth.features):
+    for line in (worth.next, worth.features, worth.stack):
         if line is not None:
             say(line.told)
     return _Climbed(rungs, ladder, trial, metrics | {"worth": asdict(worth)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -168,6 +168,7 @@ def worth_of(
         gain = paired(trial, ladder.winner, after[0], rng=rng)
         following = accounts.rung(steps[after[0]], steps[ladder.winner], gain)
     cost = {name: (step.fit_seconds, step.predict_us) for name, step in steps.items()}
+    stack = stacked(trial, ladder.winner, cost, rng=rng)
     return Worth(
         ladder.winner,
         accounts.error_point,
@@ -176,7 +177,7 @@ def worth_of(
         core_hour,
         tuple(accounts.rung(step, over, step.over_simpler) for step, over in pairs if step.over_simpler),
         following,
-        stacked(trial, ladder.winner, cost, rng=rng),
+        None if stack is None else replace(stack, told=_stack_told(stack, accounts)),
         None if raw is None else _features(model, ladder, trial, raw, accounts, rng),
     )
 
@@ -187,6 +188,15 @@ def compared_rungs(ladder: Ladder) -> list[str]:
     at = names.index(ladder.winner)
     others = names[at + 1 :] or names[1:at][-1:]
     return [ladder.winner, *others[:1]]
+
+
+def _stack_told(stack: Stack, accounts: Accounts) -> str:
+    parts = " + ".join(f"{weight:g} {name}" for name, weight in stack.weights.items())
+    gain = stack.over_winner
+    return (
+        f"a stack ({parts}), never champion, gains {gain.gain:.3g} ({gain.low:.3g} to {gain.high:.3g}), "
+        f"{dollars(accounts.earned(gain.gain))} a year, for {stack.predict_us:,.0f} us an answer and all their upkeep"
+    )
 
 
 def _features(

@@ -132,8 +132,7 @@ def _contradicted(labels: Ints, probabilities: Floats, of: int) -> Floats:
     """How often the rows whose predictions are surest of a class are labelled otherwise, and its 95 % interval."""
     surest = np.argsort(-probabilities[:, of], kind="stable")[: max(50, int(SUREST * len(labels)))]
     wrong = labels[surest] != of
-    low, high = wilson(np.array([float(wrong.sum())]), np.array([float(len(wrong))]))
-    return np.array([wrong.mean(), low[0], high[0]])
+    return np.array([wrong.mean(), *wilson(wrong.sum(), len(wrong))])
 
 
 def margins(labels: Ints, probabilities: Floats) -> Floats:
@@ -185,9 +184,9 @@ def label_noise(problem: Problem, target: Floats, prediction: Floats, *, rng: np
     """How many labels are wrong, by predictions of rows that their model had not seen."""
     if problem.task == "probability":
         return class_noise(target.astype(np.int64), two_classes(prediction), rng=rng)
-    wrong = np.array([float((np.abs(deviations(problem, target, prediction)) > FAR).sum())])
-    low, high = wilson(wrong, np.array([float(len(target))]))
-    return Noise(float(wrong[0] / len(target)), float(low[0]), float(high[0]))
+    wrong = int((np.abs(deviations(problem, target, prediction)) > FAR).sum())
+    low, high = wilson(wrong, len(target))
+    return Noise(wrong / len(target), float(low), float(high))
 
 
 def learnt_from_reviews(noise: Noise, reviews: Ints) -> Noise:
@@ -201,10 +200,10 @@ def learnt_from_reviews(noise: Noise, reviews: Ints) -> Noise:
     looked_at, corrected = int((reviews > 0).sum()), int((reviews == 2).sum())
     if looked_at < FEWEST_REVIEWED:
         return noise
-    low, high = wilson(np.array([float(corrected)]), np.array([float(looked_at)]))
+    low, high = wilson(corrected, looked_at)
     share = corrected / looked_at
     matrix = None if noise.matrix is None else _scaled(noise.matrix, share)
-    return Noise(noise.wrong * share, noise.low * float(low[0]), noise.high * float(high[0]), matrix)
+    return Noise(noise.wrong * share, noise.low * float(low), noise.high * float(high), matrix)
 
 
 def out_of_fold(
