@@ -98,7 +98,12 @@ def subgroups_fairlearn() -> Result:
         worst = max(worst, *(abs(a - b) for a, b in zip(mine, (count, *means), strict=True)))
     if worst > 1e-9 or len(said["cells"]) != KINDS**2:
         raise RuntimeError(f"fairlearn's figures are not ours: {worst}")
-    return {"cpu_s": said["cpu_s"], "cells": len(said["cells"]), "largest_difference": worst, "version": said["version"]}
+    return {
+        "cpu_s": said["cpu_s"],
+        "cells": len(said["cells"]),
+        "largest_difference": worst,
+        "version": said["version"],
+    }
 
 
 def _rows() -> tuple[dict[str, np.ndarray], np.ndarray]:
