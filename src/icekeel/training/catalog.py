@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -82,8 +82,3 @@ def settings_of(rung: Rung) -> dict[str, Any]:
         for one in fields(rung)
         if one.name in TUNED and (value := getattr(rung, one.name)) != one.default
     }
-
-
-def on_one_thread(rungs: Sequence[Rung]) -> list[Rung]:
-    """The rungs, each to be fitted on a single thread: several are fitted at a time."""
-    return [with_settings(rung, {"threads": 1}) for rung in rungs]

@@ -23,7 +23,7 @@ from icekeel.registry import GUARD_FILE, INTERVAL_FILE, Contents
 
 from .audits import Finding, gates_of
 from .backtest import FIRST_FOLDS, Backtest, backtest, cuts_of
-from .catalog import TUNED, on_one_thread, settings_of, with_settings
+from .catalog import TUNED, settings_of, with_settings
 from .conformal import conformal_interval, later_coverage
 from .dataset import Learnable
 from .gates import (
@@ -211,7 +211,8 @@ def _climb(
     model, tolerance = recipe.model, recipe.model.choose.within.tolerance
     folds, tested = RETRAIN_FOLDS if recipe.rung else LADDER_FOLDS
     workers = recipe.threads if folds > 1 else 1
-    rungs = on_one_thread(recipe.rungs) if folds > 1 else list(recipe.rungs)
+    # Several are fitted at a time, each on one thread.
+    rungs = [with_settings(rung, {"threads": 1}) if folds > 1 else rung for rung in recipe.rungs]
     metrics: dict[str, Any] = {}
     if model.ladder.tune_s and not recipe.rung and hasattr(rungs[-1], TUNED[0]):
         start, _ = cuts_of(rows.asked_at, folds, tested)[0]

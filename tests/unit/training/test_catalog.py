@@ -10,7 +10,7 @@ from icekeel.core.errors import TrainingError
 from icekeel.define import Model, load_project
 from icekeel.testing.small import write_small_project
 from icekeel.training import LightGBM
-from icekeel.training.catalog import UPKEEP, full_ladder, on_one_thread, rungs_up_to
+from icekeel.training.catalog import UPKEEP, full_ladder, rungs_up_to
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 def test_the_ladder_goes_from_simple_to_complex_and_every_rung_has_its_upkeep(model: Model) -> None:
     rungs = full_ladder(model, 4)
     assert [rung.name for rung in rungs] == ["group", "similar", "linear", "lightgbm"]
-    assert rungs[-1] == LightGBM(threads=4) and on_one_thread(rungs)[-1] == LightGBM()
+    assert rungs[-1] == LightGBM(threads=4)
     other = copy(model)
     other.ladder = ik.Ladder(trees="xgboost")
     assert [rung.name for rung in full_ladder(other)] == ["group", "similar", "linear", "xgboost"]

@@ -26,6 +26,7 @@ from ..problem import Problem, TrainingSet
 from ..rungs import Rung
 from .findings import Finding, Verdict
 from .input import AuditInput
+from .leakage import row_hashes
 
 FEWEST = 200
 """Rows with a prediction below which nothing is said."""
@@ -232,7 +233,10 @@ def twins(frame: Frame, outcomes: Frame) -> Ints:
     The latter only where most rows have features of their own: of a few categories each row has its like.
     """
     group, before = np.arange(len(frame)), np.zeros(0, dtype=np.int64)
-    ties = [_codes(outcomes), _codes(frame)]
+    ties = [
+        np.unique(row_hashes([*one.columns.values()], len(one)), return_inverse=True)[1]
+        for one in (outcomes, frame)
+    ]
     if ties[1].max() + 1 < OWN * len(frame):
         del ties[1]
     while not np.array_equal(group, before):
@@ -242,22 +246,6 @@ def twins(frame: Frame, outcomes: Frame) -> Ints:
             np.minimum.at(least, tie, group)
             group = least[tie]
     return np.asarray(np.unique(group, return_inverse=True)[1], dtype=np.int64)
-
-
-def _codes(frame: Frame) -> Ints:
-    """A number for each different row, below the number of rows."""
-    code = np.zeros(len(frame), dtype=np.int64)
-    for values in frame.columns.values():
-        one = np.unique(_plain(values), return_inverse=True)[1]
-        code = np.unique(code * (one.max() + 1) + one, return_inverse=True)[1]
-    return code
-
-
-def _plain(values: Array) -> Array:
-    """Values that can be sorted."""
-    if values.dtype != object:
-        return values
-    return np.array(["" if value is None else f"={value}" for value in values])
 
 
 def labels(given: AuditInput) -> Finding:

@@ -253,7 +253,11 @@ def _twins(given: AuditInput) -> list[Leak]:
 
     Told only where rows are otherwise their own: of a few categories every row has its like.
     """
-    hashes = _hashes(given)
+    kinds = (Kind.CAT, Kind.NUM, Kind.FLAG)  # of a request's fields those that are no id and no time
+    fields = [one.name for one in given.model.request.icekeel_fields.values() if one.kind in kinds]
+    requests, frame = given.requests, given.rows.frame
+    columns = [*(frame[one.name] for one in given.columns), *(requests[name] for name in fields)]
+    hashes = row_hashes(columns, len(frame))
     cut = int(len(hashes) * (1 - LATER))
     earlier, later = hashes[:cut], hashes[cut:]
     known, first = np.unique(earlier, return_index=True)
@@ -275,19 +279,11 @@ def _twins(given: AuditInput) -> list[Leak]:
     return [Leak("same_rows", "rows", verdict, what, todo)]
 
 
-def _hashes(given: AuditInput) -> Ints:
-    """One number per row, of all features and all fields of the request that are no id and no time."""
-    fields = given.model.request.icekeel_fields.values()
-    requests, frame = given.requests, given.rows.frame
-    columns: list[tuple[Column, Array]] = [(one, frame[one.name]) for one in given.columns]
-    columns += [
-        (Column(field.name, field.kind), requests[field.name])
-        for field in fields
-        if field.kind in (Kind.CAT, Kind.NUM, Kind.FLAG)
-    ]
-    found = np.zeros(len(frame), dtype=np.uint64)
-    for column, values in columns:
-        if column.kind.is_text:
+def row_hashes(columns: Sequence[Array], rows: int) -> Ints:
+    """A number for each row, the same for rows that are equal in every column; texts are object arrays."""
+    found = np.zeros(rows, dtype=np.uint64)
+    for values in columns:
+        if values.dtype == object:
             places: dict[str | None, int] = {}
             codes = [places.setdefault(value, len(places)) for value in values.tolist()]
             bits = np.array(codes, dtype=np.uint64)
