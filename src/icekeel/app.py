@@ -45,16 +45,17 @@ from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Predicted, Writer
 from icekeel.operations.audits import Audited, audit_model
 from icekeel.operations.briefing import Briefing, briefing
+from icekeel.operations.errands import Errand
 from icekeel.operations.explain import Explanation, explain
 from icekeel.operations.forgetting import Forgetting, as_stored, check_marks, entities
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.labelling import Labelling
 from icekeel.operations.loop import Loop
-from icekeel.operations.mirror import Mirroring, mirror_command
+from icekeel.operations.mirror import mirror_command
 from icekeel.operations.projections import LAYOUT
 from icekeel.operations.reach import carry
 from icekeel.operations.readiness import Answered, Circumstances, readiness
-from icekeel.operations.retention import Kept, Retention
+from icekeel.operations.retention import Kept, Retention, unmoved
 from icekeel.operations.retraining import Job, Retraining
 from icekeel.operations.reviews import Reviews
 from icekeel.operations.skew import SAMPLE, Auditor, AuditResult
@@ -542,16 +543,7 @@ class App:
             wait=self.settings.rehearsal,
         )
         loop = Loop(self.workspace, registry=registry, journal=journal, retraining=retraining)
-        retention = Retention(
-            self.workspace,
-            registry,
-            journal,
-            kept=self.kept,
-            command=[] if self.settings.rehearsal else compact_command(self.folder),
-            environment={**os.environ, **environment},
-        )
-        mirrored = self.settings.mlflow and not self.settings.rehearsal
-        command = mirror_command(self.folder) if mirrored else []
+        retention = Retention(self.workspace, registry, journal, kept=self.kept)
         try:
             return Keeper(
                 self.workspace,
@@ -559,13 +551,21 @@ class App:
                 registry=registry,
                 loop=loop,
                 retention=retention,
-                mirroring=Mirroring(registry, command, {**os.environ, **environment}),
+                errands=list(self._errands(registry, {**os.environ, **environment})),
                 clock=self.clock,
                 rehearsal=self.settings.rehearsal,
             )
         except BaseException:
             online.close()
             raise
+
+    def _errands(self, registry: Registry, environment: Mapping[str, str]) -> Iterator[Errand]:
+        """What a keeper has run beside it; nothing in a rehearsal."""
+        if self.settings.rehearsal:
+            return
+        yield Errand("compact", compact_command(self.folder), partial(unmoved, self.workspace), environment)
+        if self.settings.mlflow:
+            yield Errand("mirror", mirror_command(self.folder), registry.changed, environment)
 
 
 def _inode(path: Path) -> int:

@@ -66,7 +66,7 @@ def tend(folder: Path) -> None:
     registry = app.registry()
     with app.journal("keep") as journal:
         kept = Kept(journal=1)
-        retention = Retention(app.workspace, registry, journal, kept=kept, command=[], environment={})
+        retention = Retention(app.workspace, registry, journal, kept=kept)
         print("ready", flush=True)
         while True:
             projected = app.history().manifest().journal

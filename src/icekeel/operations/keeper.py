@@ -40,8 +40,8 @@ from icekeel.journal import (
 from icekeel.registry import Alias, Registry
 from icekeel.serving import load_version
 
+from .errands import Errand
 from .loop import Loop
-from .mirror import Mirroring
 from .past import Past, stored_rows
 from .profiles import DayProfiles
 from .projections import UNSCORED, AnswerProjection, EventProjection, Settled, Shadow
@@ -79,8 +79,8 @@ class Keeper:
         online: The environment of all projections; closed with the keeper.
         registry: For versions in shadow.
         loop: What is due at the end of each day.
-        retention: Moves the journal into history, and removes what is spent.
-        mirroring: Has MLflow follow the registry.
+        retention: Removes what is spent.
+        errands: What is run beside it.
         clock: The time, unless in rehearsal.
         rehearsal: Take the time from the journal.
     """
@@ -93,7 +93,7 @@ class Keeper:
         registry: Registry,
         loop: Loop,
         retention: Retention,
-        mirroring: Mirroring,
+        errands: Sequence[Errand],
         clock: Clock,
         rehearsal: bool,
     ) -> None:
@@ -102,7 +102,7 @@ class Keeper:
         self._registry = registry
         self._loop = loop
         self._retention = retention
-        self._mirroring = mirroring
+        self._errands = errands
         self._clock = clock
         self._rehearsal = rehearsal
         self._shadows: dict[str, tuple[str, Shadow]] = {}
@@ -150,8 +150,8 @@ class Keeper:
     def close(self) -> None:
         """End a training under way, and close the environment."""
         self._loop.retraining.stop()
-        self._retention.stop()
-        self._mirroring.stop()
+        for errand in self._errands:
+            errand.stop()
         self._online.close()
 
     def rebuild(self) -> None:
@@ -251,8 +251,8 @@ class Keeper:
         if not records and not self._reconciled:
             self._reconcile()
         self._loop.poll()
-        self._retention.poll()
-        self._mirroring.poll()
+        for errand in self._errands:
+            errand.poll()
         if self._rehearsal:
             now, read_all = self._ticked, self._ticked > self.state.now
         if read_all and (self._rehearsal or now >= self.state.now + HEARTBEAT):

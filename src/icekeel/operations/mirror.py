@@ -7,15 +7,12 @@ done again. MLflow keeps no history of aliases; the description of each version 
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import platform
 import re
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -43,11 +40,9 @@ QUIET = {
 """MLflow tells nobody of its use, and leaves standard output to us."""
 BATCH = 100
 """Most parameters that MLflow takes at a time."""
-LOOK_S, FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 60.0, 3_600.0
 VERSION = "icekeel.version"
 _REST = b"\n__path__ = __import__('pkgutil').extend_path(__path__, __name__)\n"
 """Where Icekeel is installed too, its other rooms are found beside those that travel with the model."""
-log = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 
@@ -55,8 +50,8 @@ def mirror(workspace: Workspace, registry: Registry, uri: str, state: Path, say:
     """Make MLflow at this URI show what the registry holds; one row for each version.
 
     Raises:
-        StateError: `no_mlflow`, it is not installed; `mirror_runs`, another mirroring is under way; `mlflow`, MLflow
-            refused, or cannot be reached; what was done before stays.
+        StateError: `no_mlflow`, it is not installed; `mlflow`, MLflow refused, or cannot be reached; what was done
+            before stays.
     """
     os.environ.update(QUIET)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -280,58 +275,7 @@ def _told(change: Change) -> str:
 
 @contextmanager
 def _alone(state: Path) -> Iterator[None]:
+    """One mirroring after the other: what changed while one was under way is for the next."""
     with (state / "mirror.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StateError(
-                Fault("mirror_runs", "the registry is being mirrored already", str(state))
-            ) from error
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-class Mirroring:
-    """Has the registry mirrored whenever it changed, in a process of its own that can neither stop nor delay the keeper.
-
-    Args:
-        registry: What is mirrored.
-        command: The command line that does it; none where nothing is to be mirrored.
-        environment: Of that process.
-    """
-
-    def __init__(self, registry: Registry, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._registry, self._command, self._environment = registry, command, environment
-        self._child: subprocess.Popen[bytes] | None = None
-        self._next, self._pause = 0.0, FIRST_PAUSE_S
-        self._done, self._trying = -1, -1
-
-    def poll(self) -> None:
-        """Start where the registry has changed; where it failed, again after a pause that doubles up to an hour."""
-        if not self._command or time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + LOOK_S
-        if self._child is not None:
-            status = self._child.poll()
-            if status is None:
-                return
-            self._child = None
-            if status:
-                log.error("mirror_failed", extra={"status": status, "again_s": self._pause})
-                self._next = time.monotonic() + self._pause
-                self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
-                return
-            self._done, self._pause = self._trying, FIRST_PAUSE_S
-        self._trying = self._registry.changed()
-        if self._trying != self._done:
-            self._child = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=dict(self._environment),
-            )
-
-    def stop(self) -> None:
-        """End what is under way; it goes on from there the next time."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.wait()

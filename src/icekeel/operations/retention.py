@@ -9,7 +9,6 @@ them. What goes is written down first, so that nothing is ever gone without an e
 from __future__ import annotations
 
 import logging
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,8 +27,6 @@ from .snapshots import spare
 from .workshop import decide
 from .workspace import Workspace
 
-LOOK_S = 10.0
-"""How often it is looked how much of the journal is not in history."""
 MOST_UNMOVED = 64 << 20
 """Bytes in the journal alone at which they are moved before the day ends."""
 KIND = "retention"
@@ -86,64 +83,29 @@ def spent(
     return Spent(segments, {table: names for table, names in files.items() if names})
 
 
+def unmoved(workspace: Workspace) -> int | None:
+    """Bytes that are in the journal alone, where they are so many that they are moved before the day ends; else None."""
+    moved = workspace.history.manifest().journal
+    sizes = segment_sizes(workspace.journal)
+    alone = sum(max(0, size - moved.get(name, 0)) for name, size in sizes.items())
+    return alone if alone >= MOST_UNMOVED else None
+
+
 class Retention:
-    """Moves and removes, for one keeper.
+    """Removes, for one keeper.
 
     Args:
         workspace: Where journal and history lie.
         registry, journal: Where it is written down what goes.
         kept: How long what is kept.
-        command: The command line that moves the journal into history, in a process of its own; none in a rehearsal.
-        environment: Of that process.
     """
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        registry: Registry,
-        journal: Writer,
-        *,
-        kept: Kept,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-    ) -> None:
+    def __init__(self, workspace: Workspace, registry: Registry, journal: Writer, *, kept: Kept) -> None:
         self._workspace = workspace
         self._registry = registry
         self._journal = journal
         outcomes = [model.outcome.within + GRACE for model in workspace.project.models.values()]
         self._kept = replace(kept, answers=max(kept.answers, *outcomes))
-        self._command = command
-        self._environment = environment
-        self._child: subprocess.Popen[bytes] | None = None
-        self._next = 0.0
-
-    def poll(self) -> None:
-        """Start moving the journal where much of it is in the journal alone, and note how that ended."""
-        if not self._command or time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + LOOK_S
-        if self._child is not None:
-            status = self._child.poll()
-            if status is None:
-                return
-            self._child = None
-            if status:
-                log.error("compaction_failed", extra={"status": status})
-        moved = self._workspace.history.manifest().journal
-        sizes = segment_sizes(self._workspace.journal)
-        if sum(max(0, size - moved.get(name, 0)) for name, size in sizes.items()) >= MOST_UNMOVED:
-            self._child = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=dict(self._environment),
-            )
-
-    def stop(self) -> None:
-        """End what is under way: it is done as far as it is done."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.wait()
 
     def remove(self, projected: Mapping[str, int], *, at: int, sync: Callable[[], None]) -> list[str]:
         """Remove what may go; gives the segments that are gone and still have a position.

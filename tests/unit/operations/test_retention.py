@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,8 @@ from icekeel.core.time import DAY
 from icekeel.data.answers import Wanted
 from icekeel.journal import Decided, Ticked, Writer, scan
 from icekeel.journal.segments import segment_sizes
-from icekeel.operations.retention import Kept, Retention
+from icekeel.operations.errands import Errand
+from icekeel.operations.retention import Kept, Retention, unmoved
 from icekeel.testing.small import write_small_project
 from tests.unit.journal.examples import PREDICTED
 
@@ -34,7 +36,7 @@ def retention(app: App) -> Iterator[Retention]:
     registry = app.registry()
     with app.journal("keep") as journal:
         kept = Kept(journal=MONTH, answers=100 * DAY)
-        yield Retention(app.workspace, registry, journal, kept=kept, command=[], environment={})
+        yield Retention(app.workspace, registry, journal, kept=kept)
     registry.close()
 
 
@@ -76,7 +78,7 @@ def test_answers_stay_as_long_as_their_outcome_may_come(app: App) -> None:
     registry = app.registry()
     with app.journal("keep") as journal:
         kept = Kept(journal=MONTH, answers=DAY)
-        retention = Retention(app.workspace, registry, journal, kept=kept, command=[], environment={})
+        retention = Retention(app.workspace, registry, journal, kept=kept)
         for at in (400 * DAY - within, 390 * DAY - within):
             written(app, at=at)
             app.workspace.compact()
@@ -134,7 +136,7 @@ def test_answers_are_kept_for_ever_unless_told(app: App) -> None:
     registry = app.registry()
     with app.journal("keep") as journal:
         kept = Kept(journal=MONTH)
-        remove(app, Retention(app.workspace, registry, journal, kept=kept, command=[], environment={}))
+        remove(app, Retention(app.workspace, registry, journal, kept=kept))
     registry.close()
     assert len(app.answers().find(Wanted())) == 1
 
@@ -151,18 +153,13 @@ def test_what_a_crash_left_in_history_is_swept(app: App, retention: Retention) -
 
 def test_much_in_the_journal_alone_is_moved_by_a_child(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("icekeel.operations.retention.MOST_UNMOVED", 1)
-    monkeypatch.setattr("icekeel.operations.retention.LOOK_S", 0.0)
+    monkeypatch.setattr("icekeel.operations.errands.LOOK_S", 0.0)
     written(app)
-    registry = app.registry()
-    command = compact_command(app.folder)
-    with app.journal("keep") as journal:
-        retention = Retention(
-            app.workspace, registry, journal, kept=Kept(MONTH), command=command, environment=os.environ
-        )
-        deadline = time.monotonic() + 60
-        while not app.history().manifest().rows("answers/late"):
-            retention.poll()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        retention.stop()
-    registry.close()
+    moving = Errand("compact", compact_command(app.folder), partial(unmoved, app.workspace), os.environ)
+    deadline = time.monotonic() + 60
+    while not app.history().manifest().rows("answers/late"):
+        moving.poll()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    moving.stop()
+    assert unmoved(app.workspace) is None

@@ -109,7 +109,7 @@ def remove_answers(app: App, keep: int = 30 * DAY) -> None:
     registry = app.registry()
     with app.journal("keep") as journal:
         kept = Kept(journal=30 * DAY, answers=keep, snapshots=30 * DAY)
-        retention = Retention(app.workspace, registry, journal, kept=kept, command=[], environment={})
+        retention = Retention(app.workspace, registry, journal, kept=kept)
         retention.remove(segment_sizes(app.places.journal), at=LATER, sync=lambda: None)
     registry.close()
 

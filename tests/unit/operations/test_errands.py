@@ -1,9 +1,8 @@
-"""When a process that mirrors is started; `tests/integration/test_mirror.py` has what it does."""
+"""When a process beside the keeper is started."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -11,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import icekeel
-from icekeel.operations import mirror
-from icekeel.operations.mirror import Mirroring
+from icekeel.operations import errands
+from icekeel.operations.errands import Errand
 from icekeel.registry import Registry, Run
 
 
@@ -29,7 +27,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(mirror, "time", made)
+    monkeypatch.setattr(errands, "time", made)
     return made
 
 
@@ -40,15 +38,15 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     opened.close()
 
 
-def follower(registry: Registry, tmp_path: Path) -> Mirroring:
+def follower(registry: Registry, tmp_path: Path) -> Errand:
     """One whose process notes that it ran, and ends with the status that a file holds."""
     (tmp_path / "status").write_text("0")
     program = "import sys; open('ran', 'a').write('x'); sys.exit(int(open('status').read()))"
     command = [sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r}); {program}"]
-    return Mirroring(registry, command, dict(os.environ))
+    return Errand("follow", command, registry.changed, os.environ)
 
 
-def after(following: Mirroring, clock: Clock, seconds: float) -> None:
+def after(following: Errand, clock: Clock, seconds: float) -> None:
     """Let time pass, whatever was begun end, and what is due begin."""
     clock.now += seconds
     following.poll()
@@ -103,20 +101,8 @@ def test_what_failed_is_tried_again_ever_more_rarely(
     following.stop()
 
 
-def test_without_an_address_nothing_is_started(registry: Registry, clock: Clock) -> None:
-    following = Mirroring(registry, [], {})
-    after(following, clock, 11)
-    assert following._child is None
-    following.stop()
-
-
-def test_the_rooms_that_travel_with_a_model_need_no_other() -> None:
-    source = Path(icekeel.__file__).parent
-    read = {
-        name
-        for room in mirror.NEEDED
-        for file in (source / room).rglob("*.py")
-        for name in re.findall(r"^\s*(?:from|import) icekeel\.(\w+)", file.read_text(), re.MULTILINE)
-    }
-    assert read <= set(mirror.NEEDED)
-    assert "core" in read
+def test_where_there_is_nothing_to_do_nothing_is_started(clock: Clock) -> None:
+    idle = Errand("idle", ["false"], lambda: None, {})
+    after(idle, clock, 11)
+    assert idle._child is None
+    idle.stop()
