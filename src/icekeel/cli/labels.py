@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import getpass
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import typer
 
 from icekeel.core.errors import Fault, SettingsError, SourceError, nearest
 
-from .options import HERE, AsJson, ProjectFolder, open_app
+from .options import HERE, AsJson, ProjectFolder, open_app, user
 from .output import print_json, print_rows, say
 from .versions import ModelName, registry_of
 
@@ -50,7 +49,7 @@ def labels(
         if file is not None:
             reviewed = _read(file)
             with app.journal("labels") as journal:
-                who = by or getpass.getuser()
+                who = by or user()
                 taken = desk.take(model, reviewed, registry, journal, by=who, reason=reason, say=say)
             print_json(taken) if as_json else print_rows([asdict(taken)], as_json=False)
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,7 +12,7 @@ import typer
 
 from icekeel.core.errors import Fault, ProjectError, SettingsError, nearest
 
-from .options import HERE, AsJson, ProjectFolder, Reason, open_app
+from .options import HERE, AsJson, ProjectFolder, Reason, open_app, user
 from .output import print_json, print_rows, print_text
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def quarantine(
     if action == "export":
         _export(app, table, out, as_json=as_json)
         return
-    by = by or getpass.getuser()
+    by = by or user()
     desk = app.desk(by=by, reason=reason)
     if action == "admit":
         done = _admit(app, desk, _defined(app, table), _file(names))
