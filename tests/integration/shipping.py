@@ -146,3 +146,17 @@ def temporary_project() -> Iterator[Path]:
         train_small(project, settings=SETTINGS, baseline=True)
         train_small(project, settings=SETTINGS)
         yield project
+
+
+@contextmanager
+def played_project(days: int) -> Iterator[Path]:
+    """The same after so many days of answers with their outcomes."""
+    with temporary_project() as folder:
+        app = open_app(folder)
+        with kept(app) as keeper:
+            office = Office(app, keeper._online)
+            for day in range(days):
+                run_day(keeper, office, day)
+            office.close()
+            drain(keeper)
+        yield folder

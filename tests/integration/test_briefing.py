@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from icekeel.app import App
-from icekeel.console.briefing import briefing_page, model_card, text_of
+from icekeel.console.briefing import RUNGS, briefing_page, model_card, text_of
 from icekeel.console.report import render
 from icekeel.core.errors import RegistryError
 from icekeel.core.time import DAY, parse_time
@@ -20,11 +20,12 @@ from icekeel.operations.briefing import FEWEST, Briefing
 from icekeel.operations.readiness import TWO_MINUTES, Answered
 from icekeel.registry import CHAMPION
 from icekeel.testing.small import PROJECT, TRAINED_TO, train_small, write_small_project
+from icekeel.training.catalog import UPKEEP
 from icekeel.training.mistakes import Choices
+from icekeel.training.worth import dollars
 
 from .commands import icekeel
-from .shipping import SETTINGS, Office, drain, kept, run_day, temporary_project
-from .shipping import open_app as opened_now
+from .shipping import SETTINGS, played_project
 
 PLACED = "project.py"
 NOW = TRAINED_TO + 7 * DAY
@@ -37,15 +38,8 @@ def open_app(folder: Path) -> App:
 
 @pytest.fixture(scope="module")
 def played() -> Iterator[Path]:
-    """Two versions, two days of answers with their outcomes."""
-    with temporary_project() as folder:
-        app = opened_now(folder)
-        with kept(app) as keeper:
-            office = Office(app, keeper._online)
-            for day in range(4):
-                run_day(keeper, office, day)
-            office.close()
-            drain(keeper)
+    """Two versions, four days of answers with their outcomes."""
+    with played_project(4) as folder:
         yield folder
 
 
@@ -70,9 +64,12 @@ def test_the_figures_are_those_of_the_registry(about: Briefing) -> None:
     assert f"Of {about.wrong.rows:,} later cases {about.wrong.rate:.0%} came true." in page
     steps = {step["rung"]: step["error"] for step in about.version.ladder["steps"]}
     for rival in about.rivals:
-        more = (steps[rival.name] - steps[about.rung]) * 100 * about.definition.choose.within.error_point
+        more = (
+            (steps[rival.name] - steps[about.version.rung]) * 100 * about.definition.choose.within.error_point
+        )
         assert rival.usd_per_year == pytest.approx(more)
     assert [rival.name for rival in about.rivals if rival.simpler] == ["group"]
+    assert RUNGS.keys() == UPKEEP.keys()
 
 
 def test_it_tells_how_the_model_did_in_life(about: Briefing) -> None:
@@ -130,7 +127,7 @@ def test_an_override_is_told_for_ever(folder: Path) -> None:
     registry.set_alias("late", CHAMPION, bad.name, reason="r", by="test", override="the board wanted it")
     registry.set_alias("late", CHAMPION, version.name, reason="r", by="test")
     registry.close()
-    assert open_app(folder).briefing(version.name).overrides == []
+    assert open_app(folder).briefing(version.name).dossier.overrides == []
     (change,) = [one for one in app.registry().history("late") if one.override]
     assert change.override == "the board wanted it"
 
@@ -143,7 +140,9 @@ def test_five_questions_are_answered_with_evidence(played: Path, about: Briefing
     assert any("no tests" in point.what and not point.holds for point in kept.points)
     assert kept.verdict == "partly"
     simple = found["enough?"]
-    assert simple.verdict == ("yes" if about.version.metrics["ladder_winner"] == about.rung else "partly")
+    assert simple.verdict == (
+        "yes" if about.version.metrics["ladder_winner"] == about.version.rung else "partly"
+    )
 
 
 def test_a_page_that_takes_longer_is_too_complex(played: Path, about: Briefing) -> None:
@@ -187,3 +186,23 @@ def test_a_model_that_nothing_serves_is_told(tmp_path: Path) -> None:
     with pytest.raises(RegistryError) as raised:
         open_app(tmp_path).briefing("late")
     assert raised.value.faults[0].code == "no_champion"
+
+
+def test_a_whole_ladder_tells_what_features_and_the_next_rung_are_worth(tmp_path: Path) -> None:
+    write_small_project(tmp_path)
+    train_small(tmp_path, rung="")
+    app = open_app(tmp_path)
+    about = app.briefing("late-1")
+    worth = about.version.metrics["worth"]
+    assert about.features is not None
+    plain = dollars(about.features.features.gain * 1_000_000)
+    page = text_of(briefing_page(about))
+    assert f"The same kind on plain features would cost {plain} a year more" in page
+    earned = {one["rung"]: one["earns"] for one in [worth["next"]] if one}
+    for rival in about.rivals:
+        if rival.name in earned:
+            assert rival.usd_per_year == pytest.approx(-earned[rival.name])
+    work = by_question(app.readiness(about, words=1))["work?"]
+    assert any("on the features of Plain has an error of" in one.what and one.holds for one in work.points)
+    train_small(tmp_path)  # as a scheduled retrain does
+    assert open_app(tmp_path).briefing("late-2").features == about.features

@@ -21,7 +21,7 @@ from icekeel.operations.trace import Trace
 from icekeel.operations.trace_words import told
 
 from .commands import icekeel
-from .shipping import WORLD, Office, drain, kept, open_app, run_day, temporary_project
+from .shipping import WORLD, drain, kept, open_app, played_project
 from .test_retention import remove_segments
 
 PROJECT = "project.py"
@@ -29,14 +29,7 @@ PROJECT = "project.py"
 
 @pytest.fixture(scope="module")
 def played() -> Iterator[Path]:
-    with temporary_project() as folder:
-        app = open_app(folder)
-        with kept(app) as keeper:
-            office = Office(app, keeper._online)
-            for day in range(2):
-                run_day(keeper, office, day)
-            office.close()
-            drain(keeper)
+    with played_project(2) as folder:
         yield folder
 
 
@@ -146,7 +139,7 @@ def test_what_is_not_known_any_more_is_said_so(folder: Path) -> None:
     found = open_app(folder).trace(record.id)
     assert found.version is not None
     assert (found.version.rung, found.features[0].used) == (None, None)
-    assert found.notes[0] == f"the bundle of {record.version} cannot be read: the bundle is missing"
+    assert found.notes[0] == f"{record.version}: its bundle cannot be read: the bundle is missing"
 
 
 def test_a_definition_that_is_another_now_is_not_shown_as_that_of_then(folder: Path) -> None:

@@ -20,23 +20,21 @@ VersionName = Annotated[str, typer.Argument(metavar="VERSION")]
 
 def list_(model: OneModel = None, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     """List versions, oldest first, and what serves."""
-    from icekeel.operations.dossier import dossier
-
-    app = open_app(project)
     rows = []
-    with registry_of(app, model) as registry:
+    with registry_of(open_app(project), model) as registry:
+        overrides = registry.overrides()
         for version in registry.versions(model):
-            found = dossier(app.workspace, registry, version.name)
+            aliases = registry.aliases(version.model).items()
             rows.append(
                 {
                     "version": version.name,
-                    "serves_as": list(found.serves_as),
+                    "serves_as": [name for name, alias in aliases if alias.version == version.name],
                     "features": version.features,
-                    "rung": found.contents.rung if found.contents else None,
+                    "rung": version.rung or None,
                     "registered_at": format_second(version.at),
                     "by": version.by,
                     "failed_gates": version.failed,
-                    "overrides": [change.override for change in found.overrides],
+                    "overrides": [change.override for change in overrides.get(version.name, ())],
                 }
             )
     print_rows(rows, as_json=as_json, empty="no versions yet: icekeel train MODEL")

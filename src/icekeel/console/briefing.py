@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from icekeel.core.kinds import Kind
 from icekeel.core.time import format_time, to_datetime
 from icekeel.operations.briefing import Briefing, Rival
 from icekeel.operations.explain import Reason
 from icekeel.training.mistakes import PER, Amounts, Choices
+from icekeel.training.worth import dollars
 
 from .charts import Bar, bars
 from .pages import moment, words
-from .report import Block, Callout, Report, Section, Table, Tile, Tiles
+from .report import Block, Callout, Report, Section, Table, Tile, Tiles, section_of
 
 RUNGS: Mapping[str, str] = {
     "group": "a table of averages by group",
     "similar": "the most similar past cases",
     "linear": "a sum of weights",
-    "lightgbm": "a few hundred small decision trees",
-    "xgboost": "a few hundred small decision trees",
+    "lightgbm": "many small decision trees",
+    "xgboost": "many small decision trees",
     "text": "weights of words",
     "sklearn": "a model of scikit-learn",
 }
@@ -32,9 +34,10 @@ def briefing_page(about: Briefing) -> Report:
     """The page: what it does, what it is worth, how wrong it is, an example, for whom it is worse, when not to trust it."""
     model, version = about.definition, about.version
     since = f"Since {moment(version.at)[:10]}" if version.at else ""
+    rows = about.dossier.contents.rows if about.dossier.contents else 0
     lead = (
-        f"{since} by {version.name}: {RUNGS.get(about.rung, about.rung)}, learnt from "
-        f"{int(about.meta['rows']):,} past cases. {_worth(about)}"
+        f"{since} by {version.name}: {RUNGS.get(version.rung, version.rung)}, learnt from "
+        f"{rows:,} past cases. {_worth(about)}"
     )
     sections = [
         Section("How often it is wrong, and by how much", _wrong_text(about), _wrong_tiles(about)),
@@ -49,13 +52,13 @@ def briefing_page(about: Briefing) -> Report:
 
 def model_card(about: Briefing) -> Report:
     """The model card (Mitchell et al. 2019, "Model cards for model reporting"): the same for those who work with it."""
+    head, *parts = map(section_of, about.dossier.told())
     sections = [
-        Section("Model", "", [_details(about)]),
         Section("Intended use", _intended(about)),
+        Section("Model", head.text),
         Section("Data", "", [_data(about)]),
-        Section("Measured", _wrong_text(about), [_ladder(about), *_gates(about)]),
-        Section("Features", "", [_features(about)]),
-        Section("Audits", "" if about.audits else "None is on record for this version.", _audits(about)),
+        Section("Measured", _wrong_text(about)),
+        *parts,
         Section("Limits", "\n\n".join(f"• {text}" for text in distrust(about))),
     ]
     lead = about.definition.about or f"{about.definition.name} of {about.definition.request.__name__}"
@@ -82,13 +85,6 @@ def amount(about: Briefing, value: float) -> str:
     text = f"{abs(value):,.{digits}}"
     sign = "-" if value < 0 else ""
     return f"{sign}{unit}{text}" if unit in ("$", "€", "£") else f"{sign}{text} {unit}".strip()
-
-
-def dollars(value: float) -> str:
-    """Money a year, to three figures."""
-    size = abs(value)
-    rounded = round(size, -max(0, len(f"{size:.0f}") - 3))
-    return f"${rounded:,.0f}"
 
 
 def _worth(about: Briefing) -> str:
@@ -207,8 +203,10 @@ def _alike_text(about: Briefing) -> str:
     if about.definition.task == "probability":
         came = f"{sum(outcome > 0.5 for outcome in outcomes)} came true"
     else:
-        came = f"came to {amount(about, min(outcomes))} to {amount(about, max(outcomes))}"
-    return f" Of the cases before it, the {len(outcomes)} most like it {came}:"
+        came = f"they came to {amount(about, min(outcomes))} to {amount(about, max(outcomes))}"
+    # Similar cases know nothing of texts.
+    texts = any(one.node.kind is Kind.TEXT for one in about.definition.features.icekeel_features)
+    return f" The {len(outcomes)} cases before it that are most like it{' but for its text' if texts else ''}: {came}."
 
 
 def _example_cases(about: Briefing) -> list[Block]:
@@ -252,12 +250,14 @@ def _cell(value: Any) -> str | float | None:
 
 
 def _subgroups(about: Briefing) -> str:
-    found = next((one for one in about.audits if one.get("audit") == "subgroups"), None)
+    found = next((one for one in about.dossier.audits if one.get("audit") == "subgroups"), None)
     if found is None:
         return "Not looked at yet: icekeel audit tells."
     what = str(found.get("what", "")).rstrip(".")
     todo = str(found.get("todo", "")).rstrip(".")
-    return f"{what}." + (f" To do: {todo}." if todo and found.get("verdict") != "pass" else "")
+    return f"{what[:1].upper()}{what[1:]}." + (
+        f" To do: {todo}." if todo and found.get("verdict") != "pass" else ""
+    )
 
 
 def distrust(about: Briefing) -> Iterator[str]:
@@ -265,9 +265,9 @@ def distrust(about: Briefing) -> Iterator[str]:
     model = about.definition
     for alert in about.alerts[:2]:
         yield f"At present: {alert}."
-    for why in about.overrides:
-        yield f"It serves although a gate failed, because: {why}."
-    for one in about.audits:
+    for change in about.dossier.overrides:
+        yield f"It serves although a gate failed, because: {change.override}."
+    for one in about.dossier.audits:
         if one.get("verdict") in ("warn", "block") and one.get("audit") != "subgroups":
             yield f"{str(one.get('audit')).capitalize()}: {str(one.get('what')).rstrip('.')}."
     if about.guard:
@@ -295,7 +295,25 @@ def _simpler_text(about: Briefing) -> str:
     if not about.rivals:
         return "Nothing else was tried."
     tolerance = about.definition.choose.within.per_year
-    return f"{about.reason[:1].upper()}{about.reason[1:]}. Up to {dollars(tolerance)} a year is given for simplicity."
+    reason = str(about.version.ladder.get("reason", ""))
+    return (
+        f"{reason[:1].upper()}{reason[1:]}. Up to {dollars(tolerance)} a year is given for simplicity."
+        + _features_text(about)
+    )
+
+
+def _features_text(about: Briefing) -> str:
+    """What plain features would cost, beside what another algorithm would."""
+    found, point = about.features, about.definition.choose.within.error_point
+    if found is None:
+        return ""
+    plain = found.features.gain / 0.01 * point
+    said = f"The same kind on plain features would cost {dollars(abs(plain))} a year {'more' if plain >= 0 else 'less'}"
+    if found.algorithm is None:
+        return f" {said}."
+    other = abs(found.algorithm.gain) / 0.01 * point
+    most = "Features matter more than the algorithm. " if plain > other else ""
+    return f" {most}{said}; {RUNGS.get(found.other, found.other)} on these features would change it by {dollars(other)}."
 
 
 def _simpler_bars(about: Briefing) -> list[Block]:
@@ -304,22 +322,6 @@ def _simpler_bars(about: Briefing) -> list[Block]:
         return []
     rows = [Bar(RUNGS.get(one.name, one.name), one.usd_per_year) for one in shown]
     return [bars("More a year than what serves, in dollars", rows, x_title="dollars a year", digits=0)]
-
-
-def _details(about: Briefing) -> Table:
-    version, meta = about.version, about.meta
-    rows = [
-        ("version", version.name),
-        ("kind", f"{about.rung}: {RUNGS.get(about.rung, about.rung)}"),
-        ("answers", meta["task"] + (f" in {about.definition.unit}" if about.definition.unit else "")),
-        ("registered", f"{moment(version.at)}, {version.reason}"),
-        ("chosen because", about.reason),
-        ("bundle", version.digest[:16]),
-        ("snapshot of the data", version.snapshot[:16]),
-        ("definitions", version.code[:16]),
-        *(("override", why) for why in about.overrides),
-    ]
-    return Table(("", ""), rows)
 
 
 def _intended(about: Briefing) -> str:
@@ -356,48 +358,6 @@ def _data(about: Briefing) -> Table:
         ("tested", f"{int(version.metrics.get('tested_rows', 0)):,}"),
     ]
     return Table(("", ""), rows)
-
-
-def _ladder(about: Briefing) -> Table:
-    steps = about.version.ladder.get("steps", ())
-    rows = [
-        (
-            str(step["rung"]),
-            float(step["error"]),
-            float(step["fit_seconds"]),
-            float(step["predict_us"]),
-            int(step["bundle_bytes"]),
-        )
-        for step in steps
-    ]
-    strong = [place for place, row in enumerate(rows) if row[0] == about.rung]
-    headers = ("rung", about.definition.error, "fit, CPU s", "one answer, us", "bytes")
-    return Table(headers, rows, "The ladder, from simple to complex", strong)
-
-
-def _gates(about: Briefing) -> Sequence[Block]:
-    rows = [
-        (words(str(gate["name"])), "passed" if gate["passed"] else "failed", str(gate["why"]))
-        for gate in about.version.gates
-    ]
-    return [Table(("gate", "", "why"), rows, "Gates")]
-
-
-def _features(about: Briefing) -> Table:
-    shares = dict(about.importance)
-    rows = [
-        (name, about.kinds.get(name, "").replace("request", "as sent"), f"{share:.1%}")
-        for name, share in shares.items()
-    ]
-    return Table(("feature", "kind", "share of what all save"), rows)
-
-
-def _audits(about: Briefing) -> Sequence[Block]:
-    rows = [
-        (str(one.get("audit")), str(one.get("verdict")), str(one.get("what")), str(one.get("todo", "")))
-        for one in about.audits
-    ]
-    return [Table(("audit", "", "found", "first thing to do"), rows)] if rows else []
 
 
 def _foot(about: Briefing) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from icekeel.operations.dossier import Part
+
 from .pages import page
 
 Tone = Literal["plain", "good", "warn", "bad"]
@@ -135,9 +137,23 @@ class Report:
     sheet: bool = False
 
 
+def section_of(part: Part) -> Section:
+    """A part of a dossier or a trace."""
+    rows = [[_cell(value) for value in row.values()] for row in part.rows]
+    return Section(part.heading, "\n\n".join(part.lines), [Table(list(part.rows[0]), rows)] if rows else [])
+
+
 def render(report: Report) -> str:
     """The report as one HTML file that fetches nothing and runs nothing, for light, dark, narrow and paper."""
     return page("report.html", report=report)
+
+
+def _cell(value: object) -> Cell:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str | int | float) or value is None else str(value)
 
 
 def _text(cell: Cell) -> str:

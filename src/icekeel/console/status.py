@@ -92,7 +92,7 @@ def _serving(models: Mapping[str, Any], registry: Registry, versions: Sequence[V
         left = 1.0 - sum(alias.share for role, alias in aliases.items() if role != CHAMPION)
         for role, alias in sorted(aliases.items(), key=lambda pair: (pair[0] != CHAMPION, pair[0])):
             version = known[alias.version]
-            made = (version.name, version.features, str(version.ladder.get("winner", "")))
+            made = (version.name, version.features, version.rung)
             share = f"{left if role == CHAMPION else alias.share:.0%}"
             rows.append((name, role, *made, share, moment(alias.since), _served(model, role, version.name)))
     return Table(("model", "role", "version", "features", "rung", "share", "since", "this process"), rows)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from icekeel.operations.trace import Trace
-from icekeel.operations.trace_words import Part, told
+from icekeel.operations.trace_words import told
 
 from .lineage import Item, lineage
 from .pages import moment
-from .report import Block, Callout, Report, Section, Table, Tile, Tiles, Tone, render
+from .report import Block, Callout, Report, Section, Tile, Tiles, Tone, render, section_of
 
 _OUTCOME: dict[str, Tone] = {"known": "good", "absent": "plain", "pending": "plain"}
 
@@ -19,8 +19,12 @@ def trace_page(trace: Trace) -> str:
     record = trace.answer
     answer, *rest = told(trace)
     sections = [
-        Section("Answer", "\n\n".join(answer.lines[1:]), [*_notes(trace), _tiles(trace), *_table(answer)]),
-        *(Section(part.heading, "\n\n".join(part.lines), _table(part)) for part in rest),
+        Section(
+            "Answer",
+            "\n\n".join(answer.lines[1:]),
+            [*_notes(trace), _tiles(trace), *section_of(answer).blocks],
+        ),
+        *map(section_of, rest),
     ]
     if any(one.windows for one in trace.features):
         place = next(at for at, section in enumerate(sections) if section.heading == "Features")
@@ -69,19 +73,6 @@ def _tiles(trace: Trace) -> Tiles:
         )
     )
     return Tiles(tiles)
-
-
-def _table(part: Part) -> list[Block]:
-    if not part.rows:
-        return []
-    rows = [[_cell(value) for value in row.values()] for row in part.rows]
-    return [Table(list(part.rows[0]), rows)]
-
-
-def _cell(value: object) -> str | int | float | None:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value if isinstance(value, str | int | float) or value is None else str(value)
 
 
 def _picture(trace: Trace) -> Block:

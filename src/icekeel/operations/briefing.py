@@ -8,22 +8,24 @@ action cost.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import lmdb
 import msgspec
 import numpy as np
 
+from icekeel.core.errors import BundleError, Fault
 from icekeel.core.time import DAY, format_time, parse_time
 from icekeel.define import Model
 from icekeel.define.reading import kind_of
 from icekeel.engines import Interval, load_engine
 from icekeel.engines.similar import SIMILAR_FILE, Case, SimilarCases
-from icekeel.registry import INTERVAL_FILE, Bundle, Registry, Version, read
+from icekeel.registry import INTERVAL_FILE, Bundle, Registry, Version
 from icekeel.training.mistakes import Amounts, Choices, Example, mistakes
+from icekeel.training.worth import FeatureWorth
 
-from .audits import findings_of
+from .dossier import Dossier, dossier
 from .explain import Reason, main_reasons
 from .projections import AnswerProjection
 from .watch import REFUSED, scored
@@ -55,14 +57,6 @@ class Rival:
 
 
 @dataclass(frozen=True, slots=True)
-class FeaturesGain:
-    """Errors of the same algorithm on the same rows: on the baseline's features and on the model's."""
-
-    plain: float
-    made: float
-
-
-@dataclass(frozen=True, slots=True)
 class Life:
     """Answers that callers got lately, and whose outcome is known.
 
@@ -81,8 +75,7 @@ class Briefing:
     """All that the page and the model card say.
 
     Attributes:
-        definition, version: What it is about.
-        rung, reason: Which kind of model, and why that one.
+        definition, dossier: What it is about.
         wrong: Errors on the latest stretch of the backtest, which it had not learnt from.
         rivals: The other rungs, simplest first.
         coverage: Share of outcomes that its intervals are to hold; None without intervals.
@@ -91,18 +84,13 @@ class Briefing:
         example: An ordinary past request; None for versions of before it was kept.
         reasons: What moved that prediction.
         cases: The past cases most like it, asked before it.
-        audits: What the audits found in training and since, as `Finding`.
         guard: What training measured of the guard; empty without one.
         alerts: What is wrong at present, in sentences.
-        overrides: Why it serves although a gate failed; empty as a rule.
-        features_gain: Of the rung that serves; None where it was not measured.
-        meta: Of the bundle, see `registry.Contents`.
+        features: What they gain over the baseline's, by the latest whole ladder; None where it was not measured.
     """
 
     definition: Model
-    version: Version
-    rung: str
-    reason: str
+    dossier: Dossier
     wrong: Amounts | Choices | None
     life: Life
     rivals: Sequence[Rival]
@@ -112,17 +100,22 @@ class Briefing:
     example: Example | None
     reasons: Sequence[Reason]
     cases: Sequence[Case]
-    audits: Sequence[Mapping[str, Any]]
     guard: Mapping[str, Any]
     alerts: Sequence[str]
-    overrides: Sequence[str]
-    features_gain: FeaturesGain | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    features: FeatureWorth | None
+
+    @property
+    def version(self) -> Version:
+        """Which it is about."""
+        return self.dossier.version
 
     def as_dict(self) -> dict[str, Any]:
         """All of it that is data, as JSON values."""
         held = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "definition"}
-        found: dict[str, Any] = msgspec.to_builtins({**held, "model": self.definition.name})
+        held |= {"dossier": self.dossier.as_dict(), "rung": self.version.rung, "audits": self.dossier.audits}
+        found: dict[str, Any] = msgspec.to_builtins(
+            {"model": self.definition.name, "version": self.version, **held}
+        )
         return found
 
 
@@ -143,38 +136,33 @@ def briefing(
         BundleError: its bundle is damaged or gone.
     """
     model = workspace.project.models[version.model]
-    bundle = read(workspace.bundles, version.digest)
+    found = dossier(workspace, registry, version.name)
+    if found.bundle is None or found.contents is None:
+        raise BundleError(Fault("damaged", found.damage, version.name, hint=f"icekeel train {model.name}"))
+    bundle = found.bundle
     metrics = version.metrics
     example = msgspec.convert(metrics["example"], Example) if "example" in metrics else None
     reasons, cases = _example(model, bundle, example)
-    features = [one for one in workspace.plans[model.name].features if one.name in bundle.meta["definitions"]]
+    features = [one for one in workspace.plans[model.name].features if one.name in found.contents.definitions]
     interval = bundle.files.get(INTERVAL_FILE)
     return Briefing(
         definition=model,
-        version=version,
-        rung=str(bundle.meta["rung"]),
-        reason=str(version.ladder.get("reason", "")),
+        dossier=found,
         wrong=_wrong(model, metrics.get("mistakes")),
         life=_life(workspace, model, version, online, now),
-        rivals=_rivals(model, version, str(bundle.meta["rung"])),
+        rivals=_rivals(model, version),
         importance=[(str(name), float(share)) for name, share in metrics.get("importance", ())],
         kinds={feature.name: kind_of(feature.node) for feature in features},
         coverage=None if interval is None else msgspec.json.decode(interval, type=Interval).coverage,
         example=example,
         reasons=reasons,
         cases=cases,
-        audits=findings_of(registry, version),
         guard=metrics.get("guard") or {},
         alerts=[
             str(alert.evidence.get("title") or alert.cause)
             for alert in registry.alerts(model.name, open_only=True)
         ],
-        overrides=[
-            change.override
-            for change in registry.history(model.name)
-            if change.version == version.name and change.override
-        ],
-        meta=bundle.meta,
+        features=_features(registry, version),
     )
 
 
@@ -209,8 +197,18 @@ def _life(
     return Life(format_time(since), len(own), wrong)
 
 
-def _rivals(model: Model, version: Version, rung: str) -> list[Rival]:
-    steps = version.ladder.get("steps", ())
+def _features(registry: Registry, version: Version) -> FeatureWorth | None:
+    """By its own ladder, or the latest before it with the same features: a scheduled retrain climbs none."""
+    measured = [
+        one.metrics["worth"]["features"]
+        for one in registry.versions(version.model)
+        if one.number <= version.number and one.features == version.features and one.metrics.get("worth")
+    ]
+    return msgspec.convert(measured[-1], FeatureWorth) if measured and measured[-1] else None
+
+
+def _rivals(model: Model, version: Version) -> list[Rival]:
+    rung, steps = version.rung, version.ladder.get("steps", ())
     errors = {str(step["rung"]): float(step["error"]) for step in steps}
     if rung not in errors:
         return []

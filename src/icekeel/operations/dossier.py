@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from icekeel.core.errors import BundleError, IcekeelError, StateError
 from icekeel.core.time import format_second
 from icekeel.define.project import PROJECT_FILE
-from icekeel.registry import Change, Contents, Registry, Version, read
+from icekeel.registry import Bundle, Change, Contents, Registry, Version, read
 from icekeel.serving import load_version
 
+from .audits import findings_of
 from .lineage import Lineage, code_digest, is_commit, lineage_of
-from .trace_words import Part, overridden
 from .workspace import Workspace
 
 Row = dict[str, Any]
@@ -30,23 +30,37 @@ LOST = (GONE, DAMAGED)
 """Verdicts on what cannot be put back."""
 
 
+class Part(NamedTuple):
+    """A heading, lines under it, and rows of which all have the same keys."""
+
+    heading: str
+    lines: list[str]
+    rows: list[Row]
+
+
 @dataclass(frozen=True, slots=True)
 class Dossier:
     """One version, and everything that is known of it.
 
     Attributes:
-        contents: What its bundle says it is; None where the bundle is gone or damaged, for which `damage` has the reason.
-        files: Name -> bytes of each file of the bundle.
+        bundle, contents: Its files and what they say it is; None where they are gone or damaged: `damage` has the reason.
+        audits: What was found in training and since, see `findings_of`.
         serves_as: The aliases that stand for it now.
         history: Every change of an alias to or from it, oldest first.
     """
 
     version: Version
+    bundle: Bundle | None
     contents: Contents | None
     damage: str
-    files: Mapping[str, int]
+    audits: Sequence[Mapping[str, Any]]
     serves_as: Sequence[str]
     history: Sequence[Change]
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Name -> bytes of each file of the bundle."""
+        return {} if self.bundle is None else {name: len(data) for name, data in self.bundle.files.items()}
 
     @property
     def overrides(self) -> list[Change]:
@@ -66,7 +80,8 @@ class Dossier:
             "rung": self.contents.rung if self.contents else None,
             "rows": self.contents.rows if self.contents else None,
             "damage": self.damage,
-            "files": dict(self.files),
+            "files": self.files,
+            "audits": list(self.audits),
             "serves_as": list(self.serves_as),
             "overrides": [asdict(change) for change in self.overrides],
             "history": [asdict(change) for change in self.history],
@@ -90,7 +105,7 @@ class Dossier:
         parts = [
             Part(f"Version {version.name}", [*over, *self._facts()], []),
             Part("Gates", [] if version.gates else ["it was never checked"], _only(GATE, version.gates)),
-            Part("Audits", [], _only(FINDING, version.metrics.get("audits", ()))),
+            Part("Audits", [], _only(FINDING, self.audits)),
             Part("Ladder", [str(ladder["reason"])] if "reason" in ladder else [], _only(STEP, steps)),
             Part("Features", [], sorted(features, key=lambda row: -(row["importance"] or 0))),
             Part("Settings", [], settings),
@@ -119,17 +134,17 @@ def dossier(workspace: Workspace, registry: Registry, name: str) -> Dossier:
         RegistryError: `unknown_version`.
     """
     version = registry.version(name)
-    contents, files, damage = None, dict[str, int](), ""
+    bundle, contents, damage = None, None, ""
     try:
         bundle = read(workspace.bundles, version.digest)
         contents = msgspec.convert(bundle.meta, Contents)
-        files = {name: len(data) for name, data in bundle.files.items()}
     except (BundleError, msgspec.ValidationError) as error:
-        damage = f"its bundle cannot be read: {error}"
+        why = error.faults[0].what if isinstance(error, BundleError) else str(error)
+        damage = f"its bundle cannot be read: {why}"
     aliases = registry.aliases(version.model)
     serves = [alias for alias, one in aliases.items() if one.version == version.name]
     history = [change for change in registry.history(version.model) if change.version == version.name]
-    return Dossier(version, contents, damage, files, serves, history)
+    return Dossier(version, bundle, contents, damage, findings_of(registry, version), serves, history)
 
 
 def differences(first: Dossier, second: Dossier) -> dict[str, list[Row]]:
@@ -153,6 +168,11 @@ def differences(first: Dossier, second: Dossier) -> dict[str, list[Row]]:
         "made_from": _changed(*made),
         "sizes": _changed(_sizes(first), _sizes(second)),
     }
+
+
+def overridden(alias: str, by: str, at: int, why: str) -> str:
+    """A promotion in spite of failed gates, in a sentence."""
+    return f"OVERRIDE: made {alias} by {by} on {format_second(at)} although gates had failed: {why}"
 
 
 def _only(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Row]:

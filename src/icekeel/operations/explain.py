@@ -39,7 +39,12 @@ class Reason(msgspec.Struct, frozen=True):
     unit: str
 
     def __str__(self) -> str:
-        change = f"{self.effect:+,.4g}" if self.unit == "amount" else f"{100 * self.effect:+,.0f}"
+        points = 100 * self.effect
+        change = (
+            f"{self.effect:+,.4g}"
+            if self.unit == "amount"
+            else f"{points:+,.{0 if abs(points) >= 1 else 1}f}"
+        )
         ending = {"share": " %", "points": " points", "amount": ""}[self.unit]
         return f"{' '.join(part for part in (self.feature, self.value) if part)} ({change}{ending})"
 

@@ -268,8 +268,7 @@ class Loop:
 
 def _rung(model: Model, champion: Version) -> str:
     """The champion's rung; empty, for the whole ladder, where the model has it no longer."""
-    rung = str(champion.metrics.get("rung") or champion.ladder.get("winner", ""))
-    return rung if rung in {one.name for one in full_ladder(model)} else ""
+    return champion.rung if champion.rung in {one.name for one in full_ladder(model)} else ""
 
 
 def _days(model: Model, between: Between, since: int, until: int) -> Iterator[list[Settled]]:

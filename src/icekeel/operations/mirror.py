@@ -21,7 +21,7 @@ from typing import Any
 import icekeel.registry
 from icekeel.core.errors import Fault, StateError, without_passwords
 from icekeel.core.time import format_second
-from icekeel.registry import Change, Registry, read
+from icekeel.registry import Bundle, Change, Registry
 from icekeel.registry.exported import export
 
 from .dossier import Dossier, dossier
@@ -93,8 +93,8 @@ class _Copy:
             known = self._registered(model)
             for version in self._registry.versions(model):
                 found = dossier(self._workspace, self._registry, version.name)
-                if version.name not in known and not found.damage:
-                    run = self._run(experiment, found)
+                if version.name not in known and found.bundle is not None and not found.damage:
+                    run = self._run(experiment, found, found.bundle)
                     known[version.name] = self._client.create_model_version(
                         model, f"{run.info.artifact_uri}/model", run.info.run_id, tags={VERSION: version.name}
                     )
@@ -135,7 +135,7 @@ class _Copy:
         there = self._client.search_model_versions(f"name = '{quoted}'", max_results=10_000)
         return {one.tags[VERSION]: one for one in there if VERSION in one.tags}
 
-    def _run(self, experiment: str, found: Dossier) -> Any:
+    def _run(self, experiment: str, found: Dossier, bundle: Bundle) -> Any:
         """A finished run that shows how the version was made; one that was broken off is made anew."""
         from mlflow.entities import Metric, Param  # an extra
 
@@ -156,7 +156,7 @@ class _Copy:
         client.log_dict(identifier, {"gates": version.gates}, "gates.json")
         client.log_dict(identifier, found.as_dict(), "version.json")
         with tempfile.TemporaryDirectory(prefix="icekeel-mirror-") as folder:
-            write_model(self._workspace, found, Path(folder), identifier)
+            write_model(found, bundle, Path(folder), identifier)
             client.log_artifacts(identifier, folder, "model")
         client.set_terminated(identifier, "FINISHED", at)
         return run
@@ -183,12 +183,12 @@ class _Copy:
                 self._client.set_registered_model_alias(model, name, version.version)
 
 
-def write_model(workspace: Workspace, found: Dossier, folder: Path, run: str) -> None:
+def write_model(found: Dossier, bundle: Bundle, folder: Path, run: str) -> None:
     """A model as MLflow loads it: what `export` writes, the rooms that read it, and no pickle."""
     from mlflow.models import Model
 
     version = found.version
-    exported = export(version, read(workspace.bundles, version.digest), folder / "data", {})
+    exported = export(version, bundle, folder / "data", {})
     source = Path(icekeel.registry.__file__).parents[1]
     for file in [
         source / "__init__.py",

@@ -15,7 +15,7 @@ from typing import Literal
 
 from icekeel.core.time import DAY, MINUTE, format_time
 from icekeel.data import Manifest
-from icekeel.data.ingest import QUARANTINE
+from icekeel.data.quarantine import QUARANTINE, RESOLVED
 from icekeel.define import Project
 from icekeel.define.project import PROJECT_FILE
 from icekeel.features.plan import Plan
@@ -110,13 +110,14 @@ def _features(about: Briefing) -> Iterator[Point]:
     if model.baseline is None:
         todo = "declare the notebook's features: baseline="
         yield Point("what the features gain over plain ones is not measured", False, todo)
-    elif (gain := about.features_gain) is None:
+    elif (gain := about.features) is None:
         todo = f"icekeel train {model.name}"
         yield Point("what the features gain over the baseline's was not measured in training", False, todo)
     else:
         yield Point(
-            f"the same algorithm on {model.baseline.__name__} has an error of {gain.plain:.4g} instead of {gain.made:.4g}",
-            gain.made < gain.plain,
+            f"{gain.rung} on the features of {model.baseline.__name__} has an error of "
+            f"{gain.errors[gain.rung]['raw']:.4g} instead of {gain.errors[gain.rung]['engineered']:.4g}",
+            gain.features.gain > 0,
             f"icekeel features {model.name} says which can go",
         )
 
@@ -125,7 +126,8 @@ def _data(about: Briefing, project: Project, plan: Plan, circumstances: Circumst
     read = {lookup.view.table for lookup in plan.lookups} | {about.definition.outcome.keyed.table}
     for name in sorted(read):
         good = circumstances.manifest.rows(name)
-        bad = circumstances.manifest.rows(f"{QUARANTINE}/{name}")
+        aside, done = (circumstances.manifest.rows(f"{kind}/{name}") for kind in (QUARANTINE, RESOLVED))
+        bad = max(0, aside - done)
         share = bad / max(1, good + bad)
         what = f"{name}: {good:,} rows, {bad:,} in quarantine ({share:.2%})"
         yield Point(what, share <= MOST_QUARANTINED, f"icekeel quarantine {name}")
@@ -136,9 +138,9 @@ def _data(about: Briefing, project: Project, plan: Plan, circumstances: Circumst
             False,
             f"icekeel contract draft {loose[0]}",
         )
-    if not about.audits:
+    if not about.dossier.audits:
         yield Point("no audit is on record", False, f"icekeel audit {about.definition.name}", must=True)
-    for one in about.audits:
+    for one in about.dossier.audits:
         what = f"{one.get('audit')}: {str(one.get('what', '')).rstrip('.')}"
         yield Point(
             what, one.get("verdict") == "pass", str(one.get("todo", "")), must=one.get("verdict") == "block"
@@ -181,9 +183,14 @@ def _simplest(about: Briefing, circumstances: Circumstances) -> Iterator[Point]:
     version, model = about.version, about.definition
     winner = str(version.metrics.get("ladder_winner", ""))
     todo = f"icekeel train {model.name}"
-    yield Point(about.reason, winner == about.rung, todo)
-    for why in about.overrides:
-        yield Point(f"it serves although a gate failed: {why}", False, "mend it, and train again", must=True)
+    yield Point(str(version.ladder.get("reason", "")), winner == version.rung, todo)
+    for change in about.dossier.overrides:
+        yield Point(
+            f"it serves although a gate failed: {change.override}",
+            False,
+            "mend it, and train again",
+            must=True,
+        )
     yield Point(
         f"its page has {circumstances.words} words, {TWO_MINUTES} are read in two minutes",
         circumstances.words <= TWO_MINUTES,
@@ -214,7 +221,8 @@ def _kept(
         "train another version; until then a fall-back is all there is",
     )
     now = {feature.name: feature.digest for feature in plan.features}
-    changed = [name for name, one in about.meta.get("definitions", {}).items() if now.get(name) != one]
+    then = about.dossier.contents.definitions if about.dossier.contents else {}
+    changed = [name for name, one in then.items() if now.get(name) != one]
     yield Point(
         f"features changed since: {', '.join(changed)}"
         if changed

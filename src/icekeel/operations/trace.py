@@ -25,8 +25,9 @@ from icekeel.define.formula import formula
 from icekeel.define.reading import kind_of, reads_of, window_text, windows_of
 from icekeel.features.plan import Plan
 from icekeel.journal import Predicted
-from icekeel.registry import Change, Registry, Version, read
+from icekeel.registry import Change, Registry, Version
 
+from .dossier import Dossier, dossier
 from .explain import Explanation, explain
 from .outcome import OutcomeTrace, plain, trace_outcome
 from .reach import Reach, Reached
@@ -167,7 +168,8 @@ def trace(
         now: Up to when outcomes are known, microseconds UTC.
     """
     notes: list[str] = []
-    version = _version(workspace, registry, record, notes)
+    known = _dossier(workspace, registry, record, notes)
+    version = None if known is None else _version(known, registry, record, notes)
     plan = workspace.plans.get(record.model)
     if plan is None:
         notes.append(f'the project has no model "{record.model}" any more: its definitions are not known')
@@ -175,7 +177,7 @@ def trace(
         return Trace(record, version, features, None, f"not compared: {OTHER}", notes)
     with workspace.view() as manifest, tempfile.TemporaryDirectory(prefix="icekeel-trace-") as folder:
         behind = _Behind(workspace, plan, record, standing, manifest, Path(folder))
-        features, audit = behind.features(_definitions(workspace, registry, record))
+        features, audit = behind.features(known.contents.definitions if known and known.contents else None)
         notes += behind.notes
         outcome = trace_outcome(workspace, manifest, record, Path(folder), now=now)
     return Trace(record, version, features, outcome, audit, notes, _why(workspace, registry, record))
@@ -188,24 +190,20 @@ def _why(workspace: Workspace, registry: Registry, record: Predicted) -> Explana
         return None
 
 
-def _version(
-    workspace: Workspace, registry: Registry, record: Predicted, notes: list[str]
-) -> VersionTrace | None:
+def _dossier(workspace: Workspace, registry: Registry, record: Predicted, notes: list[str]) -> Dossier | None:
     try:
-        version = registry.version(record.version)
+        found = dossier(workspace, registry, record.version)
     except RegistryError:
         notes.append(f"the registry does not know {record.version}")
         return None
-    rung: str | None = None
-    rows: int | None = None
-    try:
-        meta = read(workspace.bundles, version.digest).meta
-        rung, rows = str(meta["rung"]), int(meta["rows"])
-    except BundleError as error:
-        notes.append(f"the bundle of {version.name} cannot be read: {error.faults[0].what}")
-    changes = registry.history(record.model)
-    steps = [_step(change) for change in changes if change.version == version.name]
-    serving = _serving(changes, record)
+    if found.damage:
+        notes.append(f"{record.version}: {found.damage}")
+    return found
+
+
+def _version(found: Dossier, registry: Registry, record: Predicted, notes: list[str]) -> VersionTrace:
+    version = found.version
+    serving = _serving(registry.history(record.model), record)
     if serving is None or serving.version != version.name:
         what = "nothing" if serving is None else serving.version
         notes.append(
@@ -217,15 +215,15 @@ def _version(
         registered_at=format_time(version.at),
         reason=version.reason,
         feature_set=version.features,
-        rung=rung,
-        rows=rows,
+        rung=found.contents.rung if found.contents else None,
+        rows=found.contents.rows if found.contents else None,
         trained_from=format_time(version.trained_from),
         trained_to=format_time(version.trained_to),
         snapshot=version.snapshot,
         bundle=version.digest,
         gates=_gates(version),
         serving=None if serving is None else _step(serving),
-        steps=steps,
+        steps=[_step(change) for change in found.history],
     )
 
 
@@ -247,16 +245,6 @@ def _gates(version: Version) -> list[Gate]:
         Gate(str(gate.get("name")), bool(gate.get("passed")), str(gate.get("why", "")))
         for gate in version.gates
     ]
-
-
-def _definitions(workspace: Workspace, registry: Registry, record: Predicted) -> Mapping[str, str] | None:
-    """Feature -> digest of its definition, of those that the version reads; None where that is not known."""
-    try:
-        digest = registry.version(record.version).digest
-        found: dict[str, str] = read(workspace.bundles, digest).meta["definitions"]
-    except (RegistryError, BundleError, KeyError):
-        return None
-    return found
 
 
 def _bare(name: str, value: Value) -> FeatureTrace:

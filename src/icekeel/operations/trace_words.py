@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from icekeel.core.time import format_second, format_time, parse_time
+from icekeel.core.time import format_time, parse_time
 
+from .dossier import Part, overridden
 from .outcome import OutcomeTrace
 from .trace import FeatureTrace, Trace, VersionTrace
 
 Rows = list[dict[str, Any]]
-
-
-class Part(NamedTuple):
-    """A heading, lines under it, and rows of which all have the same keys."""
-
-    heading: str
-    lines: list[str]
-    rows: Rows
 
 
 def told(trace: Trace) -> list[Part]:
@@ -80,11 +73,6 @@ def _version(version: VersionTrace) -> list[Part]:
         Part(f"Version {version.name}", lines, gates),
         Part("What became of the version", [] if steps else ["it never had a role"], steps),
     ]
-
-
-def overridden(alias: str, by: str, at: int, why: str) -> str:
-    """A promotion in spite of failed gates, in a sentence."""
-    return f"OVERRIDE: made {alias} by {by} on {format_second(at)} although gates had failed: {why}"
 
 
 def _features(trace: Trace) -> Part:

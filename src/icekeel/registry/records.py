@@ -52,6 +52,11 @@ class Version:
             return ["gates"]
         return [str(gate.get("name", "unnamed")) for gate in self.gates if not gate.get("passed")]
 
+    @property
+    def rung(self) -> str:
+        """What was fitted: the ladder's winner, unless another rung was asked for; empty where it is not known."""
+        return str(self.metrics.get("rung") or self.ladder.get("winner", ""))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alias:

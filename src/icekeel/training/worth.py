@@ -239,8 +239,9 @@ def _retrains(model: Model) -> float:
 
 
 def dollars(amount: float) -> str:
-    """`$12,300`, cents below ten dollars, and where it is less than one cent so."""
-    if 0 < abs(amount) < 0.01:
+    """`$12,300`: three figures, cents below ten dollars, and where it is less than one cent so."""
+    size = abs(amount)
+    if 0 < size < 0.01:
         return "less than a cent"
-    sign = "-" if amount < 0 else ""
-    return f"{sign}${abs(amount):,.{2 if abs(amount) < 10 else 0}f}"
+    rounded = round(size, 2 if size < 10 else -max(0, len(f"{size:.0f}") - 3))
+    return f"{'-' if amount < 0 else ''}${rounded:,.{2 if size < 10 else 0}f}"
