@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from icekeel.core.errors import Fault, SettingsError, SourceError, nearest
+from icekeel.core.errors import Fault, SettingsError, SourceError
 
-from .options import HERE, AsJson, ProjectFolder, open_app, user
+from .options import HERE, AsJson, By, ProjectFolder, Reason, check_action, open_app, user
 from .output import print_json, print_rows, say
 from .versions import ModelName, registry_of
 
@@ -28,17 +28,13 @@ def labels(
         typer.Option(help="Labels to list: a share below 1, or a number (default: the model's review=)."),
     ] = 0.0,
     out: Annotated[Path | None, typer.Option(help="CSV file for the list; printed without it.")] = None,
-    by: Annotated[str, typer.Option(help="Who reviewed (default: the user).")] = "",
-    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    by: By = "",
+    reason: Reason = "",
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """List the labels that most likely are wrong, for people to review, and take in what they said of them."""
-    if action not in ACTIONS:
-        hint = nearest(action, ACTIONS)
-        raise SettingsError(
-            Fault("unknown_action", "no such action", "ACTION", action, ", ".join(ACTIONS), hint)
-        )
+    check_action(action, ACTIONS)
     if (action == "take") is not (file is not None):
         raise SettingsError(Fault("missing_option", "take, and only take, reads a file", "FILE"))
     if out is not None and not out.parent.is_dir():
@@ -49,8 +45,7 @@ def labels(
         if file is not None:
             reviewed = _read(file)
             with app.journal("labels") as journal:
-                who = by or user()
-                taken = desk.take(model, reviewed, registry, journal, by=who, reason=reason, say=say)
+                taken = desk.take(model, reviewed, registry, journal, by=by or user(), reason=reason, say=say)
             print_json(taken) if as_json else print_rows([asdict(taken)], as_json=False)
             return
         found = desk.in_doubt(model, budget or app.model(model).audits.review, say)

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from icekeel.core.errors import Fault, SettingsError, nearest
 from icekeel.core.time import wall_clock
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from icekeel.app import App
 
 HERE = Path(".")
@@ -30,6 +33,17 @@ def open_app(project: Path, *, shift: int = 0, **flags: Any) -> App:
 
     folder = project.resolve()
     return App(folder, load_settings(folder, flags), clock=lambda: wall_clock() + shift)
+
+
+def check_action(action: str, actions: Sequence[str]) -> None:
+    """Refuse a word that is none of a command's actions.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    if action not in actions:
+        allowed, hint = ", ".join(actions), nearest(action, actions)
+        raise SettingsError(Fault("unknown_action", "no such action", "ACTION", action, allowed, hint))
 
 
 def user() -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from icekeel.core.errors import Fault, ProjectError, SettingsError, nearest
+from icekeel.core.errors import Fault, ProjectError, SettingsError
 
-from .options import HERE, AsJson, ProjectFolder, Reason, open_app, user
+from .options import HERE, AsJson, By, ProjectFolder, Reason, open_app, user
 from .output import print_json, print_rows, print_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def quarantine(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="With export: the CSV file to write.")] = None,
     examples: Annotated[int, typer.Option(min=0, help="With list: rows to show of each table.")] = 3,
-    by: Annotated[str, typer.Option(help="Who decides (default: the user).")] = "",
+    by: By = "",
     reason: Reason = "",
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
@@ -49,12 +49,11 @@ def quarantine(
         return
     if not names:
         raise SettingsError(Fault("missing_option", f"{action} needs a table", "TABLE"))
-    (table,) = _named(app, names[:1])
+    table = _named(app, names[0])
     if action == "export":
         _export(app, table, out, as_json=as_json)
         return
-    by = by or user()
-    desk = app.desk(by=by, reason=reason)
+    desk = app.desk(by=by or user(), reason=reason)
     if action == "admit":
         done = _admit(app, desk, _defined(app, table), _file(names))
     else:
@@ -66,7 +65,8 @@ def quarantine(
 
 def _list(app: App, names: list[str], examples: int, *, as_json: bool) -> None:
     found = [
-        _described(table, _set_aside(app, table), examples) for table in _named(app, names) or _known(app)
+        _described(table, _set_aside(app, table), examples)
+        for table in [_named(app, name) for name in names] or [*app.project.tables, UNPLACED]
     ]
     found = [one for one in found if one["rows"] or one["table"] in app.project.tables]
     if as_json:
@@ -166,10 +166,6 @@ def _ids(words: Sequence[str]) -> list[str]:
     return [one for word in words for one in (read_back(Path(word)) if Path(word).is_file() else [word])]
 
 
-def _known(app: App) -> list[str]:
-    return [*app.project.tables, UNPLACED]
-
-
 def _defined(app: App, table: str) -> str:
     if table not in app.project.tables:
         what = "these rows are of no table: send the outcomes again, and dismiss them here"
@@ -177,13 +173,5 @@ def _defined(app: App, table: str) -> str:
     return table
 
 
-def _named(app: App, names: Sequence[str]) -> list[str]:
-    known = _known(app)
-    faults = [
-        Fault("unknown_table", f'no event table "{name}"', "", "", ", ".join(known), nearest(name, known))
-        for name in names
-        if name not in known
-    ]
-    if faults:
-        raise ProjectError(*faults)
-    return list(names)
+def _named(app: App, name: str) -> str:
+    return name if name == UNPLACED else app.table(name).name

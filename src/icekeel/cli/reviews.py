@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from icekeel.core.errors import Fault, SettingsError, nearest
+from icekeel.core.errors import Fault, SettingsError
 from icekeel.core.time import format_second
 
-from .options import HERE, AsJson, By, ProjectFolder, open_app, user
+from .options import HERE, AsJson, By, ProjectFolder, Reason, check_action, open_app, user
 from .output import print_json, print_rows, say
 from .versions import registry_of
 
@@ -25,17 +25,13 @@ def review(
     prediction_id: Annotated[str, typer.Argument(help="The answer, for show, accept and reject.")] = "",
     model: Annotated[str, typer.Option(help="One model; all by default.")] = "",
     by: By = "",
-    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    reason: Reason = "",
     answer: Annotated[float | None, typer.Option(help="With reject: what is answered instead.")] = None,
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Decide about flagged requests: accept the model's answer or reject it; see what two people have taught."""
-    if action not in ACTIONS:
-        hint = nearest(action, ACTIONS)
-        raise SettingsError(
-            Fault("unknown_action", "no such action", "ACTION", action, ", ".join(ACTIONS), hint)
-        )
+    check_action(action, ACTIONS)
     if (action in ("list", "taught")) is bool(prediction_id):
         raise SettingsError(
             Fault("missing_option", "show, accept and reject take one prediction", "PREDICTION_ID")

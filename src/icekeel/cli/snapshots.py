@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from icekeel.core.errors import Fault, SettingsError, nearest
+from icekeel.core.errors import Fault, SettingsError
 
-from .options import HERE, AsJson, ProjectFolder, open_app
+from .options import HERE, AsJson, ProjectFolder, check_action, open_app
 from .output import print_json, print_rows, print_text, say
 from .versions import registry_of
 
@@ -34,11 +34,7 @@ def snapshots(
     as_json: AsJson = False,
 ) -> None:
     """What each training saw: list it with what needs it, compare two in rows, columns and distributions, prune."""
-    if action not in ACTIONS:
-        hint = nearest(action, ACTIONS)
-        raise SettingsError(
-            Fault("unknown_action", "no such action", "ACTION", action, ", ".join(ACTIONS), hint)
-        )
+    check_action(action, ACTIONS)
     if (action == "diff") is not bool(before):
         raise SettingsError(Fault("missing_option", "diff alone takes what is compared", "BEFORE", before))
     if keep and action != "prune":
