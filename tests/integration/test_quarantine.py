@@ -199,6 +199,7 @@ def test_the_command_does_it_all_and_counts(app: App) -> None:
         ("a,b\n1,2\n", "missing_column"),
         ("quarantine_id,order_id,nett\nx,1,2\n", "unknown_field"),
         ("quarantine_id,order_id\nx,1\nx,2\n", "twice"),
+        ("quarantine_id,order_id,customer,net,email,ordered_at,booked_at\nx,1,C1,2,,,\n", "missing_column"),
         ("quarantine_id,order_id\nx,1,2\n", "ragged"),
         ("quarantine_id,order_id\nx,\xff\n", "unreadable"),
     ],

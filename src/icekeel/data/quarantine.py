@@ -48,6 +48,8 @@ _RESOLVED = tuple(
         ("reason", Kind.TEXT),
     )
 )
+FETCH = 10_000
+"""Rows of a stored file that are in memory at a time."""
 _PUSHED = re.compile(r"(?P<what>.*?) @ (?:rows|delete)\[\d+\](?:\.(?P<field>[^,;]*))?(?:[,;].*)?", re.DOTALL)
 """The fault of a row that was pushed, as text: `out of range @ rows[3].items, got 40; allowed: 1 to 30`."""
 
@@ -116,10 +118,11 @@ def _stored(file: Path) -> Iterator[SetAside]:
             within = f"row_number() OVER (PARTITION BY {SEGMENT}, {OFFSET} ORDER BY _place) - 1"
             name = f"{SEGMENT} || '-' || {OFFSET} || '-' || ({within})"
         rows = f"(SELECT *, {place} AS _place FROM {relation})"
-        found = connection.execute(f"SELECT {name}, row, faults FROM {rows} ORDER BY _place").fetchall()
-    for identifier, row, faults in found:
-        listed = faults if isinstance(faults, list) else faults.split("\n")
-        yield SetAside(identifier, _decoded(row), listed, pushed)
+        found = connection.execute(f"SELECT {name}, row, faults FROM {rows} ORDER BY _place")
+        while some := found.fetchmany(FETCH):
+            for identifier, row, faults in some:
+                listed = faults if isinstance(faults, list) else faults.split("\n")
+                yield SetAside(identifier, _decoded(row), listed, pushed)
 
 
 def _decoded(row: str) -> Any:
@@ -171,7 +174,7 @@ def read_back(path: Path, table: EventTable | None = None) -> dict[str, dict[str
     """Quarantine id -> row, from a file that was handed out; of a table, what its cells say by their fields.
 
     Raises:
-        SourceError: no such file, no column of ids, an id twice, or columns that the table has not.
+        SourceError: no such file, no column of ids, an id twice, columns that the table has not, or not all it has.
     """
     names = [] if table is None else list(table.fields)
     found: dict[str, dict[str, Any]] = {}
@@ -196,6 +199,8 @@ def read_back(path: Path, table: EventTable | None = None) -> dict[str, dict[str
                     faults.append(Fault("twice", "this row stands there twice", where, identifier))
                 fields = table.fields if table else {}
                 found[identifier] = {name: _value(row.get(name) or "", fields[name].kind) for name in fields}
+            lost = [one for one in names if one not in header]  # an optional value would be lost in silence
+            faults += (Fault("missing_column", f'no column "{one}"', str(path)) for one in lost)
             if faults:
                 raise SourceError(*faults[:50])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -254,7 +259,7 @@ class Desk:
     def dismiss(self, table: str, ids: Iterable[str]) -> Resolution:
         """Mark rows as such that nobody will repair. They stay where they are."""
         with self.history.adding() as manifest:
-            _, waiting, before, faults = self._sorted(manifest, table, dict.fromkeys(ids))
+            _, waiting, before, faults = self._sorted(manifest, table, ids)
             if waiting:
                 self.history.replace(manifest, self._resolved(table, waiting, DISMISSED))
         return Resolution(len(waiting), before, faults)
@@ -296,12 +301,14 @@ class Desk:
     def _sorted(
         self, manifest: Manifest, table: str, ids: Iterable[str]
     ) -> tuple[dict[str, SetAside], list[str], int, dict[str, Sequence[str]]]:
-        """The rows in quarantine; which of these are open; how many are resolved; why others cannot be."""
-        held = {one.id: one for one in _all(self.history, manifest, self.journal, table)}
+        """These rows as they are in quarantine; which are open; how many are resolved; why others cannot be."""
+        wanted = dict.fromkeys(ids)
+        every = _all(self.history, manifest, self.journal, table)
+        held = {one.id: one for one in every if one.id in wanted}
         decided = _decided(self.history, manifest, table)
-        known = [one for one in ids if one in held]
+        known = [one for one in wanted if one in held]
         faults: dict[str, Sequence[str]] = {
-            one: [f"no such row in quarantine of {table}"] for one in ids if one not in held
+            one: [f"no such row in quarantine of {table}"] for one in wanted if one not in held
         }
         waiting = [one for one in known if one not in decided]
         return held, waiting, len(known) - len(waiting), faults
