@@ -26,7 +26,7 @@ from icekeel.data.standing import OWN, standing
 from icekeel.define import EventTable
 from icekeel.features.events import MEMORY
 from icekeel.monitoring import psi
-from icekeel.registry import Registry
+from icekeel.registry import Registry, Run, Version
 
 NOW = "now"
 """The name of what a training would see at this moment."""
@@ -139,16 +139,22 @@ class Snapshots:
             for table, listed in files.items():
                 for file in listed:
                     uses[table, file.name] = uses.get((table, file.name), 0) + 1
-        return [self._pinned(one, uses) for one in snapshots]
+        runs, versions = self._registry.runs(TRAINING), self._registry.versions()
+        return [self._pinned(one, uses, runs, versions) for one in snapshots]
 
-    def _pinned(self, snapshot: Snapshot, uses: Mapping[tuple[str, str], int]) -> Pinned:
+    def _pinned(
+        self,
+        snapshot: Snapshot,
+        uses: Mapping[tuple[str, str], int],
+        runs: Sequence[Run],
+        versions: Sequence[Version],
+    ) -> Pinned:
         identifier = snapshot.digest
         files = [(table, file) for table, listed in snapshot.tables.items() for file in listed]
         sizes = {
             (table, file.name): (self._history.folder / table / file.name).stat().st_size
             for table, file in files
         }
-        runs = [one.id for one in self._registry.runs(TRAINING) if one.details.get("snapshot") == identifier]
         return Pinned(
             identifier,
             snapshot.model,
@@ -157,8 +163,8 @@ class Snapshots:
             sum(file.rows for _, file in files),
             sum(sizes.values()),
             sum(size for place, size in sizes.items() if uses[place] == 1),
-            [one.name for one in self._registry.versions() if one.snapshot == identifier],
-            runs,
+            [one.name for one in versions if one.snapshot == identifier],
+            [one.id for one in runs if one.details.get("snapshot") == identifier],
         )
 
     def find(self, name: str, model: str = "") -> Snapshot:
@@ -179,7 +185,7 @@ class Snapshots:
             raise RequestError(
                 Fault("unknown_snapshot", "no such snapshot", "snapshot", shorten(name), allowed, hint)
             )
-        if version is not None and all(one.digest != version.snapshot for one in self._history.snapshots()):
+        if version is not None and not self._history.pinned(version.snapshot).exists():
             what, hint = f"the snapshot of {name} is not kept", "train again: from then on it is"
             raise RequestError(Fault("no_snapshot", what, "snapshot", version.snapshot[:12], hint=hint))
         found = self._history.snapshot(name if version is None else version.snapshot)

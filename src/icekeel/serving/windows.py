@@ -23,7 +23,6 @@ UNREADABLE = (lmdb.Error, StateError, ValueError, struct.error)
 """What reading a damaged store may raise: LMDB where it notices, decoding where that meets other bytes."""
 KEEPER_BEHIND = 10 * SECOND
 """Lag of the keeper from which it counts as a problem: more than one that is started again has."""
-NEVER = 1 << 62
 MOST_NAMED = 3
 """Features that are named where their rows are stale."""
 log = logging.getLogger(__name__)
@@ -116,7 +115,7 @@ class Windows:
         self._environment: lmdb.Environment | None = None
         self._live: LiveFeatures | None = None
         self._last = State()
-        self._serial, self._newest, self._until = -1, dict[str, int](), NEVER
+        self._serial, self._newest, self._until = -1, dict[str, int](), FOREVER
         self._sound: Sequence[Value] | None = None
         self._failed: Sequence[Value] | None = None
         self.trouble = "it is being opened"
@@ -268,7 +267,7 @@ class Windows:
         """Look up, once for each state, until when every source is fresh."""
         self._newest = live.newest(self._fresh)
         self._until = min(
-            (self._newest[table] + min(limits) for table, limits in self._fresh.items()), default=NEVER
+            (self._newest[table] + min(limits) for table, limits in self._fresh.items()), default=FOREVER
         )
         self._serial = state.serial
 
