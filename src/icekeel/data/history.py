@@ -37,6 +37,8 @@ FORMAT = 1
 QUESTIONS = "questions"
 """Table of the declared questions of a model, as a snapshot holds them: `questions/MODEL`."""
 SNAPSHOTS = "snapshots"
+SPOOL = "spool"
+"""Folder of what is on its way: copies of objects, the part that is being read."""
 TAKEN = "taken"
 """State of a source that was read to its end."""
 log = logging.getLogger(__name__)
@@ -179,11 +181,15 @@ class History:
         sync(target.parent)
         return StoredFile(name, rows, source, known_from, known_until)
 
+    def make(self) -> None:
+        """Make the folder, inside one for its owner alone, where there is none."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.mkdir(exist_ok=True)
+
     @contextmanager
     def adding(self) -> Iterator[Manifest]:
         """Hold the right to replace the manifest; gives the present one."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.folder.mkdir(exist_ok=True)
+        self.make()
         with locked(self.folder / "lock"):
             yield self.manifest()
 

@@ -30,18 +30,16 @@ from icekeel.define.tables import EventTable
 
 from .batches import admit, checked, known_of, needs_whole
 from .checks import columns_of, time_checks
-from .history import AVAILABLE, DELETED, SEQUENCE, TAKEN, History, Manifest, StoredFile, locked
+from .history import AVAILABLE, DELETED, SEQUENCE, SPOOL, TAKEN, History, Manifest, StoredFile, locked
 from .parts import Part, form_of, parts_of
 from .readings import Reading, hidden, load, refuse_misread, typed
-from .relations import SPILL, SQL_TYPES, connect, one_row, parquet
+from .relations import SQL_TYPES, connect, one_row, parquet
 from .sources import Input, Query, Row, Stored, as_lines, watermark_of
 from .spines import as_table
 from .vault import Vault
 from .whole import whole_file
 
 QUARANTINE = "quarantine"
-SPOOL = "spool"
-"""Folder of what is on its way: copies of objects, the part that is being read."""
 QUERY_ROWS = 200_000
 """Rows of a database that are taken at once."""
 MEMORY = "1GB"
@@ -117,12 +115,11 @@ def ingest(
             is kept, and of a file that is refused as a whole nothing is; sources before it are.
         ContractError: the same of one that breaks something whose policy is `block`.
     """
-    history.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    history.folder.mkdir(exist_ok=True)
+    history.make()
     spool = history.folder / SPOOL / table.name
     with locked(history.folder / f"ingest-{table.name}.lock"):  # nobody else has anything in this spool
+        spool.mkdir(parents=True, exist_ok=True)
         intake = _Intake(history, table, spool, how or Taking())
-        intake.clean()
         results = [intake.take(source) for source in sources]
         shutil.rmtree(spool, ignore_errors=True)
     return results
@@ -157,13 +154,6 @@ class _Intake:
         self._history, self._table, self._spool, self._how = history, table, spool, how
         self._fields = list(table.fields.values())
         self._ids: list[Path] | None = None
-
-    def clean(self) -> None:
-        """Away with what a crash left, but for what can be used again."""
-        shutil.rmtree(self._history.folder / SPILL, ignore_errors=True)
-        self._spool.mkdir(parents=True, exist_ok=True)
-        for path in (self._spool / "part", self._history.folder / f"{self._table.name}.draft"):
-            path.unlink(missing_ok=True)
 
     def take(self, source: Input | Given) -> Ingested:
         if isinstance(source, Query):

@@ -23,10 +23,6 @@ SQL_TYPES = {
 }
 
 
-SPILL = "spill"
-"""Folder of what does not fit into memory, inside one that is given."""
-
-
 def connect(
     *, threads: int = 1, reads: Iterable[Path] = (), folder: Path | None = None, **config: str | bool | int
 ) -> duckdb.DuckDBPyConnection:
@@ -43,7 +39,8 @@ def connect(
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "python_enable_replacements": False,
-        "temp_directory": "" if folder is None else str(folder / SPILL),
+        # Databases share it: each deletes its own files, and those of processes that were killed.
+        "temp_directory": "" if folder is None else str(folder / "spill"),
     }
     connection = duckdb.connect(config={**limits, **config})
     for name, paths in (("allowed_paths", reads), ("allowed_directories", [folder] if folder else [])):

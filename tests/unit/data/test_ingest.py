@@ -314,3 +314,14 @@ def test_a_table_of_one_time_holds_no_future_unless_it_may_look_ahead(tmp_path: 
         )
         assert result.kept == kept
         assert dict(result.reasons) == ({} if ahead else {"ordered_at: in the future": 1})
+
+
+def test_what_another_process_has_spilled_is_left_alone(tmp_path: Path) -> None:
+    spilt = tmp_path / "history" / "spill" / "duckdb_temp_1_0_storage_DEFAULT-0.tmp"
+    spilt.parent.mkdir(parents=True)
+    spilt.touch()
+    source = tmp_path / "none.csv"
+    source.write_text("")
+    with pytest.raises(SourceError):
+        ingest(History(tmp_path / "history"), TABLE, [source])
+    assert spilt.exists()
