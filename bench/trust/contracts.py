@@ -96,7 +96,7 @@ def contract() -> Result:
         relation = parquet([path])
         held = columns_of(connection, relation)
         limits = time_checks(TABLE, NOW, ahead=False)
-        counted = count(connection, TABLE, relation, limits, Known(form=".parquet"), held=held)
+        counted = count(connection, TABLE, relation, limits, Known(form="parquet"), held=held)
     cpu_s = time.process_time() - begin
     return {"cpu_s": cpu_s, "rows": counted.rows, **_told(counted)}
 

@@ -15,7 +15,7 @@ from icekeel.core.errors import IcekeelError
 from icekeel.core.time import parse_time
 from icekeel.data import History, Taking, ingest
 from icekeel.data.batches import Counted
-from icekeel.data.trial import try_file
+from icekeel.data.trial import try_source
 
 ROWS, EACH = 20_000, 7
 NOW = parse_time("2026-01-01")
@@ -175,7 +175,7 @@ def _rows(place: Path, history: History) -> tuple[list[str], list[str]]:
             f"CASE WHEN i BETWEEN {min(rows)} AND {max(rows)} THEN {value} ELSE {columns[name]} END"
         )
     source = _write(place / "rows.parquet", columns, f"range({ROWS})")
-    counted = try_file(history, SALES, source, now=NOW, ahead=False, examples=1_000)
+    counted = try_source(history, SALES, source, now=NOW, ahead=False, examples=1_000)
     return _compared(counted, planted)
 
 
@@ -192,7 +192,7 @@ def _types(place: Path, history: History) -> tuple[list[str], list[str]]:
     for kind, (name, value, wanted) in TYPES.items():
         source = _write(place / "types.parquet", {**COLUMNS, name: value}, f"range({ROWS})")
         try:
-            counted = try_file(history, SALES, source, now=NOW, ahead=False)
+            counted = try_source(history, SALES, source, now=NOW, ahead=False)
             said = [one.text for one in counted.breaches] + [
                 one.check.text for one in counted.broken if one.rows
             ]
@@ -206,7 +206,7 @@ def _types(place: Path, history: History) -> tuple[list[str], list[str]]:
 def _volumes(place: Path, history: History) -> tuple[list[str], list[str]]:
     missed, false = list[str](), list[str]()
     for kind, (rows, wanted) in VOLUMES.items():
-        counted = try_file(
+        counted = try_source(
             history, SALES, _write(place / "v.parquet", COLUMNS, f"range({rows})"), now=NOW, ahead=False
         )
         said = [one.text for one in counted.breaches] + [one.check.text for one in counted.broken if one.rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +12,14 @@ import typer
 from icekeel.core.errors import ContractError, Fault, SettingsError, nearest
 from icekeel.core.time import wall_clock
 
-from .options import HERE, AsJson, ProjectFolder, open_app
+from .options import HERE, AsJson, ProjectFolder, check_action, open_app
 from .output import print_json, print_rows, print_text, say
 
 if TYPE_CHECKING:
     from icekeel.app import App
     from icekeel.data.batches import Counted
+    from icekeel.data.sources import Input
+    from icekeel.define.sources import Source
 
 ACTIONS = ("draft", "check", "show")
 
@@ -33,11 +35,7 @@ def contract(
     as_json: AsJson = False,
 ) -> None:
     """Draft a contract from data, check a file or a source without taking it, or show what is demanded."""
-    if action not in ACTIONS:
-        hint = nearest(action, ACTIONS)
-        raise SettingsError(
-            Fault("unknown_action", "no such action", "ACTION", action, ", ".join(ACTIONS), hint)
-        )
+    check_action(action, ACTIONS)
     if action == "draft":
         _draft(subject, project, id, time, as_json=as_json)
         return
@@ -58,18 +56,20 @@ def contract(
 
 
 def _draft(subject: str, project: Path, identifier: str, time: str, *, as_json: bool) -> None:
-    from icekeel.data.trial import draft_file
+    from icekeel.data.trial import draft_source
 
-    file = Path(subject)
-    if file.is_file():
-        name, source = _class_name(file.stem), subject
+    source: Input = Path(subject)
+    said: Source = subject
+    if Path(subject).is_file():
+        name = _class_name(Path(subject).stem)
     else:
         app = open_app(project)
-        name = next(iter(_tables(app, subject, named=True)))
-        table = app.project.tables[name]
-        file = _sources(app, name)[0]
-        source = table.source if isinstance(table.source, str) else str(file)
-    drafted = draft_file(file, name, now=wall_clock(), identifier=identifier, time=time, source=source)
+        if subject not in app.project.tables:
+            what, known = f'no event table "{subject}", nor a file', list(app.project.tables)
+            hint = nearest(subject, known)
+            raise SettingsError(Fault("unknown_table", what, "", "", ", ".join(known), hint))
+        name, said, source = subject, app.project.tables[subject].source, _sources(app, subject)[0]
+    drafted = draft_source(source, name, now=wall_clock(), identifier=identifier, time=time, said=said)
     if not as_json:
         print_text(drafted.text.rstrip("\n"))
         return
@@ -83,7 +83,7 @@ def _draft(subject: str, project: Path, identifier: str, time: str, *, as_json: 
         }
         for one in drafted.columns
     ]
-    print_json({"table": name, "source": source, "contract": drafted.text, "columns": columns})
+    print_json({"table": name, "source": str(said), "contract": drafted.text, "columns": columns})
 
 
 def _class_name(stem: str) -> str:
@@ -91,39 +91,24 @@ def _class_name(stem: str) -> str:
     return name if name[:1].isalpha() else f"Table{name}"
 
 
-def _tables(app: App, name: str, *, named: bool = False) -> list[str]:
-    known = list(app.project.tables)
-    if name in known:
-        return [name]
-    if name or named:
-        what = f'no event table "{name}"' + (", nor a file" if named else "")
-        raise SettingsError(Fault("unknown_table", what, "", "", ", ".join(known), nearest(name, known)))
-    return known
+def _tables(app: App, name: str) -> list[str]:
+    return [app.table(name).name] if name else list(app.project.tables)
 
 
-def _sources(app: App, name: str) -> list[Path]:
+def _sources(app: App, name: str) -> Sequence[Input]:
     from icekeel.data import find_sources
 
     table = app.project.tables[name]
     if not table.source:
         hint = f"name one: icekeel contract check {name} FILE"
         raise SettingsError(Fault("no_source", f"{name} has no source: its rows are pushed", hint=hint))
-    found = find_sources(app.folder, table.source)
-    files = [one for one in found if isinstance(one, Path)]
-    if len(files) < len(found):
-        hint = f"name a file: icekeel contract check {name} FILE"
-        raise SettingsError(
-            Fault(
-                "no_source",
-                f"the source of {name} is no file: its rows are checked when they are taken",
-                hint=hint,
-            )
-        )
-    return files
+    return find_sources(app.folder, table.source)
 
 
-def _checked(app: App, subject: str, file: Path | None, examples: int) -> Iterator[tuple[str, Path, Counted]]:
-    from icekeel.data.trial import try_file
+def _checked(
+    app: App, subject: str, file: Path | None, examples: int
+) -> Iterator[tuple[str, Input, Counted]]:
+    from icekeel.data.trial import try_source
 
     names = _tables(app, subject)
     if not subject:
@@ -136,11 +121,11 @@ def _checked(app: App, subject: str, file: Path | None, examples: int) -> Iterat
             yield (
                 name,
                 source,
-                try_file(app.history(), table, source, now=now, ahead=ahead, examples=examples, seek=seek),
+                try_source(app.history(), table, source, now=now, ahead=ahead, examples=examples, seek=seek),
             )
 
 
-def _described(table: str, source: Path, counted: Counted) -> dict[str, Any]:
+def _described(table: str, source: Input, counted: Counted) -> dict[str, Any]:
     rules = [
         {
             "rule": one.check.text or one.check.demand,
@@ -190,7 +175,7 @@ def _demanded(app: App, name: str) -> Iterator[dict[str, Any]]:
     from icekeel.data.batches import all_checks, batch_demands
 
     table = app.project.tables[name]
-    for check in all_checks(table):
+    for check in all_checks(table, ahead=name in app.ahead):
         yield {"table": name, "demand": check.demand, "policy": check.breach}
     for demand, breach in batch_demands(table):
         yield {"table": name, "demand": demand, "policy": breach}

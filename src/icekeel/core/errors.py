@@ -158,7 +158,7 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
 
 def without_passwords(text: str) -> str:
     """The text, with what stands before the `@` of addresses hidden."""
-    return re.sub(r"//[^/@\s]*@", "//(secret)@", text)
+    return re.sub(r"//(?:[^/:@\s]*:[^@\s]*|[^/@\s]*)@", "//(secret)@", text)  # a password may hold a slash
 
 
 def first_faults(faults: Iterable[Fault], total: int, most: int = 50) -> list[Fault]:

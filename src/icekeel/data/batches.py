@@ -376,10 +376,10 @@ def needs_whole(table: EventTable) -> bool:
     return bool(some) or any(check.breach == BLOCK for check in all_checks(table))
 
 
-def all_checks(table: EventTable) -> list[Check]:
+def all_checks(table: EventTable, *, ahead: bool = False) -> list[Check]:
     """Everything that is checked of a row, without what it would take to compute it."""
     rules = rule_checks(table, [""] * len(table.rules))
-    return [*row_checks(table, time_checks(table, 0, ahead=False)), *rules, *set_checks(table)]
+    return [*row_checks(table, time_checks(table, 0, ahead=ahead)), *rules, *set_checks(table)]
 
 
 def admit(

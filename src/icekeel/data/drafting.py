@@ -19,6 +19,7 @@ from icekeel.compile import literal, quote
 from icekeel.core.errors import Fault, SourceError, nearest
 from icekeel.core.kinds import Kind
 from icekeel.core.time import FIRST_TIME, LAST_TIME
+from icekeel.define.sources import Source
 from icekeel.define.tables import RESERVED
 
 from .checks import NUMERIC, columns_of
@@ -62,7 +63,8 @@ class Drafted:
     def line(self) -> str:
         """Its line in the class."""
         if self.why or self.kind is None:
-            return f"    # {self.name}: {self.why} ({self.sql_type})"
+            name = self.name if self.name.isprintable() else repr(self.name)
+            return f"    # {name}: {self.why} ({self.sql_type})"
         limits = " & ".join(self.limits)
         return f"    {self.name}: ik.{self.kind.capitalize()}{f' = {limits}' if limits else ''}"
 
@@ -79,7 +81,7 @@ def draft(
     connection: duckdb.DuckDBPyConnection,
     relation: str,
     name: str,
-    source: str,
+    source: Source,
     *,
     now: int,
     identifier: str = "",
@@ -96,26 +98,27 @@ def draft(
     Raises:
         SourceError: there are no rows, or no column that may be the id, or the time.
     """
-    columns = _looked_at(connection, relation)
+    columns, where = _looked_at(connection, relation), str(source)
     rows = columns[0].rows if columns else 0
     if not rows:
-        raise SourceError(Fault("no_rows", "nothing can be drafted from no rows", source))
+        raise SourceError(Fault("no_rows", "nothing can be drafted from no rows", where))
     given = {identifier, time} - {"", *(one.name for one in columns)}
     if given:
         names = [one.name for one in columns]
         faults = (
-            Fault("missing_column", f'no column "{one}"', source, hint=nearest(one, names)) for one in given
+            Fault("missing_column", f'no column "{one}"', where, hint=nearest(one, names)) for one in given
         )
         raise SourceError(*faults)
-    key = identifier or _identifier(connection, relation, columns, source)
-    times = _times(connection, relation, columns, now, time, source)
+    key = identifier or _identifier(connection, relation, columns, where)
+    times = _times(connection, relation, columns, now, time, where)
     columns = [replace(one, kind=Kind.ID) if one.name == key else one for one in columns]
     columns = [
         replace(one, limits=_limits(connection, relation, one, required=one.name in (key, *times)))
         for one in columns
     ]
     options = f'time="{times[0]}", ' + (f'available="{times[1]}", ' if len(times) > 1 else "")
-    head = f'class {name}(ik.Events, {options}id="{key}", source={_quoted(source)}):'
+    told = _quoted(source) if isinstance(source, str) else f"ik.sql{repr(source).removeprefix('Sql')}"
+    head = f'class {name}(ik.Events, {options}id="{key}", source={told}):'
     about = f'    """Drafted from {rows:,} rows: what is there, not what should be. Read every line."""'
     lines = [one.line for one in columns]
     return Draft("\n".join(["import icekeel as ik", "", "", head, about, "", *lines]) + "\n", columns)
@@ -284,7 +287,7 @@ def _limits(
 
 
 def _quoted(text: str) -> str:
-    return repr(text) if '"' in text or "\\" in text else f'"{text}"'
+    return f'"{text}"' if text.isprintable() and not {'"', "\\"} & set(text) else repr(text)
 
 
 def _written(pattern: str) -> str:

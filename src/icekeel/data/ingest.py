@@ -227,7 +227,7 @@ class _Intake:
 
     def _query(self, query: Query) -> Ingested:
         """Take what a query gives, a part after the other, each with the watermark that it leads to."""
-        result, mark = Ingested(self._table.name, query.name), query.sql.watermark
+        result, mark = Ingested(self._table.name, str(query)), query.sql.watermark
         content = f"{query.key} {self._history.manifest().taken}"  # each run is a source of its own
         self._ids = [] if query.sql.whole else None
         batch: list[Row] = []
@@ -240,7 +240,7 @@ class _Intake:
                 part = Part("json", as_lines(batch), "")
                 rows += self._part(part, None, content, result, state, first=False)
                 batch.clear()
-                self._how.progress(f"{self._table.name}: {rows:,} rows of {query.name}")
+                self._how.progress(f"{self._table.name}: {rows:,} rows of {query}")
         if self._ids is not None:
             self._delete_missing(query, content, result)
         return result
@@ -329,7 +329,7 @@ class _Intake:
             files = self._history.paths(manifest, table.name)
             if files and not ids:
                 what = "the query gives no row at all, so none is said to be deleted"
-                raise SourceError(Fault("no_rows", what, query.name))
+                raise SourceError(Fault("no_rows", what, str(query)))
             if not files:
                 return
             name = quote(table.id)

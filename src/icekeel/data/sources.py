@@ -20,12 +20,14 @@ from urllib.parse import urlsplit
 import msgspec
 import sqlalchemy
 
-from icekeel.core.errors import Fault, SourceError, nearest
+from icekeel.core.errors import Fault, SourceError, without_passwords
 from icekeel.core.ids import digest
 from icekeel.core.kinds import Kind
 from icekeel.core.time import parse_duration
 from icekeel.define.fields import Field
-from icekeel.define.sources import ENVIRONMENT, Source, Sql, redacted
+from icekeel.define.sources import ENVIRONMENT, Source, Sql
+
+from .checks import NOTHING, column_faults
 
 FETCH = 10_000
 """Rows that are asked of a database at a time."""
@@ -49,6 +51,9 @@ class Stored:
     size: int
     system: Any  # fsspec has no types
     path: str
+
+    def __str__(self) -> str:
+        return self.url
 
     @property
     def suffixes(self) -> str:
@@ -86,9 +91,7 @@ class Query:
     sql: Sql
     folder: Path
 
-    @property
-    def name(self) -> str:
-        """What it is called where it is told of."""
+    def __str__(self) -> str:
         return str(self.sql)
 
     @property
@@ -109,23 +112,16 @@ class Query:
                 statement, given = self._statement(engine, state)
                 found = connection.execute(statement, given).mappings()
                 columns = list(found.keys())
-                if missing := [f.name for f in fields if not f.limits.optional and f.name not in columns]:
-                    raise SourceError(*self._missing(missing, columns))
+                if missing := column_faults(fields, str(self), dict.fromkeys(columns, NOTHING)):
+                    raise SourceError(*missing)
                 for some in found.partitions():
                     yield [_plain_row(row, flags) for row in some]
         except sqlalchemy.exc.SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
-            what = redacted(str(cause).splitlines()[0] if str(cause) else type(cause).__name__)
-            raise SourceError(Fault("unreadable", what, self.name)) from None  # the cause may show the URL
+            what = without_passwords(str(cause).splitlines()[0] if str(cause) else type(cause).__name__)
+            raise SourceError(Fault("unreadable", what, str(self))) from None  # the cause may show the URL
         finally:
             engine.dispose()
-
-    def _missing(self, names: Sequence[str], columns: Sequence[str]) -> list[Fault]:
-        listed = ", ".join(columns)
-        return [
-            Fault("missing_column", f'no column "{name}"', self.name, "", listed, nearest(name, columns))
-            for name in names
-        ]
 
     def _engine(self) -> sqlalchemy.Engine:
         given = self.sql.url
@@ -135,7 +131,7 @@ class Query:
             if not given:
                 hint = f"export {name}=postgresql+psycopg://user:password@host/database"
                 raise SourceError(
-                    Fault("no_database", f"{name} is not set in the environment", self.name, hint=hint)
+                    Fault("no_database", f"{name} is not set in the environment", str(self), hint=hint)
                 )
         try:
             url = sqlalchemy.make_url(given)
@@ -143,18 +139,18 @@ class Query:
             if url.get_backend_name() == "sqlite" and file not in ("", ":memory:"):
                 path = self.folder / file
                 if not path.exists():
-                    raise SourceError(Fault("no_database", "no such database file", self.name, str(path)))
+                    raise SourceError(Fault("no_database", "no such database file", str(self), str(path)))
                 url = url.set(database=str(path))
             return sqlalchemy.create_engine(url)
         except ModuleNotFoundError as error:
             hint = f"pip install {error.name}"
             raise SourceError(
-                Fault("no_driver", "the database needs a driver", self.name, hint=hint)
+                Fault("no_driver", "the database needs a driver", str(self), hint=hint)
             ) from None
         except sqlalchemy.exc.ArgumentError:
             allowed = "a SQLAlchemy URL: postgresql+psycopg://user:password@host/database"
             raise SourceError(
-                Fault("no_database", "the URL is not understood", self.name, "", allowed)
+                Fault("no_database", "the URL is not understood", str(self), "", allowed)
             ) from None
 
     def _statement(self, engine: sqlalchemy.Engine, state: str) -> tuple[sqlalchemy.TextClause, Row]:
@@ -163,7 +159,7 @@ class Query:
         if len(query.split()) == 1:
             rows = ".".join(map(named, query.split(".")))
         else:
-            rows = f"({query}) rows_of_source"
+            rows = f"({query}\n) rows_of_source"  # its last line may be a comment
         text, given = f"SELECT * FROM {rows}".replace(":", "\\:"), {}
         if self.sql.watermark:
             column = named(self.sql.watermark)
@@ -186,9 +182,8 @@ def find_sources(folder: Path, source: Source) -> Sequence[Input]:
     if isinstance(source, Sql):
         return [Query(source, folder)]
     remote = "://" in source
-    found: list[Input] = [
-        *(_objects(source) if remote else map(Path, sorted(glob.glob(str(folder / source)))))
-    ]
+    local = (folder / one for one in sorted(glob.glob(source, root_dir=folder)))
+    found: list[Input] = [*(_objects(source) if remote else local)]
     if not found:
         where = source if remote else str(folder / source)
         hint = "" if remote else "is source= relative to the project?"
@@ -210,7 +205,9 @@ def _objects(url: str) -> Iterator[Stored]:
 
 
 def _token(system: Any, path: str) -> str:
-    return digest(f"{system.unstrip_protocol(path)} {system.ukey(path)}".encode())[:32]
+    about = system.info(path)  # over HTTP the key is the address alone
+    told = [about.get(name) for name in ("size", "ETag", "Last-Modified")]
+    return digest(f"{system.unstrip_protocol(path)} {system.ukey(path)} {told}".encode())[:32]
 
 
 @contextmanager
@@ -221,13 +218,13 @@ def _reached(url: str) -> Iterator[None]:
     except ImportError as error:
         hint = f"pip install {_PACKAGES.get(urlsplit(url).scheme, error.name or 'fsspec')}"
         raise SourceError(
-            Fault("no_driver", "this storage needs a package", redacted(url), hint=hint)
+            Fault("no_driver", "this storage needs a package", without_passwords(url), hint=hint)
         ) from error
     except SourceError:
         raise
     except Exception as error:  # a process boundary: every storage has errors of its own
-        what = redacted(str(error).splitlines()[0] if str(error) else type(error).__name__)
-        raise SourceError(Fault("unreadable", what, redacted(url))) from error
+        what = without_passwords(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        raise SourceError(Fault("unreadable", what, without_passwords(url))) from error
 
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
@@ -240,6 +237,22 @@ def _plain_row(row: Mapping[Any, Any], flags: Sequence[str]) -> Row:
         if type(value := plain.get(name)) is int and value in (0, 1):
             plain[name] = value == 1
     return plain
+
+
+def fetched(source: Input, fields: Collection[Field], spool: Path) -> Path:
+    """A file of all that a source holds now: itself, a copy, or the rows of a query as JSON lines.
+
+    Raises:
+        SourceError: as `Stored.fetch` and `Query.rows`.
+    """
+    if isinstance(source, Stored):
+        return source.fetch(spool)
+    if isinstance(source, Path):
+        return source
+    rows = spool / "rows.jsonl"
+    with rows.open("wb") as file:
+        file.writelines(map(as_lines, source.rows(fields, "")))
+    return rows
 
 
 def as_lines(rows: Sequence[Row]) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from icekeel.core.errors import Fault, IcekeelError, nearest, shorten
+from icekeel.core.errors import Fault, IcekeelError, nearest, shorten, without_passwords
 from icekeel.core.kinds import Kind
 from icekeel.core.time import parse_duration
 
@@ -15,7 +15,7 @@ from .expressions import is_text
 from .fields import Field
 
 ENVIRONMENT = "env:"
-_PASSWORD = re.compile(r"(?<=://)([^/@\s]*):[^/@\s]*@")
+_PASSWORD = re.compile(r"://[^/:@\s]*:[^@\s]*@")
 _DATABASES = (
     "postgresql",
     "postgres",
@@ -49,7 +49,7 @@ class Sql:
 
     def __str__(self) -> str:
         query = " ".join(self.query.split())
-        return f"{query if len(query) <= 60 else query[:57] + '...'} of {redacted(self.url)}"
+        return f"{query if len(query) <= 60 else query[:57] + '...'} of {without_passwords(self.url)}"
 
 
 Source: TypeAlias = str | Sql
@@ -70,11 +70,6 @@ def sql(query: str, *, url: str, watermark: str = "", look_back: str = "", whole
         whole: The query always gives all there is: an event that is missing is deleted, as of the run that notices.
     """
     return Sql(query, url, watermark, look_back, whole)
-
-
-def redacted(text: str) -> str:
-    """The text without the passwords of the URLs in it."""
-    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def source_faults(place: str, source: object, fields: Mapping[str, Field] | None = None) -> list[Fault]:
@@ -100,7 +95,9 @@ def source_faults(place: str, source: object, fields: Mapping[str, Field] | None
 
 def _secret(place: str, url: str) -> Fault:
     hint = 'put the whole URL into an environment variable: url="env:SHOP_DB"'
-    return Fault("secret_in_project", "a password in the project file", place, redacted(url), hint=hint)
+    return Fault(
+        "secret_in_project", "a password in the project file", place, without_passwords(url), hint=hint
+    )
 
 
 def _sql_faults(place: str, source: Sql, fields: Mapping[str, Field] | None) -> list[Fault]:

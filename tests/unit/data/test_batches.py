@@ -13,7 +13,7 @@ from icekeel.core.errors import ContractError
 from icekeel.core.time import parse_time
 from icekeel.data import History, Ingested, Taking, Vault, ingest
 from icekeel.data.batches import Known, checked, count
-from icekeel.data.trial import try_file
+from icekeel.data.trial import try_source
 
 NOW = parse_time("2026-01-01")
 
@@ -193,7 +193,7 @@ def test_a_file_is_tried_without_being_taken(tmp_path: Path) -> None:
         [f"'o', NULL, 'x', '', {day(1)}", f"'p', NULL, 'n', '1', {day(1)}"],
         "order_id, customer, shop, receipt, moment",
     )
-    counted = try_file(history, Orders.icekeel_table, source, now=NOW, ahead=False)
+    counted = try_source(history, Orders.icekeel_table, source, now=NOW, ahead=False)
     broken = {one.check.text: (one.rows, list(one.examples)) for one in counted.broken if one.rows}
     assert broken == {"receipt: empty": (1, [(1, "")]), "shop: not an allowed value": (1, [(1, "x")])}
     assert (counted.rows, counted.set_aside, counted.verdict) == (2, 1, "quarantine")
@@ -214,7 +214,7 @@ def test_private_values_are_held_against_history_as_pseudonyms(tmp_path: Path) -
     )
     rows = [f"'b', 'C1', {day(1)}", f"'c', 'D2', {day(1)}", f"'d', 'C3', {day(1)}", f"'e', 'C3', {day(1)}"]
     source = write(tmp_path, rows, columns, "2.parquet")
-    counted = try_file(history, table, source, now=NOW, ahead=False, seek=vault.seek_many)
+    counted = try_source(history, table, source, now=NOW, ahead=False, seek=vault.seek_many)
     assert {one.check.text: list(one.examples) for one in counted.broken if one.rows} == {
         "person: does not match C\\d": [(2, "(private)")],
         "person: another event has it": [(1, "(private)"), (4, "(private)")],

@@ -12,7 +12,7 @@ from icekeel.core.errors import SourceError
 from icekeel.core.time import parse_time
 from icekeel.data import History
 from icekeel.data.drafting import Draft
-from icekeel.data.trial import draft_file, try_file
+from icekeel.data.trial import draft_source, try_source
 from icekeel.define import EventTable
 
 NOW = parse_time("2026-01-01")
@@ -56,7 +56,7 @@ def write(folder: Path, rows: str, name: str = "orders.parquet") -> Path:
 
 
 def drafted(source: Path, identifier: str = "", time: str = "") -> Draft:
-    return draft_file(source, "Orders", now=NOW, identifier=identifier, time=time, source=source.name)
+    return draft_source(source, "Orders", now=NOW, identifier=identifier, time=time, said=source.name)
 
 
 def loaded(draft: Draft) -> EventTable:
@@ -81,7 +81,7 @@ def test_what_is_drafted_is_what_the_columns_show(tmp_path: Path) -> None:
 def test_it_loads_and_its_own_rows_pass(tmp_path: Path, name: str) -> None:
     rows = f"SELECT * EXCLUDE (exact, list) FROM ({ROWS})"
     source = write(tmp_path, rows, name)
-    counted = try_file(History(tmp_path / "h"), loaded(drafted(source)), source, now=NOW, ahead=False)
+    counted = try_source(History(tmp_path / "h"), loaded(drafted(source)), source, now=NOW, ahead=False)
     assert (counted.rows, counted.verdict, [one.check.text for one in counted.broken if one.rows]) == (
         400,
         "pass",
@@ -94,7 +94,7 @@ def test_little_data_says_little(tmp_path: Path) -> None:
     text = drafted(source).text
     assert "matches" not in text and "one_of" not in text and "unique" not in text
     assert (
-        try_file(History(tmp_path / "h"), loaded(drafted(source)), source, now=NOW, ahead=False).verdict
+        try_source(History(tmp_path / "h"), loaded(drafted(source)), source, now=NOW, ahead=False).verdict
         == "pass"
     )
 
@@ -118,3 +118,12 @@ def test_what_cannot_be_drafted_is_said(tmp_path: Path, rows: str, given: dict[s
 def test_id_and_time_may_be_named(tmp_path: Path) -> None:
     text = drafted(write(tmp_path, ROWS), "token", "created_at").text
     assert 'time="created_at", id="token"' in text
+
+
+def test_no_name_or_value_of_the_data_becomes_a_line_of_its_own(tmp_path: Path) -> None:
+    source = tmp_path / "orders.parquet"
+    rows = "SELECT 'o' || i AS order_id, TIMESTAMP '2025-03-01' AS at, 'a\nb' AS kind, 1 AS \"x\nimport os\" FROM range(400) t(i)"
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY ({rows}) TO '{source}' (FORMAT parquet)")
+    text = drafted(source).text
+    assert r"ik.one_of('a\nb')" in text and "\nimport os" not in text.partition("class")[2]

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from icekeel.data import (
     ingest_table,
 )
 from icekeel.data.questions import read_questions
-from icekeel.data.sources import as_lines, lowered, watermark_of
+from icekeel.data.sources import _token, as_lines, lowered, watermark_of
+from icekeel.data.trial import draft_source, try_source
 from icekeel.define import Sql
 from icekeel.define.fields import Field
 
@@ -311,3 +313,46 @@ def test_past_questions_come_from_the_same_sources(shop: Path, storage: Any) -> 
     with pytest.raises(SourceError) as caught:
         read_questions(history, "orders.csv", shop, FIELDS)
     assert caught.value.code == "unreadable_rows" and "net: not a number" in str(caught.value)
+
+
+def test_a_source_of_any_kind_is_tried_and_drafted_from(shop: Path, storage: Any) -> None:
+    history = History(shop / "history")
+    text = "order_id,net,placed,updated\n1,5,2025-03-01,2025-03-01\n2,-5,2025-03-01,2025-03-01\n"
+    storage.pipe("/shop/a.csv", text.encode())
+    many = replace(TABLE, contract=ik.Contract(rows=(1_000, None)))  # of a query all rows are no batch
+    for source, table, rows in ((SHOP, many, 3), ("memory://shop/a.csv", TABLE, 2)):
+        (found,) = find_sources(shop, source)
+        counted = try_source(history, table, found, now=NOW, ahead=False)
+        assert (counted.rows, counted.set_aside, counted.verdict) == (rows, 1, "quarantine")
+        drafted = draft_source(found, "Shop", now=NOW, identifier="order_id", time="placed", said=source)
+        told = "ik.sql(query='orders', url='sqlite:///shop.db'" if rows == 3 else '"memory://shop/a.csv"'
+        assert f"source={told}" in drafted.text
+    assert not history.folder.exists()
+
+
+def test_an_address_is_read_again_when_what_its_server_says_of_it_changes() -> None:
+    class Web:  # as fsspec does over HTTP
+        tag = "a"
+
+        def info(self, path: str) -> dict[str, object]:
+            return {"name": path, "size": 5, "ETag": self.tag}
+
+        def unstrip_protocol(self, path: str) -> str:
+            return path
+
+        def ukey(self, path: str) -> str:
+            return path
+
+    web = Web()
+    before = _token(web, "https://host/a.csv")
+    assert _token(web, "https://host/a.csv") == before
+    web.tag = "b"
+    assert _token(web, "https://host/a.csv") != before
+
+
+def test_a_folder_may_have_any_name_and_a_query_may_end_in_a_comment(shop: Path) -> None:
+    odd = shop / "a [1] *"
+    odd.mkdir()
+    (odd / "b.csv").write_text("")
+    assert find_sources(odd, "*.csv") == [odd / "b.csv"]
+    assert counts(take(shop, Sql("SELECT * FROM orders -- all of them", SHOP.url))) == (2, 0, 0, 1, 0)

@@ -32,8 +32,9 @@ def test_a_sound_source_is_kept_as_it_is_said() -> None:
     [
         (5, "bad_source", "ik.sql"),
         ("postgresql://host/shop", "bad_source", 'ik.sql("table", url="postgresql://host/shop")'),
-        ("sftp://me:hush@host/a.csv", "secret_in_project", "sftp://me:***@host"),
+        ("sftp://me:hush@host/a.csv", "secret_in_project", "sftp://(secret)@host"),
         (ik.sql("orders", url="postgresql://me:hush@host/shop"), "secret_in_project", "env:SHOP_DB"),
+        (ik.sql("orders", url="postgresql://me:hu/hush@host/shop"), "secret_in_project", "//(secret)@host"),
         (ik.sql("", url="env:SHOP_DB"), "bad_source", "no table and no query"),
         (ik.sql("orders", url="env:SHOP-DB"), "bad_source", "env:SHOP-DB"),
         (ik.sql("orders", url="SHOP_DB"), "bad_source", "SQLAlchemy URL"),
