@@ -337,7 +337,7 @@ def _operation(summary: str, scope: str, body: Json | None, answer: Json, kind: 
 
 def _complete(path: str, operations: Json) -> None:
     """Give each operation of a path a name and every status that it may answer with."""
-    named = "{" in path
+    named = "{" in path or path == "/v1/outcomes"  # whose body names a model
     for method, operation in operations.items():
         if method == "parameters":
             continue

@@ -91,5 +91,8 @@ def test_the_status_has_what_the_document_says_and_no_more(client: Client, docum
 
 
 def test_what_names_a_model_may_name_one_that_there_is_not(client: Client, document: dict[str, Any]) -> None:
-    got = client.call("GET", "/v1/reviews?model=nobody")
-    assert str(got.status) in document["paths"]["/v1/reviews"]["get"]["responses"]
+    listed = client.call("GET", "/v1/reviews?model=nobody")
+    told = client.call("POST", "/v1/outcomes", {"rows": [{"prediction_id": "x"}], "model": "nobody"})
+    assert listed.status == told.status == 404
+    assert "404" in document["paths"]["/v1/reviews"]["get"]["responses"]
+    assert "404" in document["paths"]["/v1/outcomes"]["post"]["responses"]
