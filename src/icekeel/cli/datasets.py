@@ -86,7 +86,9 @@ def _told(app: App, model: str, name: str) -> int:
     with registry_of(app, model) as registry:
         snapshot = app.snapshots(registry).find(name, model)
         learnt = [one for one in registry.versions(model) if one.snapshot == snapshot.digest]
-    if any(one.code != app.plans[model].digest for one in learnt):
+    now = app.plans[model].definitions
+    then = [{feature: one["digest"] for feature, one in version.definitions.items()} for version in learnt]
+    if then and now not in then:
         say(
             f"the features of {model} are defined otherwise than when {name} was trained: these are the present ones"
         )

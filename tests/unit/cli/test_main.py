@@ -190,6 +190,17 @@ def test_a_dataset_of_given_questions_keeps_their_rows(shop: Path, tmp_path: Pat
     assert [line.split(",")[3] for line in (first, second)] == ["b", "a"]
 
 
+def test_a_training_set_of_features_that_changed_since_says_so(
+    shop: Path, tmp_path: Path, call: Call
+) -> None:
+    folder = Path(shutil.copytree(shop, tmp_path / "shop"))
+    path = folder / "project.py"
+    path.write_text(path.read_text().replace('last("2h")', 'last("3h")'))
+    options = ("--snapshot", "minutes-1", "--out", tmp_path / "now.parquet", "--project", folder)
+    said = call("dataset", "minutes", *options)
+    assert (said.status, "defined otherwise than when minutes-1 was trained" in said.err) == (0, True)
+
+
 def test_what_a_version_learnt_from_is_listed_written_again_and_compared(
     shop: Path, tmp_path: Path, call: Call
 ) -> None:
@@ -199,7 +210,9 @@ def test_what_a_version_learnt_from_is_listed_written_again_and_compared(
     assert "minutes-1" in call("snapshots", "--project", shop).out
     out = tmp_path / "learnt.parquet"
     options = ("--snapshot", "minutes-1", "--out", out, "--project", shop)
-    said = call("dataset", "minutes", *options, "--json").json
+    written = call("dataset", "minutes", *options, "--json")
+    assert "defined otherwise" not in written.err
+    said = written.json
     assert said["now"] == listed["now"] == "2025-03-05T15:00:00Z"
     then = call(
         "dataset", "minutes", "--out", tmp_path / "then.parquet", "--now", said["now"], "--project", shop
