@@ -437,7 +437,7 @@ def count(
         *nulls.values(),
     ]
     found = connection.execute(f"SELECT {', '.join(sums)} FROM {staged.source}").fetchone() or ()
-    rows, set_aside, *counts = found
+    rows, set_aside, *counts = (number or 0 for number in found)  # of no rows, sums are null
     shares = dict(zip(nulls, counts[len(staged.checks) :], strict=True))
     broken = [Broken(check, number) for check, number in zip(staged.checks, counts, strict=False)]
     if examples and any(one.rows for one in broken):
