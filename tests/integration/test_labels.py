@@ -214,6 +214,10 @@ def test_the_command_refuses_what_is_no_review(folder: Path) -> None:
     with pytest.raises(SourceError) as refused:
         labels("take", "late", path, reason="x", project=folder)
     assert refused.value.code == "missing_column"
+    path.write_text("id,given,label\n1,2,3\n", encoding="utf-8")
+    with pytest.raises(RequestError) as unfounded:
+        labels("take", "late", path, by="anna", project=folder)
+    assert [fault.where for fault in unfounded.value.faults] == ["reason"]
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from icekeel.core.errors import Fault, ProjectError, SettingsError
+from icekeel.core.errors import Fault, ProjectError
 
-from .options import HERE, AsJson, ProjectFolder, open_app
+from .options import HERE, AsJson, ProjectFolder, check_folder, open_app
 from .output import print_json, print_rows, say
 from .versions import registry_of
 
@@ -30,8 +30,7 @@ def features(
     """Measure what each feature is worth on later rows, what it costs, and which can go; write a page of it."""
     app = open_app(project)
     name = _model(app, model)
-    if out is not None and not out.parent.is_dir():
-        raise SettingsError(Fault("no_folder", "no such folder", "--out", str(out.parent)))
+    check_folder(out)
     with registry_of(app, name) as registry:
         report = app.study(registry).report(name, say)
     if out is None and not as_json:

@@ -11,7 +11,7 @@ import typer
 
 from icekeel.core.errors import Fault, SettingsError, SourceError
 
-from .options import HERE, AsJson, By, ProjectFolder, Reason, check_action, open_app, user
+from .options import HERE, AsJson, By, ProjectFolder, Reason, check_action, check_folder, open_app, user
 from .output import print_json, print_rows, say
 from .versions import ModelName, registry_of
 
@@ -37,8 +37,7 @@ def labels(
     check_action(action, ACTIONS)
     if (action == "take") is not (file is not None):
         raise SettingsError(Fault("missing_option", "take, and only take, reads a file", "FILE"))
-    if out is not None and not out.parent.is_dir():
-        raise SettingsError(Fault("no_folder", "no such folder", "--out", str(out.parent)))
+    check_folder(out)
     app = open_app(project)
     with registry_of(app, model) as registry:
         desk = app.labelling(registry)
@@ -88,4 +87,5 @@ def _read(path: Path) -> list[dict[str, Any]]:
                 raise SourceError(Fault("missing_column", what, str(path), got, "", hint))
             return list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(Fault("unreadable", str(error), str(path))) from error
+        what = getattr(error, "strerror", None) or str(error)
+        raise SourceError(Fault("unreadable", what, str(path))) from error

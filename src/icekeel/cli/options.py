@@ -46,6 +46,16 @@ def check_action(action: str, actions: Sequence[str]) -> None:
         raise SettingsError(Fault("unknown_action", "no such action", "ACTION", action, allowed, hint))
 
 
+def check_folder(out: Path | None) -> None:
+    """Refuse a file to be written whose folder there is not, before any work is done.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if out is not None and not out.parent.is_dir():
+        raise SettingsError(Fault("no_folder", "no such folder", "--out", str(out.parent)))
+
+
 def user() -> str:
     """Who runs this command."""
     try:

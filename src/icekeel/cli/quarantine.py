@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from icekeel.core.errors import Fault, ProjectError, SettingsError
+from icekeel.core.errors import Fault, ProjectError, SettingsError, nearest
 
-from .options import HERE, AsJson, By, ProjectFolder, Reason, open_app, user
+from .options import HERE, AsJson, By, ProjectFolder, Reason, check_action, check_folder, open_app, user
 from .output import print_json, print_rows, print_text
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def quarantine(
     """Show which rows were set aside and why; hand them out as CSV, take them back repaired, dismiss them."""
     action, *names = words or ["list"]
     app = open_app(project)
+    if action not in app.project.tables and nearest(action, ACTIONS):  # a slip of the pen, not a table
+        check_action(action, ACTIONS)
     if action in app.project.tables or action not in ACTIONS:
         action, names = "list", words or []
     if action == "list":
@@ -123,6 +125,7 @@ def _export(app: App, table: str, out: Path | None, *, as_json: bool) -> None:
 
     if out is None:
         raise SettingsError(Fault("missing_option", "where to?", "--out", hint="--out rows.csv"))
+    check_folder(out)
     count = hand_out(_set_aside(app, table), app.project.tables[_defined(app, table)], out)
     if as_json:
         print_json({"table": table, "out": str(out), "rows": count})

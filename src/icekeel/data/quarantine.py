@@ -204,7 +204,8 @@ def read_back(path: Path, table: EventTable | None = None) -> dict[str, dict[str
             if faults:
                 raise SourceError(*faults[:50])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(Fault("unreadable", str(error), str(path))) from error
+        what = getattr(error, "strerror", None) or str(error)
+        raise SourceError(Fault("unreadable", what, str(path))) from error
     return found
 
 

@@ -172,6 +172,8 @@ class Labelling:
             for place, text in (("by", by), ("reason", reason))
             if not text.strip()
         ]
+        if faults:
+            raise RequestError(*faults)
         _, data = self._workshop.prepare(name, now, say)
         present = data.outcomes.value
         ids = list(question_ids(data.requests, data.asked_at, _keys(model)))

@@ -42,6 +42,12 @@ def test_a_batch_that_would_be_refused_is_an_error(shop: Path, tmp_path: Path, c
     assert (said.status, "refused as a whole" in said.err, "not 1 to 240" in said.out) == (1, True, True)
 
 
+def test_a_header_without_rows_breaks_nothing(shop: Path, tmp_path: Path, call: Call) -> None:
+    (tmp_path / "d.csv").write_text(GOOD.splitlines()[0] + "\n")
+    said = call("contract", "check", "Deliveries", tmp_path / "d.csv", "--project", shop)
+    assert (said.status, "0 rows" in said.err, "0 would be set aside: pass" in said.err) == (0, True, True)
+
+
 def test_demands_are_sentences(shop: Path, call: Call) -> None:
     demands = call("contract", "show", "Deliveries", "--project", shop, "--json").json
     assert {"table": "Deliveries", "demand": "minutes is 1 to 240", "policy": "quarantine"} in demands
@@ -66,6 +72,9 @@ def test_a_contract_is_drafted_from_a_file_or_a_tables_source(shop: Path, tmp_pa
         (("contract", "draft", "nothing.parquet"), "nor a file"),
         (("quarantine", "export", "Deliveries"), "--out rows.csv"),
         (("quarantine", "dismiss", "Deliveries", "x"), "--reason"),
+        (("quarantine", "exprt", "Deliveries"), 'did you mean "export"?'),
+        (("quarantine", "export", "Deliveries", "--out", "none/bad.csv"), "no such folder"),
+        (("quarantine", "admit", "Deliveries", "none.csv"), "No such file or directory @ none.csv"),
         (("quarantine", "admit"), "needs a table"),
         (("quarantine", "admit", "outcomes", "x.csv"), "send the outcomes again"),
     ],
