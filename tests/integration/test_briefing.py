@@ -86,6 +86,9 @@ def test_the_example_is_ordinary_and_its_cases_came_before_it(about: Briefing) -
     assert all(case.asked_at < parse_time(example.asked_at) for case in about.cases)
     assert list(about.cases) == sorted(about.cases, key=lambda case: case.distance)
     assert example.id not in {case.id for case in about.cases}
+    came = sum(case.outcome > 0.5 for case in about.cases)
+    said = f"The 10 cases before it that are most like it: {came or 'none'} came true."
+    assert said in text_of(briefing_page(about))
 
 
 def test_the_page_is_read_in_two_minutes_and_is_one_file(about: Briefing) -> None:

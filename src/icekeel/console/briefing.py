@@ -201,7 +201,7 @@ def _alike_text(about: Briefing) -> str:
     if not outcomes:
         return ""
     if about.definition.task == "probability":
-        came = f"{sum(outcome > 0.5 for outcome in outcomes)} came true"
+        came = f"{sum(outcome > 0.5 for outcome in outcomes) or 'none'} came true"
     else:
         came = f"they came to {amount(about, min(outcomes))} to {amount(about, max(outcomes))}"
     # Similar cases know nothing of texts.
@@ -221,20 +221,20 @@ def _example_cases(about: Briefing) -> list[Block]:
         [
             "this one",
             shown.asked_at[:10],
-            *(_cell(shown.request[name]) for name in fields),
             _came(about, shown.outcome),
+            *(_cell(shown.request[name]) for name in fields),
         ]
     ]
     rows += [
         [
             case.id or "–",
             f"{to_datetime(case.asked_at):%Y-%m-%d}",
-            *(_cell(case.request.get(name)) for name in fields),
             _came(about, case.outcome),
+            *(_cell(case.request.get(name)) for name in fields),
         ]
         for case in about.cases
     ]
-    return [Table(["case", "asked", *map(words, fields), came], rows, strong=[0])]
+    return [Table(["case", "asked", came, *map(words, fields)], rows, strong=[0])]
 
 
 def _came(about: Briefing, outcome: float) -> str:
@@ -354,7 +354,7 @@ def _data(about: Briefing) -> Table:
         ("outcome still to come", f"{int(counts.get('pending', 0)):,}"),
         ("asked from", moment(version.trained_from)),
         ("to", moment(version.trained_to)),
-        ("tested on later ones from", str(version.metrics.get("tested_from", ""))),
+        ("tested on later ones from", str(version.metrics.get("tested_from", ""))[:16].replace("T", " ")),
         ("tested", f"{int(version.metrics.get('tested_rows', 0)):,}"),
     ]
     return Table(("", ""), rows)
