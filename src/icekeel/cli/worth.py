@@ -51,14 +51,16 @@ def worth(model: ModelName, project: ProjectFolder = HERE, as_json: AsJson = Fal
 
 
 def _row(one: dict[str, Any], steps: list[dict[str, Any]]) -> list[object]:
+    from icekeel.training.worth import dollars
+
     costs = one["costs"]
     stopped = next(step["stopped"] for step in steps if step["rung"] == one["rung"])
     return [
         one["rung"],
         one["over"],
-        f"${one['earns']:,.0f}",
-        f"${one['low']:,.0f} to ${one['high']:,.0f}",
-        f"${costs['training'] + costs['serving']:,.2f}",
+        dollars(one["earns"]),
+        f"{dollars(one['low'])} to {dollars(one['high'])}",
+        dollars(costs["training"] + costs["serving"]),
         f"{costs['bytes'] / 1000:+,.0f}",
         costs["upkeep"],
         stopped or "-",
