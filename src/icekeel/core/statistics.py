@@ -53,4 +53,4 @@ def wilson(successes: Floats | float, rows: Floats | float, z: float = 1.96) -> 
     spread = z * np.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     middle, scale = rate + z * z / (2 * n), 1 + z * z / n
     low, high = (middle - spread) / scale, (middle + spread) / scale
-    return np.where(rows > 0, low, 0.0), np.where(rows > 0, high, 1.0)
+    return np.where(rows > 0, np.maximum(low, 0.0), 0.0), np.where(rows > 0, np.minimum(high, 1.0), 1.0)
