@@ -52,8 +52,8 @@ def test_wilson_is_scipys() -> None:
         low, high = wilson(np.array([float(successes)]), np.array([float(rows)]), 1.959963984540054)
         exact = stats.binomtest(successes, rows).proportion_ci(method="wilson")
         assert (low[0], high[0]) == pytest.approx((exact.low, exact.high), abs=1e-12)
-    rows = np.arange(1.0, 6_000.0)
-    assert (wilson(np.zeros_like(rows), rows)[0] >= 0).all() and (wilson(rows, rows)[1] <= 1).all()
+    many = np.arange(1.0, 6_000.0)
+    assert (wilson(np.zeros_like(many), many)[0] >= 0).all() and (wilson(many, many)[1] <= 1).all()
     low, high = wilson(np.zeros(1), np.zeros(1))
     assert (low[0], high[0]) == (0, 1)
 
