@@ -86,6 +86,7 @@ def _told(app: App, model: str, name: str) -> int:
     with registry_of(app, model) as registry:
         snapshot = app.snapshots(registry).find(name, model)
         learnt = [one for one in registry.versions(model) if one.snapshot == snapshot.digest]
+    learnt = [one for one in learnt if one.name == name] or learnt
     now = app.plans[model].definitions
     then = [{feature: one["digest"] for feature, one in version.definitions.items()} for version in learnt]
     if then and now not in then:
