@@ -28,7 +28,7 @@ from .rungs import Fitted
 MOST_TOKENS = 20_000_000
 """Different tokens of all rows together that are learnt from: of the latest rows, as many as hold so many.
 
-Ten thousand texts of 200 words, which hold that many, take 40 CPU seconds and 1.2 GB.
+Ten thousand texts of 200 words hold that many.
 """
 _NONE = np.zeros(0, dtype=np.int64)
 _Texts: TypeAlias = Mapping[str, list[Counted]]
