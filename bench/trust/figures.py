@@ -28,5 +28,10 @@ FIGURES: tuple[Figure, ...] = (
     plain("bad_inputs", "bad inputs without a clear error or finding, or with a loss", 0, of=("bad_inputs", "wrong")),
 )  # fmt: skip
 
-NOTES: Mapping[str, str] = {}
-EXTRAS: Mapping[str, Sequence[str]] = {"contract_vs_polars": ("contract_ingestion",)}
+NOTES: Mapping[str, str] = {
+    "label_recovered": "learnt by what a notebook begins with, TF-IDF and logistic regression; by the rung `text`: labels_own",
+}
+EXTRAS: Mapping[str, Sequence[str]] = {
+    "contract_vs_polars": ("contract_ingestion",),
+    "label_recovered": ("labels_own",),
+}

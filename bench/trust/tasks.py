@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from bench.report import Result
+from icekeel.training.texts import Texts
 
 from . import audits, bad_inputs, bundles, contracts, faults, hotels, interactions, labels, ladder, parity
 from .ingestion import ingest_crashes
@@ -18,7 +20,8 @@ TASKS: Mapping[str, Callable[[], Result]] = {
     "subgroups_fairlearn": audits.subgroups_fairlearn,
     "hotel": hotels.features,
     "parity": parity.parity,
-    "labels": labels.review,
+    "labels": partial(labels.review, labels.TextRung()),
+    "labels_own": partial(labels.review, Texts()),
     "plays": interactions.plays,
     "similar": hotels.similar,
     "ladder": ladder.ladder,
