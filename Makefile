@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env check test test-mlflow fuzz bench-features bench-serving bench-trust demo demo-quotes up lock clean
+.PHONY: help env check test test-mlflow fuzz bench-features bench-serving bench-trust bench-decisions demo demo-quotes up lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,9 @@ bench-serving: env ## measure serving beside its peers, half an hour; needs wrk;
 
 bench-trust: env ## measure trust in data and models beside their peers; ONLY=key,key for some figures
 	$(BIN)/python -m bench.trust --only "$(ONLY)"
+
+bench-decisions: env ## measure alarms, experiments and the loop beside their peers; ONLY=key,key for some figures
+	$(BIN)/python -m bench.decisions --only "$(ONLY)"
 
 demo: env ## a year of real flights through the whole system
 	$(BIN)/icekeel demo flights

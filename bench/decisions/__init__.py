@@ -1,0 +1,1 @@
+"""Decisions: alarms, experiments and the loop, measured by rehearsal and simulation."""
