@@ -9,6 +9,9 @@ from typing import Literal
 from icekeel.core.ids import digest
 from icekeel.core.time import format_time
 
+Subject = Literal[
+    "source", "field", "feature", "prediction", "outcome", "guard", "traffic", "latency", "process"
+]
 _FIRST = {
     "source": "Look at the newest rows and the delivery times of {name}; block training until it is explained.",
     "feature": "Look at the newest values of {name} and at the rows they were made from.",
@@ -22,16 +25,26 @@ class Signal:
     """Something that was found, of whichever detector.
 
     Attributes:
-        subject: What it is about: an event table as a whole, a feature, the predictions, the outcomes.
+        subject: What it is about: an event table as a whole, a field of the request, a feature, the predictions, the
+            outcomes, the guard's flags, how much is asked, how fast it is answered, a process.
         name: Name of the source or feature, or of the statistic.
         sentence: What was found, in figures.
         size: How large, for ordering within a subject.
+        change: What kind of change: `late`, `missing`, `doubled`, `stale`, `nulls`, `unit`, `category`, `shape`,
+            `level`, `rate`, `type`, `error`, `skew`; empty where it is not known.
+        segment: The requests it is about, `carrier=AA`; empty for all.
+        since: When it seems to have begun, microseconds UTC; 0 where that is not known.
+        examples: Answers that show it, by prediction id, at most ten.
     """
 
-    subject: Literal["source", "feature", "prediction", "outcome"]
+    subject: Subject
     name: str
     sentence: str
     size: float = 0.0
+    change: str = ""
+    segment: str = ""
+    since: int = 0
+    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
