@@ -36,6 +36,8 @@ class Settings:
         keep_journal: How long a segment of the journal is kept after its last record, once it is in history.
         keep_answers: How long answers are kept in history; `forever`, since trainings learn from them.
         keep_snapshots: How long a snapshot is kept that no registered version learnt from.
+        backup_to: Folder of the backups, relative to the project; best on another disk. Empty: there are none.
+        keep_backups: How many of them stay.
         mlflow: Address of an MLflow that follows the registry, as `http://127.0.0.1:5000`; empty for none.
         vault_key: Key of the pseudonyms of private fields, from the environment alone: it is a secret. Where it is not
             given, the state folder holds one.
@@ -53,6 +55,8 @@ class Settings:
     keep_journal: str = "30d"
     keep_answers: str = FOR_EVER
     keep_snapshots: str = "30d"
+    backup_to: str = ""
+    keep_backups: int = 7
     mlflow: str = ""
     vault_key: str = field(default="", repr=False)
 
@@ -115,6 +119,9 @@ def read_settings(
             elif name == "core_hour" and not (isinstance(value, float) and 0 <= value < math.inf):
                 what = '"core_hour" is no price'
                 faults.append(Fault("bad_setting", what, source, repr(raw), "dollars, 0 or more"))
+            elif name == "keep_backups" and not (isinstance(value, int) and value > 0):
+                what = '"keep_backups" is no number of backups'
+                faults.append(Fault("bad_setting", what, source, repr(raw), "1 or more"))
             elif value is None:
                 allowed = f"a value of type {known[name].__name__}"
                 got = "" if name in SECRET else repr(raw)

@@ -15,6 +15,7 @@ import typer
 from icekeel.core.errors import Fault, IcekeelError, SettingsError
 
 from .answers import answers, explain, ready, trace
+from .backups import backup, doctor, restore
 from .contracts import contract
 from .datasets import dataset
 from .events import ingest
@@ -74,7 +75,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
         audit,
         compact,
     ),
-    *(rebuild, forget),
+    *(rebuild, forget, backup, restore, doctor),
     *(token, config, serve, keep, demo),
 )
 for command in COMMANDS:

@@ -180,6 +180,21 @@ class Vault:
             self._store(receipt, finished=True)
         self._purge()
 
+    def forget_again(self, receipts: Iterable[Receipt]) -> None:
+        """Forget, in a vault of before, whom these receipts are about; it has the receipts then, too.
+
+        Raises:
+            StateError: the vault cannot be written; then nobody is forgotten.
+        """
+        known = {receipt.id for done in (True, False) for receipt in self.receipts(finished=done)}
+        with self._writing() as connection:
+            for receipt in receipts:
+                connection.execute("DELETE FROM entities WHERE pseudonym = ?", (receipt.pseudonym,))
+                if receipt.id not in known:
+                    self._store(receipt, finished=bool(receipt.digest))
+            connection.execute("UPDATE facts SET value = value + 1 WHERE name = 'forgotten'")
+        self._purge()
+
     def receipts(self, *, finished: bool) -> list[Receipt]:
         """The receipts that are finished, or those that a crash left unfinished; oldest first."""
         query = "SELECT content FROM receipts WHERE finished = ? ORDER BY id"

@@ -1,0 +1,237 @@
+"""A backup made while everything runs gives the same answers back; a killed one is none, a changed one is refused."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icekeel.app import App
+from icekeel.core.errors import StateError
+from icekeel.data import Vault
+from icekeel.journal import Predicted, Pushed, scan
+from icekeel.operations.backup import Shelf, back_up, check, restore
+from icekeel.operations.doctor import Patient, examine
+from icekeel.settings import Places, Settings
+from icekeel.testing.small import REQUEST, TRAINED_TO, keep_up, train_small, write_small_project
+
+from .commands import command, icekeel
+
+KILLS = int(os.environ.get("BACKUP_KILLS", "12"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a champion and a journal that holds more than history."""
+    folder = tmp_path_factory.mktemp("made") / "project"
+    write_small_project(folder)
+    train_small(folder)
+    app = App(folder, clock=lambda: TRAINED_TO)
+    app.access().create("test", ("admin",))
+    keep_up(app)
+    return folder
+
+
+def call(port: int, token: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("POST", path, json.dumps(body), {"Authorization": f"Bearer {token}"})
+    answer = connection.getresponse()
+    found: dict[str, Any] = json.loads(answer.read())
+    connection.close()
+    assert answer.status == 200, found
+    return found
+
+
+def serving(folder: Path, token: str, requests: list[dict[str, Any]]) -> list[float]:
+    """What the project answers, its keeper having made the projections."""
+    with (
+        command(folder, "keep", now=TRAINED_TO),
+        command(folder, "serve", "--port", "0", now=TRAINED_TO) as (_, said),
+    ):
+        return [call(said["listening"], token, "/v1/predict/late", one)["prediction"] for one in requests]
+
+
+def test_what_is_restored_answers_as_before(made: Path, tmp_path: Path) -> None:
+    folder, shelf = tmp_path / "project", tmp_path / "backups"
+    shutil.copytree(made, folder)
+    token = App(folder).access().create("caller", ("admin",))
+    requests = [{**REQUEST, "parcel_id": f"b{number}", "weight": 1.0 + number} for number in range(8)]
+    with (
+        command(folder, "keep", now=TRAINED_TO),
+        command(folder, "serve", "--port", "0", now=TRAINED_TO) as (_, said),
+    ):
+        before = [call(said["listening"], token, "/v1/predict/late", one)["prediction"] for one in requests]
+        icekeel(folder, "backup", "--to", str(shelf))  # while both run
+    copy = tmp_path / "copy"
+    icekeel(copy, "restore", str(shelf))
+    answered = [record for record in scan(copy / ".icekeel" / "journal", kinds=Predicted)]
+    assert [record.prediction for record in answered] == before
+    assert serving(copy, token, requests) == before
+    assert (copy / ".icekeel").stat().st_mode & 0o777 == 0o700
+    assert (copy / ".icekeel" / "tokens.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_second_backup_copies_only_what_is_new(made: Path, tmp_path: Path) -> None:
+    places, shelf = Places(made / ".icekeel"), Shelf(tmp_path)
+    _, first = back_up(made, places, shelf, at=TRAINED_TO, most=2, say=print)
+    inodes = {path.name: path.stat().st_ino for path in (tmp_path / "files").glob("*")}
+    history = {file.content for name, file in first.files.items() if name.endswith(".parquet")}
+    for later in (1, 2):
+        back_up(made, places, shelf, at=TRAINED_TO + later, most=2, say=print)
+    assert len(shelf.listed()) == 2
+    assert history
+    assert all((tmp_path / "files" / name).stat().st_ino == inodes[name] for name in history)
+
+
+def test_a_killed_backup_is_none_and_the_next_one_is_whole(made: Path, tmp_path: Path) -> None:
+    random_, places, shelf = random.Random(5), Places(made / ".icekeel"), Shelf(tmp_path)
+    program = (
+        "import sys; from pathlib import Path; from icekeel.operations.backup import *; from icekeel.settings import Places\n"
+        "print('ready', flush=True)\n"
+        "for at in range(10_000): back_up(Path(sys.argv[1]), Places(Path(sys.argv[1], '.icekeel')), "
+        "Shelf(Path(sys.argv[2])), at=at, most=2, say=print)"
+    )
+    for _ in range(KILLS):
+        child = subprocess.Popen(
+            [sys.executable, "-c", program, str(made), str(tmp_path)], stdout=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(random_.uniform(0, 0.15))  # a random moment, not one that is waited for
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+        for _, found in shelf.listed():
+            assert check(shelf, found) == []
+    name, found = back_up(made, places, shelf, at=TRAINED_TO, most=1, say=print)
+    assert [one for one, _ in shelf.listed()] == [name]
+    assert {path.name for path in (tmp_path / "files").iterdir()} == {
+        file.content for file in found.files.values()
+    }
+
+
+def test_a_changed_byte_is_refused_and_nothing_is_put_back(made: Path, tmp_path: Path) -> None:
+    shelf, target = Shelf(tmp_path / "b"), tmp_path / "project"
+    target.mkdir()
+    _, found = back_up(made, Places(made / ".icekeel"), shelf, at=TRAINED_TO, most=1, say=print)
+    path = next(name for name in found.files if name.startswith("bundles/"))
+    stored = shelf.stored(found.files[path].content)
+    stored.write_bytes(stored.read_bytes()[:-1] + b"?")
+    assert check(shelf, found) == [path]
+    with pytest.raises(StateError) as caught:
+        restore(shelf, found, target, Places(target / ".icekeel"), aside=False, vault_key="")
+    assert caught.value.code == "damaged_backup"
+    assert not list(target.iterdir())
+
+
+def test_a_state_that_is_there_is_moved_aside_or_nothing_happens(made: Path, tmp_path: Path) -> None:
+    folder, shelf = tmp_path / "project", tmp_path / "backups"
+    shutil.copytree(made, folder)
+    icekeel(folder, "backup", "--to", str(shelf))
+    marker = folder / ".icekeel" / "marker"
+    marker.touch()
+    refused = subprocess.run(
+        [sys.executable, "-m", "icekeel", "restore", str(shelf), "--project", str(folder), "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert json.loads(refused.stderr.splitlines()[-1])["error"] == "state_there"
+    assert marker.exists()
+    with command(folder, "keep", now=TRAINED_TO):
+        running = subprocess.run(
+            [sys.executable, "-m", "icekeel", "restore", str(shelf), "--aside", "--project", str(folder), "--json"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert json.loads(running.stderr.splitlines()[-1])["error"] == "keeper_runs"
+    before = icekeel(folder, "restore", str(shelf), "--aside")["before"]
+    assert (Path(before) / "marker").exists()
+    assert not marker.exists()
+
+
+def test_a_folder_that_cannot_be_written_loses_no_backup(made: Path, tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "file" / "below")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StateError) as caught:
+        back_up(made, Places(made / ".icekeel"), shelf, at=TRAINED_TO, most=1, say=print)
+    assert caught.value.code == "backup_unwritable"
+    inside = Shelf(made / ".icekeel" / "backups")
+    with pytest.raises(StateError) as caught:
+        back_up(made, Places(made / ".icekeel"), inside, at=TRAINED_TO, most=1, say=print)
+    assert caught.value.code == "bad_backup_folder"
+
+
+def test_pushed_events_are_in_the_backup(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(made, folder)
+    token = App(folder).access().create("caller", ("admin",))
+    row = {"scan_id": "x", "depot": "north", "backlog": 3.0, "scanned_at": TRAINED_TO - 10}
+    with command(folder, "serve", "--port", "0", now=TRAINED_TO) as (_, said):
+        call(said["listening"], token, "/v1/events/Scans", {"rows": [row]})
+        icekeel(folder, "backup", "--to", str(tmp_path / "b"))
+    icekeel(tmp_path / "copy", "restore", str(tmp_path / "b"))
+    (pushed,) = scan(tmp_path / "copy" / ".icekeel" / "journal", kinds=Pushed)
+    assert pushed.rows[0]["scan_id"] == "x"
+
+
+def test_whom_somebody_forgot_an_old_backup_does_not_bring_back(tmp_path: Path) -> None:
+    folder, shelf = tmp_path / "project", Shelf(tmp_path / "backups")
+    places = Places(folder / ".icekeel")
+    with closing(Vault(places.state)) as vault:
+        known = {name: vault.hide("customer", name) for name in ("ada", "charles", "grace")}
+        _, old = back_up(folder, places, shelf, at=1, most=5, say=print)
+        assert vault.forget("customer", "ada", identifier="r1", at=2, by="test", reason="asked") is not None
+        back_up(folder, places, shelf, at=2, most=5, say=print)  # reaches every backup there is
+        assert vault.forget("customer", "grace", identifier="r2", at=3, by="test", reason="asked") is not None
+    before = restore(
+        shelf, old, folder, places, aside=True, vault_key=""
+    )  # and the state of before knows the rest
+    assert before is not None
+    with closing(Vault(places.state)) as vault:
+        assert vault.find("customer", "charles") == known["charles"]
+        assert vault.find("customer", "ada") is None
+        assert vault.find("customer", "grace") is None
+    assert (places.state / "vault.key").stat().st_mode & 0o777 == 0o600
+    elsewhere = Places(tmp_path / "elsewhere" / ".icekeel")
+    restore(shelf, old, tmp_path / "elsewhere", elsewhere, aside=False, vault_key="")
+    with closing(Vault(elsewhere.state)) as vault:
+        assert vault.find("customer", "ada") is None
+        assert vault.find("customer", "charles") == known["charles"]
+
+
+def patient(folder: Path, *, deep: bool = False) -> Patient:
+    app = App(folder, Settings(port=1), clock=lambda: TRAINED_TO)
+    return Patient(folder, app.settings, app.places, lambda: app.project, app.freshness, TRAINED_TO, deep)
+
+
+def test_the_doctor_finds_what_was_broken(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(made, folder)
+    sound = {check.part: check.verdict for check in examine(patient(folder, deep=True))}
+    assert [part for part, verdict in sound.items() if verdict == "bad"] == []
+    state = folder / ".icekeel"
+    stored = next((state / "history").rglob("*.parquet"))
+    stored.write_bytes(stored.read_bytes()[:-1] + b"?")
+    next((state / "bundles").rglob("*.json")).write_bytes(b"{}")
+    (state / "tokens.json").chmod(0o644)
+    journal = max((state / "journal").glob("*.jnl"), key=lambda path: path.stat().st_size)
+    content = bytearray(journal.read_bytes())
+    content[3] ^= 0xFF
+    journal.write_bytes(content)
+    told = {check.part: check for check in examine(patient(folder, deep=True))}
+    assert {part for part, check in told.items() if check.verdict == "bad"} == {
+        "files",
+        "journal",
+        "history",
+        "registry",
+    }
+    assert "tokens.json" in told["files"].found
+    assert stored.name in told["history"].found
