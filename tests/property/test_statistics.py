@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from icekeel.core.binning import distance
 from icekeel.core.frames import Column, Frame, Kind
-from icekeel.experiments import Arm, Arms, Betting, Claim, PairedDays, Split, critical_z, log_e_value
+from icekeel.experiments import Arm, Arms, Claim, PairedDays, Split, critical_z, log_e_value
 from icekeel.monitoring import Profiler
 
 law = settings(max_examples=40, deadline=None, derandomize=True)
@@ -25,7 +25,7 @@ def test_split_parts_merge_to_the_whole(a: list[float], b: list[float], cut: int
     parts = Split.of(phase, x[:cut], y[:cut]) + Split.of(phase, x[cut:], y[cut:])
     whole = Split.of(phase, x, y)
     assert parts.phases[phase].a.n == whole.phases[phase].a.n
-    assert parts.phases[phase].b.squares == pytest.approx(whole.phases[phase].b.squares)
+    assert parts.phases[phase].b.yy == pytest.approx(whole.phases[phase].b.yy)
     found, expected = parts.evidence(Claim()), whole.evidence(Claim())
     assert found.estimate == pytest.approx(expected.estimate, abs=1e-9)
 
@@ -40,18 +40,6 @@ def test_paired_parts_merge_to_the_whole_in_any_order(a: list[float], cut: int, 
     assert set(parts.days) == set(whole.days)
     for name, row in whole.days.items():
         assert parts.days[name] == pytest.approx(row)
-
-
-@law
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60), st.integers(0, 60))
-def test_bets_on_parts_multiply(rows: list[tuple[bool, bool]], cut: int) -> None:
-    outcome = np.array([float(won) for won, _ in rows])
-    in_b = np.array([b for _, b in rows])
-    chance = np.full(len(rows), 0.3)
-    parts = Betting().add(outcome[:cut], in_b[:cut], chance[:cut]) + Betting().add(
-        outcome[cut:], in_b[cut:], chance[cut:]
-    )
-    assert parts.log_e == pytest.approx(Betting().add(outcome, in_b, chance).log_e)
 
 
 nullable = st.lists(st.one_of(st.none(), st.integers(-5, 5)), min_size=1, max_size=60)

@@ -6,28 +6,51 @@ where answers, outcomes or versions are stored, nor carry out what it recommends
 """
 
 from .assignment import Arm, Arms, Assignment
-from .comparisons import Claim, Evidence, Moments, PairedDays, Split, TwoSample
-from .rollout import Guardrail, RolloutPlan, RolloutState, Verdict, decide
-from .sequential import Betting, critical_z, log_e_value, log_mismatch, rho_squared
+from .course import Look, course, naive, naive_sentence
+from .evidence import Claim, Evidence, discoveries
+from .failures import Failures, failing
+from .metrics import Answers, Metric, Units, gather
+from .paired import PairedDays
+from .power import Question, lasting, paired_days_needed, paired_detectable
+from .rollout import RolloutPlan, RolloutState, Verdict, decide, describe
+from .sequential import critical_z, log_bets, log_e_value, log_mismatch, rho_squared
+from .split import Moments, Score, Split, Tally, TwoSample
 
 __all__ = [
+    "Answers",
     "Arm",
     "Arms",
     "Assignment",
-    "Betting",
     "Claim",
     "Evidence",
-    "Guardrail",
+    "Failures",
+    "Look",
+    "Metric",
     "Moments",
     "PairedDays",
+    "Question",
     "RolloutPlan",
     "RolloutState",
+    "Score",
     "Split",
+    "Tally",
     "TwoSample",
+    "Units",
     "Verdict",
+    "course",
     "critical_z",
     "decide",
+    "describe",
+    "discoveries",
+    "failing",
+    "gather",
+    "lasting",
+    "log_bets",
     "log_e_value",
     "log_mismatch",
+    "naive",
+    "naive_sentence",
+    "paired_days_needed",
+    "paired_detectable",
     "rho_squared",
 ]

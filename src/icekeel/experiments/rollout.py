@@ -1,4 +1,4 @@
-"""What to do with a challenger: wait, promote or stop, with the reason as a sentence."""
+"""What to do with a challenger: wait, go a step further, promote or stop, with the reason as a sentence."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ from typing import Literal
 
 from icekeel.core.errors import Fault, ProjectError
 
-from .comparisons import Claim, Evidence, PairedDays, Split
+from .evidence import Claim, Evidence
+from .failures import Failures, failing
+from .metrics import Metric
+from .paired import PairedDays
 from .sequential import MISMATCH, bounded_exp
+from .split import MOST_SKEW, Split, Tally
 
-Tally = Split | PairedDays
-
-
-@dataclass(frozen=True, slots=True)
-class Guardrail:
-    """A metric that may not become worse by more than `margin`, a share of the champion's mean."""
-
-    name: str
-    margin: float
-    lower_is_better: bool = True
+Counted = Tally | Split | PairedDays
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,47 +24,68 @@ class RolloutPlan:
     """How a challenger is judged, stated before it starts.
 
     Attributes:
-        metric: Name of the primary metric, as it appears in reasons.
-        share: Share of units that see the challenger; 0 in shadow.
-        lower_is_better: Direction of the primary metric.
+        primary: What must be shown to be better, or no worse than its margin.
+        guardrails: Metrics that must all be shown to be no worse than their margins before a promotion.
+        steps: Shares of the challenger, rising; it goes from one to the next while no harm is shown. The last decides.
+            Empty in shadow.
+        step_days: Days at least on each step.
         alpha: Chance, over all looks, of promoting what is not better, and of stopping what does no harm.
-        margin: 0 promotes only what is better; above 0, also what is worse by less than this share.
         minimum_days: Full days before a promotion: a whole week sees each weekday once.
         maximum_days: Days after which an undecided challenger is stopped.
         tuned_for: Size at which the evidence is strongest; see `Claim`.
-        guardrails: Metrics that must all be shown to hold before a promotion.
 
     Raises:
-        ProjectError: a number out of its range; all at once.
+        ProjectError: a number out of its range, a metric named twice; all at once.
     """
 
-    metric: str = "cost"
-    share: float = 0.5
-    lower_is_better: bool = True
+    primary: Metric
+    guardrails: tuple[Metric, ...] = ()
+    steps: tuple[float, ...] = (0.5,)
+    step_days: float = 1.0
     alpha: float = 0.05
-    margin: float = 0.0
     minimum_days: float = 7.0
     maximum_days: float = 90.0
     tuned_for: float | None = None
-    guardrails: tuple[Guardrail, ...] = ()
 
     def __post_init__(self) -> None:
-        margins = [self.margin, *(guardrail.margin for guardrail in self.guardrails)]
+        rising = [0.0, *self.steps] == sorted({0.0, *self.steps}) and max(self.steps, default=0) <= 1
+        names = [metric.name for metric in self.metrics]
         checks = (
-            ("share", 0 <= self.share <= 1, self.share, "0 to 1"),
+            ("steps", rising, self.steps, "rising, above 0, at most 1"),
+            ("step_days", self.step_days >= 0, self.step_days, "0 or more"),
             ("alpha", 0 < self.alpha < 0.5, self.alpha, "above 0, below 0.5"),
-            ("margin", all(0 <= margin < 1 for margin in margins), margins, "0 or more, below 1"),
             ("minimum_days", self.minimum_days >= 0, self.minimum_days, "0 or more"),
             ("maximum_days", self.maximum_days > self.minimum_days, self.maximum_days, "above minimum_days"),
             ("tuned_for", self.tuned_for is None or self.tuned_for > 0, self.tuned_for, "above 0"),
+            ("guardrails", len(set(names)) == len(names), names, "each metric once"),
         )
         faults = [
-            Fault(f"bad_{name}", "expected a number in range", f"rollout.{name}", repr(got), allowed)
+            Fault(
+                f"bad_{name}",
+                f"expected {name.replace('_', ' ')} in range",
+                f"rollout.{name}",
+                repr(got),
+                allowed,
+            )
             for name, holds, got, allowed in checks
             if not holds
         ]
         if faults:
             raise ProjectError(*faults)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The primary one first."""
+        return (self.primary, *self.guardrails)
+
+    @property
+    def harm_bar(self) -> float:
+        """E-value of "worse" at which any of the metrics stops the challenger: they share `alpha` (Bonferroni)."""
+        return len(self.metrics) / self.alpha
+
+    def claim(self, metric: Metric) -> Claim:
+        """What is asked of a metric."""
+        return metric.claim(self.alpha, self.alpha / len(self.metrics), self.tuned_for)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +97,25 @@ class RolloutState:
         primary: Tally of the primary metric, split or paired.
         guardrails: Tallies by name of guardrail.
         log_mismatch: Log Bayes factor against the declared shares, summed over phases.
+        step: Place in the plan's steps; None: the last.
+        step_days: Days since it was reached.
+        failures: Kind of hard failure -> how often it struck each arm.
     """
 
     days: float
-    primary: Tally
-    guardrails: Mapping[str, Tally] = field(default_factory=dict)
+    primary: Counted
+    guardrails: Mapping[str, Counted] = field(default_factory=dict)
     log_mismatch: float = 0.0
+    step: int | None = None
+    step_days: float = math.inf
+    failures: Mapping[str, Failures] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What to do, why in a sentence, and the evidence by metric."""
 
-    kind: Literal["continue", "promote", "stop"]
+    kind: Literal["continue", "advance", "promote", "stop"]
     reason: str
     evidence: Mapping[str, Evidence]
 
@@ -101,28 +123,27 @@ class Verdict:
 def decide(plan: RolloutPlan, state: RolloutState) -> Verdict:
     """The verdict at this look; valid at every look.
 
-    Harm stops at once, at `k / alpha` for k metrics (Bonferroni). A promotion needs every claim to hold at
-    `1 / alpha`, which needs no correction (intersection-union, Berger 1982).
+    A hard failure stops at once; so does harm, at `k / alpha` for k metrics (Bonferroni). A step further needs data and
+    that no harm is shown. A promotion needs every claim to hold at `1 / alpha`, which needs no correction
+    (intersection-union, Berger 1982). Neither is made on data that do not fit the declared shares.
     """
-    watched = {
-        plan.metric: (_claim(plan, plan.margin, plan.lower_is_better), state.primary),
-        **{
-            rail.name: (
-                _claim(plan, rail.margin, rail.lower_is_better),
-                state.guardrails.get(rail.name, Split()),
-            )
-            for rail in plan.guardrails
-        },
+    tallies = {plan.primary.name: state.primary, **state.guardrails}
+    evidence = {
+        metric.name: tallies.get(metric.name, Split()).evidence(plan.claim(metric)) for metric in plan.metrics
     }
-    evidence = {name: tally.evidence(claim) for name, (claim, tally) in watched.items()}
-    bar, harm_bar = 1 / plan.alpha, len(watched) / plan.alpha
-    primary = f"After {state.days:.0f} days, {describe(plan.metric, evidence[plan.metric])}."
-    harmed = [name for name, found in evidence.items() if found.e_worse >= harm_bar]
-    open_claims = [name for name, found in evidence.items() if found.e_better < bar]
+    primary = f"After {state.days:.0f} days, {describe(plan.primary.name, evidence[plan.primary.name])}."
+    if broken := failing(state.failures):
+        return Verdict("stop", f"The challenger fails: {broken}.", evidence)
+    harmed = [name for name, found in evidence.items() if found.e_worse >= plan.harm_bar]
     if harmed:
         facts = "; ".join(describe(name, evidence[name]) for name in harmed)
         return Verdict("stop", f"The challenger does harm: {facts}.", evidence)
-    blocked = _blocked(plan, state, open_claims)
+    last = state.step is None or state.step >= len(plan.steps) - 1
+    blocked = _untrusted(plan, state, evidence) or (
+        _open(plan, state, evidence) if last else _early(plan, state)
+    )
+    if not blocked and not last:
+        return Verdict("advance", f"{primary} No harm is shown: on to {_next(plan, state):.1%}.", evidence)
     if not blocked:
         return Verdict("promote", f"{primary} {_held(plan)}", evidence)
     if state.days >= plan.maximum_days:
@@ -143,36 +164,45 @@ def describe(metric: str, found: Evidence) -> str:
 
 
 def _bounds(found: Evidence) -> str:
+    if abs(found.skew) > MOST_SKEW:
+        return "too rare or too unequal in size to give bounds for arms this uneven"
     if math.isinf(found.low):
         return "too early to give bounds"
     return f"within {found.low:+.3g} to {found.high:+.3g} however often one looks"
 
 
-def _claim(plan: RolloutPlan, margin: float, lower_is_better: bool) -> Claim:
-    harm = plan.alpha / (1 + len(plan.guardrails))
-    return Claim(lower_is_better, margin, plan.alpha, harm, plan.tuned_for)
-
-
-def _blocked(plan: RolloutPlan, state: RolloutState, open_claims: list[str]) -> str:
-    """What stands in the way of a promotion, the gravest first; empty if nothing does."""
+def _untrusted(plan: RolloutPlan, state: RolloutState, evidence: Mapping[str, Evidence]) -> str:
+    """Why the data cannot be vouched for; empty if they can."""
     if state.log_mismatch >= MISMATCH:
         odds = bounded_exp(state.log_mismatch)
         return f"the arms' sizes do not fit their shares ({odds:.3g} to 1), so the data cannot be trusted"
-    missing = [rail.name for rail in plan.guardrails if rail.name not in state.guardrails]
-    if missing:
-        return f"no data for {', '.join(missing)}"
-    if state.days < plan.minimum_days:
-        return f"a promotion needs at least {plan.minimum_days:g} days"
-    if open_claims:
-        return f"the evidence does not yet suffice for {', '.join(open_claims)}"
+    missing = [name for name, found in evidence.items() if math.isnan(found.estimate)]
+    return f"no data for {', '.join(missing)}" if missing else ""
+
+
+def _early(plan: RolloutPlan, state: RolloutState) -> str:
+    if state.step_days < plan.step_days:
+        return f"a step lasts at least {plan.step_days:g} days"
     return ""
 
 
+def _open(plan: RolloutPlan, state: RolloutState, evidence: Mapping[str, Evidence]) -> str:
+    """What stands in the way of a promotion, the gravest first; empty if nothing does."""
+    if state.days < plan.minimum_days:
+        return f"a promotion needs at least {plan.minimum_days:g} days"
+    open_claims = [name for name, found in evidence.items() if found.e_better < 1 / plan.alpha]
+    if open_claims:
+        return f"the evidence does not yet suffice for {', '.join(open_claims)}"
+    return _early(plan, state)
+
+
+def _next(plan: RolloutPlan, state: RolloutState) -> float:
+    return plan.steps[(state.step or 0) + 1]
+
+
 def _held(plan: RolloutPlan) -> str:
-    shown = f"no worse than {plan.margin:.1%}" if plan.margin else "better"
-    rails = (
-        f" and every guardrail holds ({', '.join(r.name for r in plan.guardrails)})"
-        if plan.guardrails
-        else ""
-    )
+    margin = plan.primary.margin
+    shown = f"no worse than {margin:.1%}" if margin else "better"
+    names = ", ".join(metric.name for metric in plan.guardrails)
+    rails = f" and every guardrail holds ({names})" if names else ""
     return f"It is shown to be {shown}{rails}; the chance that this is an error is at most {plan.alpha:.0%}."

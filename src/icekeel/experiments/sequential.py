@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from icekeel.core.frames import Array, Bools, Floats
+from icekeel.core.frames import Floats
 
 MISMATCH = math.log(1000.0)
 """Log Bayes factor from which shares are taken not to be what was declared."""
 
-_FRACTIONS = np.arange(1, 11) * 0.05
+FRACTIONS: Floats = np.linspace(0.05, 0.5, 10)
 _LARGEST_EXPONENT = 690.0
 
 
@@ -43,6 +43,11 @@ def log_e_value(z: float, r: float) -> float:
         return 0.0
     kept = r / (1 + r)
     return math.log(2) + _log_phi(z * math.sqrt(kept)) + z * z * kept / 2 - math.log1p(r) / 2
+
+
+def log_e_values(z: Any, r: Any) -> Floats:
+    """`log_e_value` of each element."""
+    return np.asarray(_each(z, r), dtype=np.float64)
 
 
 def critical_z(alpha: float, r: float) -> float:
@@ -72,39 +77,30 @@ def _log_phi(x: float) -> float:
     return math.log(math.erfc(-x / math.sqrt(2)) / 2)
 
 
-@dataclass(frozen=True, slots=True)
-class Betting:
-    """Exact evidence that a rate in arm B lies below `(1 - margin)` times that in arm A.
+def log_bets(
+    cells: Sequence[tuple[Any, Any, float]], kept: float, *, more: bool, fractions: Floats = FRACTIONS
+) -> Any:
+    """Log of exact evidence that arm B has more (or fewer) events than `kept` times as many as arm A, per unit.
 
-    The mean over f in 0.05, 0.10 .. 0.50 of `prod(1 + f pi_t X_t)` with
-    `X_t = (1 - margin) 1{A} Y / (1 - pi_t) - 1{B} Y / pi_t` (Waudby-Smith and Ramdas 2024, JRSS-B 86(1),
-    with inverse propensities). No approximation: it holds from the first outcome, for any `pi_t` known
-    before it. To ask whether B lies above, swap the arms and pass `1 - pi`.
+    The mean over f of `prod(1 + f c X_t)`, with `X_t = kept 1{A} Y / (1 - pi) - 1{B} Y / pi`; for fewer `c = pi`, for
+    more `c = -(1 - pi) / kept` (Waudby-Smith and Ramdas 2024, JRSS-B 86(1), with inverse propensities). A unit without
+    the event multiplies by 1, so the counts of units with it are all that is needed. No approximation: it holds from
+    the first event on.
 
-    Attributes:
-        margin: Relative loss that is tolerated.
-        log_wealth: Log product for each f; products of separate outcomes multiply, so parts merge.
+    Args:
+        cells: For each phase the number of units with the event in A and in B, and the share `pi` of B, in (0, 1).
+        kept: 1 asks whether the rates differ.
+        fractions: The stakes f, in (0, 1).
     """
+    wealth: Any = 0.0
+    for a, b, pi in cells:
+        odds = kept * pi / (1 - pi)
+        stake_a, stake_b = (-fractions, fractions / odds) if more else (fractions * odds, -fractions)
+        wealth = wealth + np.multiply.outer(np.log1p(stake_a), a) + np.multiply.outer(np.log1p(stake_b), b)
+    return np.logaddexp.reduce(wealth, axis=0) - math.log(len(fractions))
 
-    margin: float = 0.0
-    log_wealth: tuple[float, ...] = (0.0,) * len(_FRACTIONS)
 
-    def add(self, outcome: Array, in_b: Bools, probability_b: Floats) -> Betting:
-        """With more outcomes; `outcome` in [0, 1] and `probability_b` in (0, 1), all shape `(n,)`."""
-        y = np.asarray(outcome, dtype=np.float64)
-        stake_a = (1 - self.margin) * y * probability_b / (1 - probability_b)
-        stake = np.where(in_b, -y, stake_a)
-        gains = np.log1p(_FRACTIONS[:, None] * stake).sum(axis=1)
-        return Betting(self.margin, tuple((np.array(self.log_wealth) + gains).tolist()))
-
-    def __add__(self, other: Betting) -> Betting:
-        wealth = (a + b for a, b in zip(self.log_wealth, other.log_wealth, strict=True))
-        return Betting(self.margin, tuple(wealth))
-
-    @property
-    def log_e(self) -> float:
-        """Log of the e-value."""
-        return float(np.logaddexp.reduce(self.log_wealth) - math.log(len(_FRACTIONS)))
+_each = np.frompyfunc(log_e_value, 2, 1)
 
 
 def log_mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:

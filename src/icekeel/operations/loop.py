@@ -16,7 +16,7 @@ import numpy as np
 from icekeel.core.frames import Floats
 from icekeel.core.time import DAY
 from icekeel.define import Model
-from icekeel.experiments import PairedDays, RolloutPlan, RolloutState, Split, Verdict, log_mismatch
+from icekeel.experiments import Metric, PairedDays, RolloutPlan, RolloutState, Split, Verdict, log_mismatch
 from icekeel.experiments import decide as judge
 from icekeel.journal import Writer
 from icekeel.monitoring import Profile
@@ -171,8 +171,7 @@ class Loop:
             np.array(list(units[arm].values()), dtype=np.float64) for arm in (CHAMPION, CHALLENGER)
         )
         plan = RolloutPlan(
-            metric=_metric(model),
-            share=alias.share,
+            Metric(_metric(model)),
             alpha=rollout.alpha,
             minimum_days=rollout.minimum_days,
             maximum_days=rollout.maximum_days,
@@ -204,10 +203,9 @@ class Loop:
                 days, standing, costs(model, [r.shadows[alias.version] for r in mine], mine)
             )
         plan = RolloutPlan(
-            metric=_metric(model),
-            share=0.0,
+            Metric(_metric(model), margin=retrain.margin),
+            steps=(),
             alpha=retrain.alpha,
-            margin=retrain.margin,
             minimum_days=7,
             maximum_days=90,
         )

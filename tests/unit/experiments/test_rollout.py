@@ -5,7 +5,7 @@ import pytest
 
 from icekeel.core.errors import ProjectError
 from icekeel.experiments import (
-    Guardrail,
+    Metric,
     Moments,
     PairedDays,
     RolloutPlan,
@@ -15,12 +15,14 @@ from icekeel.experiments import (
     decide,
 )
 
-PLAN = RolloutPlan(metric="cost", minimum_days=7, maximum_days=30, guardrails=(Guardrail("refusals", 0.1),))
+PLAN = RolloutPlan(
+    Metric("cost"), guardrails=(Metric("refusals", margin=0.1),), minimum_days=7, maximum_days=30
+)
 
 
 def split(rate_a: float, rate_b: float, n: int = 20_000) -> Split:
     a, b = rate_a * n, rate_b * n
-    return Split({"1": TwoSample(Moments(n, a, a), Moments(n, b, b))})
+    return Split({"1": TwoSample(Moments.counts(n, a), Moments.counts(n, b))})
 
 
 GOOD, SAME, BAD = split(0.2, 0.17), split(0.2, 0.2), split(0.2, 0.24)
@@ -57,14 +59,14 @@ def test_a_guardrail_without_data_holds_the_promotion() -> None:
 
 def test_each_of_several_metrics_needs_more_evidence_of_harm() -> None:
     worse = split(0.2, 0.2125)
-    alone = decide(RolloutPlan(), RolloutState(8, worse))
+    alone = decide(RolloutPlan(Metric("cost")), RolloutState(8, worse))
     assert 20 < alone.evidence["cost"].e_worse < 40
     assert alone.kind == "stop"
     assert decide(PLAN, RolloutState(8, worse, {"refusals": SAME})).kind == "continue"
 
 
 def test_the_reason_reads_as_a_sentence() -> None:
-    verdict = decide(RolloutPlan(metric="cost", minimum_days=3), RolloutState(12, GOOD))
+    verdict = decide(RolloutPlan(Metric("cost"), minimum_days=3), RolloutState(12, GOOD))
     assert verdict.reason == (
         "After 12 days, cost of the challenger is 0.03 better (15.0%) than the champion's 0.2, within +0.0189 to "
         "+0.0411 however often one looks, from 20,000 against 20,000 units. It is shown to be better; the "
@@ -78,8 +80,8 @@ def test_a_retrained_version_in_shadow_need_only_be_no_worse() -> None:
     cost = rng.random(2000)
     challenger = cost + rng.normal(0, 0.02, 2000)
     shadow = PairedDays.of(day, cost, challenger)
-    strict = RolloutPlan()
-    lenient = RolloutPlan(margin=0.02)
+    strict = RolloutPlan(Metric("cost"))
+    lenient = RolloutPlan(Metric("cost", margin=0.02))
     assert decide(strict, RolloutState(40, shadow)).kind == "continue"
     verdict = decide(lenient, RolloutState(40, shadow))
     assert verdict.kind == "promote"
@@ -87,12 +89,23 @@ def test_a_retrained_version_in_shadow_need_only_be_no_worse() -> None:
 
 
 def test_every_fault_of_a_plan_is_named_at_once() -> None:
+    rails = (Metric("a"), Metric("a"))
     with pytest.raises(ProjectError) as caught:
-        RolloutPlan(share=2, alpha=0, margin=-1, minimum_days=9, maximum_days=3, tuned_for=0)
+        RolloutPlan(
+            Metric("cost"),
+            rails,
+            (0.5, 0.1),
+            step_days=-1,
+            alpha=0,
+            minimum_days=9,
+            maximum_days=3,
+            tuned_for=0,
+        )
     assert [fault.code for fault in caught.value.faults] == [
-        "bad_share",
+        "bad_steps",
+        "bad_step_days",
         "bad_alpha",
-        "bad_margin",
         "bad_maximum_days",
         "bad_tuned_for",
+        "bad_guardrails",
     ]

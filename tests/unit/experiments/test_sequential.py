@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from icekeel.experiments import Betting, critical_z, log_e_value, log_mismatch, rho_squared
+from icekeel.experiments import critical_z, log_bets, log_e_value, log_mismatch, rho_squared
 from icekeel.experiments.sequential import MISMATCH
 
 
@@ -46,34 +46,34 @@ def test_extremes_neither_overflow_nor_divide_by_zero() -> None:
 
 
 def test_betting_is_the_product_it_is_defined_as() -> None:
-    outcome = np.array([1.0, 0.0, 1.0])
-    in_b = np.array([True, False, False])
-    chance = np.array([0.5, 0.5, 0.2])
-    found = Betting(margin=0.1).add(outcome, in_b, chance).log_e
+    """B has one of two events, A one at a share of 0.5 and one at 0.2: `X = 0.9 1{A} / (1 - pi) - 1{B} / pi`."""
     fractions = [0.05 * step for step in range(1, 11)]
+    cells = [(0, 1, 0.5), (1, 0, 0.2)]
     by_hand = sum((1 - f) * (1 + f * 0.9 * 0.25) for f in fractions) / 10
-    assert found == pytest.approx(math.log(by_hand))
+    assert log_bets(cells, 0.9, more=False) == pytest.approx(math.log(by_hand))
+    by_hand = sum((1 + f / 0.9) * (1 - f) for f in fractions) / 10
+    assert log_bets(cells, 0.9, more=True) == pytest.approx(math.log(by_hand))
+
+
+@pytest.mark.parametrize(("share", "kept", "more"), [(0.5, 1.0, True), (0.1, 0.9, False), (0.01, 2.0, True)])
+def test_a_bet_wins_nothing_on_average(share: float, kept: float, more: bool) -> None:
+    """Closed form: of one event, at rates in proportion `kept`, the expected e-value is 1."""
+    in_b = kept * share / (kept * share + 1 - share)
+    won, lost = (math.exp(log_bets([(1 - b, b, share)], kept, more=more)) for b in (1, 0))
+    assert in_b * won + (1 - in_b) * lost == pytest.approx(1.0)
 
 
 def test_betting_keeps_its_error_rate_on_a_canary_and_finds_harm() -> None:
     rng = np.random.default_rng(3)
 
-    def alarms(rate_b: float, streams: int) -> int:
-        count = 0
-        for _ in range(streams):
-            in_b = rng.random(20_000) < 0.1
-            outcome = (rng.random(20_000) < np.where(in_b, rate_b, 0.05)).astype(float)
-            bets = Betting()
-            for start in range(0, 20_000, 500):
-                part = slice(start, start + 500)
-                bets = bets.add(outcome[part], in_b[part], np.full(500, 0.1))
-                if bets.log_e >= math.log(20):
-                    count += 1
-                    break
-        return count
+    def alarms(rate_b: float, streams: int) -> float:
+        in_b = rng.binomial(500, 0.1, (streams, 40))
+        a = rng.binomial(500 - in_b, 0.05).cumsum(axis=1)
+        b = rng.binomial(in_b, rate_b).cumsum(axis=1)
+        return float((log_bets([(a, b, 0.1)], 1.0, more=False) >= math.log(20)).any(axis=1).mean())
 
-    assert alarms(0.05, 120) <= 12  # 5 % of 120 and two and a half standard deviations
-    assert alarms(0.01, 20) >= 18
+    assert alarms(0.05, 2_000) <= 0.05
+    assert alarms(0.01, 200) >= 0.9
 
 
 def test_mismatch_is_the_ratio_of_sequence_probabilities() -> None:
