@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import t  # type: ignore[import-untyped]
+from scipy.stats import t
 
 from icekeel.core.errors import TrainingError
 from icekeel.core.frames import Column, Kind
