@@ -54,12 +54,12 @@ class PairedDays:
         """What the days say about `claim`; nothing before `MINIMUM_DAYS`.
 
         The spread is that of the days' sums about their share of the total (ratio estimator, Cochran 1977,
-        section 6.3). The statistic is the self-normalised sum `t sqrt(T / (T - 1 + t^2))` over T days (Efron
-        1969), which a few wild days cannot inflate.
+        section 6.3), larger where days in a row resemble each other (`_dependence`). The statistic is the
+        self-normalised sum `t sqrt(T / (T - 1 + t^2))` over T days (Efron 1969), which a few wild days cannot inflate.
         """
         if not self.days:
             return Evidence()
-        pairs, change, control = np.array(list(self.days.values()), dtype=np.float64).T
+        pairs, change, control = np.array([self.days[day] for day in sorted(self.days)], dtype=np.float64).T
         score = paired_score(pairs, change, control)
         sign = -1.0 if claim.lower_is_better else 1.0
         n, days = int(pairs.sum()), len(pairs)
@@ -82,11 +82,25 @@ class PairedDays:
 
 
 def paired_score(pairs: Floats, change: Floats, control: Floats) -> Score:
-    """Effect and error of days, each array of shape `(days,)` or, for many tests, `(days, tests)`."""
+    """Effect and error of days in their order, each array of shape `(days,)` or, for many tests, `(days, tests)`."""
     n, days = pairs.sum(axis=0), len(pairs)
     estimate = over(change.sum(axis=0), n)
-    spread = np.square(change - estimate * pairs).sum(axis=0) * days / max(1, days - 1)
+    rest = change - estimate * pairs
+    spread = np.square(rest).sum(axis=0) * _dependence(rest) * days / max(1, days - 1)
     return Score(over(control.sum(axis=0), n), estimate, over(np.sqrt(spread), n), float(days), 0.0)
+
+
+def _dependence(rest: Floats) -> Any:
+    """How much more a sum of days varies than if no day were like the one before, at least 1.
+
+    Autocovariances up to a lag of `sqrt(days)` with falling weights (Newey and West 1987): a week of storms is not seven
+    independent days. Tests of versions of the flights without it promote an equal one in up to 7 % instead of 5 %.
+    """
+    factor, spread, lags = 1.0, np.square(rest).sum(axis=0), math.isqrt(len(rest))
+    for lag in range(1, lags + 1):
+        weight = 2 * (1 - lag / (lags + 1))
+        factor = factor + weight * over((rest[lag:] * rest[:-lag]).sum(axis=0), spread)
+    return np.maximum(1.0, factor)
 
 
 def paired_log_e(claim: Claim, score: Score, days: int) -> tuple[Floats, Floats]:

@@ -7,7 +7,7 @@ with drift, which is what the tests' statistics tend to. Same question, same ans
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -89,6 +89,13 @@ class Question:
         even = _crossed(drift, alpha, rho_squared(self.alpha, self.tuned_for or TUNED_UNITS), self.power)
         return math.ceil(even / (4 * self.share * (1 - self.share)))
 
+    def tuned(self, effect: float) -> Question:
+        """The same, tuned for the size at which such an effect is found: what to state as the plan's `tuned_for`."""
+        found = self
+        for _ in range(3):
+            found = replace(found, tuned_for=found.units(effect) * 4 * self.share * (1 - self.share) / 2)
+        return found
+
     def detectable(self, units: float) -> float:
         """The smallest improvement, as a share of the mean, that so many units find with the wanted power."""
         low, high = 1e-6, 1e6
@@ -124,8 +131,10 @@ def _paths() -> Floats:
     return steps.cumsum(axis=1) / np.sqrt(at)
 
 
-def paired_days_needed(past: PairedDays, effect: float, claim: Claim, power: float = 0.8) -> int | None:
-    """Days of a shadow test by which an effect is found; None: not within `MOST_DAYS`.
+def paired_days_needed(
+    past: PairedDays, effect: float, claim: Claim, power: float = 0.8, most: int = MOST_DAYS
+) -> int | None:
+    """Days of a shadow test by which an effect is found; None: not within `most`.
 
     Args:
         past: Differences by day of two versions of the past, whose spread from day to day is taken for the new one's.
@@ -134,35 +143,39 @@ def paired_days_needed(past: PairedDays, effect: float, claim: Claim, power: flo
     Raises:
         IcekeelError: fewer than `MINIMUM_DAYS` days, or differences that are all equal.
     """
-    rows = np.array(list(past.days.values()), dtype=np.float64).reshape(-1, 3).T
+    rows = np.array([past.days[day] for day in sorted(past.days)], dtype=np.float64).reshape(-1, 3).T
     if rows.shape[1] < MINIMUM_DAYS:
         what = f"expected at least {MINIMUM_DAYS} past days with both versions' answers"
         raise IcekeelError(Fault("too_few_days", what, "power.past", str(rows.shape[1])))
     score = paired_score(*rows)
-    spread = float(score.error) * math.sqrt(rows.shape[1])
+    spread, control = float(score.error) * math.sqrt(rows.shape[1]), float(score.control)
     if not spread > 0:
         raise IcekeelError(Fault("no_spread", "the past differences are all equal", "power.past"))
-    tests, control = 1_000, float(score.control)
-    sign = 1.0 if effect + claim.margin >= 0 else -1.0
     change = (-1.0 if claim.lower_is_better else 1.0) * effect * abs(control)
-    days = change + spread * np.random.default_rng(20_26).normal(size=(MOST_DAYS, tests))
-    found = np.zeros(tests, dtype=bool)
-    for day in range(MINIMUM_DAYS, MOST_DAYS + 1):
-        ones = np.ones((day, tests))
-        better, worse = paired_log_e(claim, paired_score(ones, days[:day], control * ones), day)
-        found |= (better >= -math.log(claim.alpha)) if sign > 0 else (worse >= -math.log(claim.alpha_harm))
-        if found.mean() >= power:
-            return day
+    days, better = change + spread * _days(), effect + claim.margin >= 0
+    bar, place = -math.log(claim.alpha if better else claim.alpha_harm), 0 if better else 1
+    left, at = np.arange(days.shape[1]), MINIMUM_DAYS
+    while at <= most:
+        ones = np.ones((at, len(left)))
+        left = left[paired_log_e(claim, paired_score(ones, days[:at, left], control * ones), at)[place] < bar]
+        if len(left) <= (1 - power) * days.shape[1]:
+            return at
+        at = max(at + 1, at * 26 // 25)
     return None
+
+
+@cache
+def _days() -> Floats:
+    return np.random.default_rng(20_26).normal(size=(MOST_DAYS, 500))
 
 
 def paired_detectable(past: PairedDays, days: int, claim: Claim, power: float = 0.8) -> float:
     """The smallest improvement, as a share of the champion's mean, that so many days in shadow find."""
     low, high = 1e-5, 10.0
-    for _ in range(12):
+    for _ in range(14):
         middle = math.sqrt(low * high)
-        needed = paired_days_needed(past, middle - claim.margin, claim, power)
-        low, high = (low, middle) if needed is not None and needed <= days else (middle, high)
+        needed = paired_days_needed(past, middle - claim.margin, claim, power, days)
+        low, high = (low, middle) if needed is not None else (middle, high)
     return high - claim.margin
 
 

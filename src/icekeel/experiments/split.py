@@ -7,7 +7,7 @@ of a number, one element for each of many simulated tests: the same arithmetic s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
@@ -55,19 +55,19 @@ class Moments:
 
     @classmethod
     def of(cls, value: Floats, weight: Floats | None = None, covariate: Floats | None = None) -> Moments:
-        """Those of units, each array of shape `(n,)`.
+        """Those of units, each array of shape `(n,)`; or of many tests at once, `(..., n)`.
 
         Args:
             weight: What the ratio divides by, above 0 in sum; None: 1.
             covariate: Known before the unit's exposure; None or NaN: 0, "nothing known".
         """
-        y, d = value, np.ones(len(value)) if weight is None else weight
-        for given in (y, d):
+        y, d = value, np.ones(value.shape) if weight is None else weight
+        x = np.zeros(value.shape) if covariate is None else np.nan_to_num(covariate, nan=0.0)
+        for given in (y, d, x):
             refuse_not_finite(given)
-        x = np.zeros(len(y)) if covariate is None else np.nan_to_num(covariate, nan=0.0)
-        refuse_not_finite(x)
-        products = (y, y * y, y**3, d, d * d, d**3, y * d, y * y * d, y * d * d, x, x * x, x * y, x * d)
-        return cls(len(y), *(float(product.sum()) for product in products))
+        one = np.ones(value.shape)
+        products = (one, y, y * y, y**3, d, d * d, d**3, y * d, y * y * d, y * d * d, x, x * x, x * y, x * d)
+        return cls(*(product.sum(axis=-1) for product in products))
 
     @classmethod
     def counts(cls, n: Any, hits: Any) -> Moments:
@@ -346,9 +346,9 @@ def over(part: Any, whole: Any) -> Any:
     return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom != 0)[()]
 
 
-def refuse_not_finite(values: Floats | Sequence[float]) -> None:
+def refuse_not_finite(values: Floats) -> None:
     """Raises an error of code `not_finite` where a value is no finite number."""
     wrong = int(np.count_nonzero(~np.isfinite(values)))
     if wrong:
         what = "expected finite numbers: an outcome that is not known yet may not be counted"
-        raise IcekeelError(Fault("not_finite", what, got=f"{wrong} of {len(values)} values"))
+        raise IcekeelError(Fault("not_finite", what, got=f"{wrong} of {values.size} values"))

@@ -88,6 +88,31 @@ def test_a_retrained_version_in_shadow_need_only_be_no_worse() -> None:
     assert "no worse than 2.0%" in verdict.reason
 
 
+STEPS = RolloutPlan(Metric("cost"), steps=(0.01, 0.1, 0.5), minimum_days=7)
+
+
+@pytest.mark.parametrize(
+    ("primary", "log_mismatch", "step", "step_days", "kind", "words"),
+    [
+        (SAME, 0.0, 0, 1.0, "advance", "on to 10.0%"),
+        (GOOD, 0.0, 1, 1.0, "advance", "on to 50.0%"),  # better already, and yet no step is left out
+        (SAME, 0.0, 0, 0.9, "continue", "at least 1 days"),
+        (SAME, 7.0, 0, 1.0, "continue", "sizes do not fit"),
+        (Split(), 0.0, 0, 1.0, "continue", "no data for cost"),
+        (BAD, 0.0, 0, 0.1, "stop", "harm"),
+        (SAME, 0.0, 2, 9.0, "continue", "suffice"),
+        (GOOD, 0.0, 2, 0.5, "continue", "at least 1 days"),
+        (GOOD, 0.0, 2, 1.0, "promote", "better"),
+    ],
+)
+def test_steps(
+    primary: Split, log_mismatch: float, step: int, step_days: float, kind: str, words: str
+) -> None:
+    state = RolloutState(8, primary, {}, log_mismatch, step, step_days)
+    verdict = decide(STEPS, state)
+    assert (verdict.kind, words in verdict.reason) == (kind, True)
+
+
 def test_every_fault_of_a_plan_is_named_at_once() -> None:
     rails = (Metric("a"), Metric("a"))
     with pytest.raises(ProjectError) as caught:
