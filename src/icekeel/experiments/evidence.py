@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+
+from icekeel.core.errors import Fault, ProjectError
 
 from .sequential import bounded_exp, critical_z, rho_squared
 
+Check = tuple[str, bool, object, str]
+"""What is checked, whether it holds, what was got, what is allowed."""
 TUNED_UNITS, TUNED_DAYS = 10_000.0, 30.0
 
 
@@ -106,3 +110,20 @@ def discoveries(evidence: Mapping[str, Evidence], alpha: float) -> dict[str, boo
     held = [rank for rank, name in enumerate(ordered, 1) if values[name] * rank * alpha >= len(values)]
     named = set(ordered[: max(held, default=0)])
     return {name: name in named for name in evidence}
+
+
+def refuse(where: str, checks: Sequence[Check]) -> None:
+    """Raises `ProjectError` with a fault for each check that does not hold."""
+    faults = [
+        Fault(
+            f"bad_{name}",
+            f"expected {name.replace('_', ' ')} in range",
+            f"{where}.{name}",
+            repr(got),
+            allowed,
+        )
+        for name, holds, got, allowed in checks
+        if not holds
+    ]
+    if faults:
+        raise ProjectError(*faults)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from icekeel.core.errors import Fault, ProjectError
 from icekeel.core.frames import Array, Bools, Floats, Ints
 
-from .evidence import Claim
+from .evidence import Claim, refuse
 
 Kind = Literal["conversion", "mean", "ratio", "capped", "quantile"]
 
@@ -43,30 +43,19 @@ class Metric:
     level: float | None = None
 
     def __post_init__(self) -> None:
-        kinds = ("conversion", "mean", "ratio", "capped", "quantile")
-        checks = (
-            ("kind", self.kind in kinds, self.kind, ", ".join(kinds)),
-            ("margin", 0 <= self.margin < 1, self.margin, "0 or more, below 1"),
+        cap, level = (
+            _above(given) if self.kind == kind else given is None
+            for given, kind in ((self.cap, "capped"), (self.level, "quantile"))
+        )
+        refuse(
+            f"metric {self.name}",
             (
-                "cap",
-                _above(self.cap) if self.kind == "capped" else self.cap is None,
-                self.cap,
-                "above 0, of `capped`",
-            ),
-            (
-                "level",
-                _above(self.level) if self.kind == "quantile" else self.level is None,
-                self.level,
-                "above 0, of `quantile`",
+                ("kind", self.kind in get_args(Kind), self.kind, ", ".join(get_args(Kind))),
+                ("margin", 0 <= self.margin < 1, self.margin, "0 or more, below 1"),
+                ("cap", cap, self.cap, "above 0, of `capped`"),
+                ("level", level, self.level, "above 0, of `quantile`"),
             ),
         )
-        faults = [
-            Fault(f"bad_{name}", f"expected another {name}", f"metric {self.name}", repr(got), allowed)
-            for name, holds, got, allowed in checks
-            if not holds
-        ]
-        if faults:
-            raise ProjectError(*faults)
 
     def claim(
         self, alpha: float = 0.05, alpha_harm: float | None = None, tuned_for: float | None = None

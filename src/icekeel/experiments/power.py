@@ -7,6 +7,7 @@ with drift, which is what the tests' statistics tend to. Same question, same ans
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -15,7 +16,7 @@ import numpy as np
 from icekeel.core.errors import Fault, IcekeelError
 from icekeel.core.frames import Floats
 
-from .evidence import TUNED_UNITS, Claim
+from .evidence import TUNED_UNITS, Claim, refuse
 from .paired import MINIMUM_DAYS, PairedDays, paired_log_e, paired_score
 from .sequential import critical_z, rho_squared
 from .split import EXACT
@@ -49,22 +50,18 @@ class Question:
     binary: bool = False
 
     def __post_init__(self) -> None:
-        checks = (
-            ("mean", self.mean != 0 and math.isfinite(self.mean), self.mean, "a number other than 0"),
-            ("sd", 0 < self.sd < math.inf, self.sd, "above 0"),
-            ("share", 0 < self.share < 1, self.share, "above 0, below 1"),
-            ("margin", 0 <= self.margin < 1, self.margin, "0 or more, below 1"),
-            ("alpha", 0 < self.alpha < 0.5, self.alpha, "above 0, below 0.5"),
-            ("power", 0 < self.power < 1, self.power, "above 0, below 1"),
-            ("tuned_for", self.tuned_for is None or self.tuned_for > 0, self.tuned_for, "above 0"),
+        refuse(
+            "power",
+            (
+                ("mean", self.mean != 0 and math.isfinite(self.mean), self.mean, "a number other than 0"),
+                ("sd", 0 < self.sd < math.inf, self.sd, "above 0"),
+                ("share", 0 < self.share < 1, self.share, "above 0, below 1"),
+                ("margin", 0 <= self.margin < 1, self.margin, "0 or more, below 1"),
+                ("alpha", 0 < self.alpha < 0.5, self.alpha, "above 0, below 0.5"),
+                ("power", 0 < self.power < 1, self.power, "above 0, below 1"),
+                ("tuned_for", self.tuned_for is None or self.tuned_for > 0, self.tuned_for, "above 0"),
+            ),
         )
-        faults = [
-            Fault(f"bad_{name}", f"expected another {name}", f"power.{name}", repr(got), allowed)
-            for name, holds, got, allowed in checks
-            if not holds
-        ]
-        if faults:
-            raise IcekeelError(*faults)
 
     @classmethod
     def of_rate(cls, rate: float, share: float = 0.5) -> Question:
@@ -98,11 +95,7 @@ class Question:
 
     def detectable(self, units: float) -> float:
         """The smallest improvement, as a share of the mean, that so many units find with the wanted power."""
-        low, high = 1e-6, 1e6
-        for _ in range(40):
-            middle = math.sqrt(low * high)
-            low, high = (low, middle) if self.units(middle - self.margin) <= units else (middle, high)
-        return high - self.margin
+        return _least(lambda gap: self.units(gap - self.margin) <= units) - self.margin
 
     def sentence(self, effect: float, per_day: float, unit: str = "users") -> str:
         """The answer for business."""
@@ -171,12 +164,19 @@ def _days() -> Floats:
 
 def paired_detectable(past: PairedDays, days: int, claim: Claim, power: float = 0.8) -> float:
     """The smallest improvement, as a share of the champion's mean, that so many days in shadow find."""
-    low, high = 1e-5, 10.0
-    for _ in range(14):
+    return (
+        _least(lambda gap: paired_days_needed(past, gap - claim.margin, claim, power, days) is not None)
+        - claim.margin
+    )
+
+
+def _least(found: Callable[[float], bool]) -> float:
+    """The smallest gap that is found, between 0.01 % and ten times, to a thousandth of it."""
+    low, high = 1e-4, 10.0
+    while high > 1.001 * low:
         middle = math.sqrt(low * high)
-        needed = paired_days_needed(past, middle - claim.margin, claim, power, days)
-        low, high = (low, middle) if needed is not None else (middle, high)
-    return high - claim.margin
+        low, high = (low, middle) if found(middle) else (middle, high)
+    return high
 
 
 def lasting(days: float) -> str:

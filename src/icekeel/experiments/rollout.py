@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from icekeel.core.errors import Fault, ProjectError
-
-from .evidence import Claim, Evidence
+from .evidence import Claim, Evidence, refuse
 from .failures import Failures, failing
 from .metrics import Metric
 from .paired import PairedDays
@@ -50,28 +48,23 @@ class RolloutPlan:
     def __post_init__(self) -> None:
         rising = [0.0, *self.steps] == sorted({0.0, *self.steps}) and max(self.steps, default=0) <= 1
         names = [metric.name for metric in self.metrics]
-        checks = (
-            ("steps", rising, self.steps, "rising, above 0, at most 1"),
-            ("step_days", self.step_days >= 0, self.step_days, "0 or more"),
-            ("alpha", 0 < self.alpha < 0.5, self.alpha, "above 0, below 0.5"),
-            ("minimum_days", self.minimum_days >= 0, self.minimum_days, "0 or more"),
-            ("maximum_days", self.maximum_days > self.minimum_days, self.maximum_days, "above minimum_days"),
-            ("tuned_for", self.tuned_for is None or self.tuned_for > 0, self.tuned_for, "above 0"),
-            ("guardrails", len(set(names)) == len(names), names, "each metric once"),
+        refuse(
+            "rollout",
+            (
+                ("steps", rising, self.steps, "rising, above 0, at most 1"),
+                ("step_days", self.step_days >= 0, self.step_days, "0 or more"),
+                ("alpha", 0 < self.alpha < 0.5, self.alpha, "above 0, below 0.5"),
+                ("minimum_days", self.minimum_days >= 0, self.minimum_days, "0 or more"),
+                (
+                    "maximum_days",
+                    self.maximum_days > self.minimum_days,
+                    self.maximum_days,
+                    "above minimum_days",
+                ),
+                ("tuned_for", self.tuned_for is None or self.tuned_for > 0, self.tuned_for, "above 0"),
+                ("guardrails", len(set(names)) == len(names), names, "each metric once"),
+            ),
         )
-        faults = [
-            Fault(
-                f"bad_{name}",
-                f"expected {name.replace('_', ' ')} in range",
-                f"rollout.{name}",
-                repr(got),
-                allowed,
-            )
-            for name, holds, got, allowed in checks
-            if not holds
-        ]
-        if faults:
-            raise ProjectError(*faults)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -139,11 +132,10 @@ def decide(plan: RolloutPlan, state: RolloutState) -> Verdict:
         facts = "; ".join(describe(name, evidence[name]) for name in harmed)
         return Verdict("stop", f"The challenger does harm: {facts}.", evidence)
     last = state.step is None or state.step >= len(plan.steps) - 1
-    blocked = _untrusted(plan, state, evidence) or (
-        _open(plan, state, evidence) if last else _early(plan, state)
-    )
+    blocked = _untrusted(state, evidence) or _open(plan, state, evidence if last else {})
     if not blocked and not last:
-        return Verdict("advance", f"{primary} No harm is shown: on to {_next(plan, state):.1%}.", evidence)
+        share = plan.steps[(state.step or 0) + 1]
+        return Verdict("advance", f"{primary} No harm is shown: on to {share:.1%}.", evidence)
     if not blocked:
         return Verdict("promote", f"{primary} {_held(plan)}", evidence)
     if state.days >= plan.maximum_days:
@@ -171,7 +163,7 @@ def _bounds(found: Evidence) -> str:
     return f"within {found.low:+.3g} to {found.high:+.3g} however often one looks"
 
 
-def _untrusted(plan: RolloutPlan, state: RolloutState, evidence: Mapping[str, Evidence]) -> str:
+def _untrusted(state: RolloutState, evidence: Mapping[str, Evidence]) -> str:
     """Why the data cannot be vouched for; empty if they can."""
     if state.log_mismatch >= MISMATCH:
         odds = bounded_exp(state.log_mismatch)
@@ -180,24 +172,14 @@ def _untrusted(plan: RolloutPlan, state: RolloutState, evidence: Mapping[str, Ev
     return f"no data for {', '.join(missing)}" if missing else ""
 
 
-def _early(plan: RolloutPlan, state: RolloutState) -> str:
-    if state.step_days < plan.step_days:
-        return f"a step lasts at least {plan.step_days:g} days"
-    return ""
-
-
-def _open(plan: RolloutPlan, state: RolloutState, evidence: Mapping[str, Evidence]) -> str:
-    """What stands in the way of a promotion, the gravest first; empty if nothing does."""
-    if state.days < plan.minimum_days:
+def _open(plan: RolloutPlan, state: RolloutState, asked: Mapping[str, Evidence]) -> str:
+    """What stands in the way of a promotion or, where nothing is asked, of a step; empty if nothing does."""
+    if asked and state.days < plan.minimum_days:
         return f"a promotion needs at least {plan.minimum_days:g} days"
-    open_claims = [name for name, found in evidence.items() if found.e_better < 1 / plan.alpha]
+    open_claims = [name for name, found in asked.items() if found.e_better < 1 / plan.alpha]
     if open_claims:
         return f"the evidence does not yet suffice for {', '.join(open_claims)}"
-    return _early(plan, state)
-
-
-def _next(plan: RolloutPlan, state: RolloutState) -> float:
-    return plan.steps[(state.step or 0) + 1]
+    return f"a step lasts at least {plan.step_days:g} days" if state.step_days < plan.step_days else ""
 
 
 def _held(plan: RolloutPlan) -> str:

@@ -111,36 +111,35 @@ class TwoSample:
         `p (1 - p)`. A small arm's own variance would raise false alarms tenfold on a 10 % canary. For a ratio it is
         that of `(y - R d) / mean(d)`, with the ratio R of both arms (delta method: Deng, Knoblich and Lu 2018, KDD).
         """
-        both = self.a + self.b
-        ratio, base = over(both.y, both.d), over(both.d, both.n)
-        return over(np.maximum(0.0, both.yy - 2 * ratio * both.yd + ratio**2 * both.dd), both.n * base**2)
+        both, ratio = self._both()
+        squares = both.yy - 2 * ratio * both.yd + ratio**2 * both.dd
+        return over(np.maximum(0.0, squares) * both.n, both.d**2)
 
     def third(self) -> Any:
         """Third central moment of a unit, the same way."""
-        both = self.a + self.b
-        ratio, base = over(both.y, both.d), over(both.d, both.n)
+        both, ratio = self._both()
         cubes = both.yyy - 3 * ratio * both.yyd + 3 * ratio**2 * both.ydd - ratio**3 * both.ddd
-        return over(cubes, both.n * base**3)
+        return over(cubes * both.n**2, both.d**3)
 
     def explained(self) -> tuple[Any, Any]:
         """Sums of squares of the covariate, and of it with the residual, each about its arm's mean."""
-        both = self.a + self.b
-        ratio = over(both.y, both.d)
-        squares = sum(arm.xx - over(arm.x**2, arm.n) for arm in (self.a, self.b))
-        products = sum(
-            arm.xy - ratio * arm.xd - over(arm.x * (arm.y - ratio * arm.d), arm.n) for arm in (self.a, self.b)
-        )
+        ratio, squares, products = self._both()[1], 0.0, 0.0
+        for arm in (self.a, self.b):
+            squares = squares + arm.xx - over(arm.x**2, arm.n)
+            products = products + arm.xy - ratio * arm.xd - over(arm.x * (arm.y - ratio * arm.d), arm.n)
         return squares, products
 
     def adjusted(self, theta: Any) -> tuple[Any, Any]:
         """Change of the mean and its unit variance, with `theta` times the covariate taken off."""
+        both, ratio = self._both()
+        shift = theta * (over(self.b.x, self.b.n) - over(self.a.x, self.a.n))
+        saved = 2 * theta * (both.xy - ratio * both.xd) - theta**2 * (both.xx - over(both.x**2, both.n))
+        change = over(self.b.y, self.b.d) - over(self.a.y, self.a.d) - over(shift * both.n, both.d)
+        return change, np.maximum(0.0, self.variance - over(saved * both.n, both.d**2))
+
+    def _both(self) -> tuple[Moments, Any]:
         both = self.a + self.b
-        ratio, base = over(both.y, both.d), over(both.d, both.n)
-        shift = over(theta * (over(self.b.x, self.b.n) - over(self.a.x, self.a.n)), base)
-        squares = both.xx - over(both.x**2, both.n)
-        saved = 2 * theta * (both.xy - ratio * both.xd) - theta**2 * squares
-        change = over(self.b.y, self.b.d) - over(self.a.y, self.a.d) - shift
-        return change, np.maximum(0.0, self.variance - over(saved, both.n * base**2))
+        return both, over(both.y, both.d)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +262,7 @@ class Split:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
-            name: [phase.share, list(astuple(phase.a)), list(astuple(phase.b))]
+            name: [phase.share, *([float(part) for part in astuple(arm)] for arm in (phase.a, phase.b))]
             for name, phase in self.phases.items()
         }
 
