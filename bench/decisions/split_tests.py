@@ -32,14 +32,14 @@ def false_rollbacks() -> Result:
     rails = RolloutPlan(CONVERSION, tuple(Metric(f"rail {n}", "conversion") for n in range(10)))
     plan = RolloutPlan(CONVERSION)
     found: Result = {"tests": TESTS}
-    found |= _share("fifty", _stopped(plan, ((0.5, looks),), RATE, RATE, seed=1))
-    found |= _share("canary", _stopped(plan, ((0.1, looks),), RATE, RATE, seed=2))
-    found |= _share("ramp", _stopped(plan, ramp, falling, falling, seed=3))
-    found |= _share("guardrails", _stopped(rails, ((0.5, looks),), RATE, RATE, seed=4, tests=2_000))
+    found |= rate_of("fifty", _stopped(plan, ((0.5, looks),), RATE, RATE, seed=1))
+    found |= rate_of("canary", _stopped(plan, ((0.1, looks),), RATE, RATE, seed=2))
+    found |= rate_of("ramp", _stopped(plan, ramp, falling, falling, seed=3))
+    found |= rate_of("guardrails", _stopped(rails, ((0.5, looks),), RATE, RATE, seed=4, tests=2_000))
     rare = RolloutPlan(
         Metric("errors", "conversion")
     )  # 50 expected errors in all: where a normal bound is wrong
-    found |= _share("rare_errors_canary5", _stopped(rare, ((0.05, looks),), 0.001, 0.001, seed=5))
+    found |= rate_of("rare_errors_canary5", _stopped(rare, ((0.05, looks),), 0.001, 0.001, seed=5))
     return found
 
 
@@ -55,7 +55,7 @@ def false_promotions() -> Result:
     for seed, (name, (metric, rate)) in enumerate(cases.items(), 10):
         plan = RolloutPlan(metric)
         chance = _crossed(plan, metric, looks, RATE, rate, seed=seed)[0] >= math.log(1 / plan.alpha)
-        found |= _share(name, chance)
+        found |= rate_of(name, chance)
     return found | {"share": max(found[name] for name in cases)}
 
 
@@ -74,7 +74,7 @@ def stops() -> Result:
     hit = _stopped(plan, ((0.1, 500),), RATE, 0.5 * RATE, seed=21, tests=2_000)
     found["minus50_canary10"] = float((np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 500) * EVERY).mean())
     better = _crossed(plan, CONVERSION, ((0.5, 500),), RATE, 1.1 * RATE, seed=22, every=500, tests=2_000)[0]
-    return found | _share("plus10", better >= math.log(1 / plan.alpha))
+    return found | rate_of("plus10", better >= math.log(1 / plan.alpha))
 
 
 def naive_rules() -> Result:
@@ -86,7 +86,7 @@ def naive_rules() -> Result:
         )
         hits.append(naive(Split({"": TwoSample(a, b, share)}).score(), CONVERSION.claim()))
     below, significant = (np.concatenate(rule) for rule in zip(*hits, strict=True))
-    found: Result = {"tests": TESTS} | _share("false_alarms", below) | _share("peeked_z", significant)
+    found: Result = {"tests": TESTS} | rate_of("false_alarms", below) | rate_of("peeked_z", significant)
     program = "print(''.join('01'[hash('user%d' % n) % 100 < 10] for n in range(100_000)))"
     arms = [
         subprocess.run(
@@ -108,11 +108,11 @@ def revenue() -> Result:
     capped = Metric("revenue", "capped", lower_is_better=False, cap=cap)
     plain = Metric("revenue", lower_is_better=False)
     found: Result = {"tests": 2_000, "cap": cap}
-    found |= _share("false_rollbacks", _revenue(capped, 0.1, 1.0, seed=31))
-    found |= _share("fifty", _revenue(capped, 0.5, 1.0, seed=32))
-    found |= _share("uncapped_canary", _revenue(plain, 0.1, 1.0, seed=33))
-    found |= _share("uncapped_fifty", _revenue(plain, 0.5, 1.0, seed=34))
-    return found | _share("minus30_found_canary", _revenue(capped, 0.1, 0.7, seed=35, tests=500))
+    found |= rate_of("false_rollbacks", _revenue(capped, 0.1, 1.0, seed=31))
+    found |= rate_of("fifty", _revenue(capped, 0.5, 1.0, seed=32))
+    found |= rate_of("uncapped_canary", _revenue(plain, 0.1, 1.0, seed=33))
+    found |= rate_of("uncapped_fifty", _revenue(plain, 0.5, 1.0, seed=34))
+    return found | rate_of("minus30_found_canary", _revenue(capped, 0.1, 0.7, seed=35, tests=500))
 
 
 def _revenue(metric: Metric, share: float, factor: float, *, seed: int, tests: int = 2_000) -> Bools:
@@ -196,7 +196,7 @@ def _sums(column: Ints, now: Floats) -> Floats:
     return (column * now).cumsum(axis=1)
 
 
-def _share(name: str, hit: Array) -> Result:
+def rate_of(name: str, hit: Array) -> Result:
     """Share of tests that were hit at any look, with its exact 95 % interval (Clopper and Pearson 1934)."""
     tests, hits = len(hit), int(hit.any(axis=1).sum())
     low = float(beta.ppf(0.025, hits, tests - hits + 1)) if hits else 0.0

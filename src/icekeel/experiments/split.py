@@ -23,7 +23,7 @@ from .sequential import log_bets, log_e_values
 MOST_SKEW = 0.2
 """Skewness of the statistic up to which its normal bounds are believed: that of 25 expected conversions in a small arm.
 
-Beyond it a rare event or heavy-tailed revenue on a small canary raises false alarms several times too often. In an even
+Beyond it a rare event or heavy-tailed revenue on a small canary raises more false alarms than stated. In an even
 split the arms' skewnesses cancel, so nothing waits there.
 """
 EXACT = 0.2
