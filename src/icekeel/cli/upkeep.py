@@ -55,16 +55,21 @@ def audit(
 
 
 def compact(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """Move what is in the journal alone into history; the keeper does it by itself."""
+    """Move what is in the journal alone into history, and merge small files; the keeper does both by itself."""
+    from icekeel.data.merging import merge
+
     app = open_app(project)
     before = app.history().manifest()
     after = app.workspace.compact()
+    fewer = merge(app.history())
     rows = [
-        {"table": name, "rows": after.rows(name) - before.rows(name)}
+        {"table": name, "rows": after.rows(name) - before.rows(name), "files_fewer": fewer.get(name, 0)}
         for name in after.tables
-        if after.rows(name) != before.rows(name)
+        if after.rows(name) != before.rows(name) or name in fewer
     ]
-    print_rows(rows, as_json=as_json, empty="all of the journal is in history")
+    print_rows(
+        rows, as_json=as_json, empty="all of the journal is in history, and no files are small and many"
+    )
 
 
 def rebuild(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:

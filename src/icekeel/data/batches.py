@@ -85,7 +85,7 @@ def known_of(history: History, manifest: Manifest, table: EventTable, form: str,
     files = {name: history.paths(manifest, name) for name in {table.name, *others}}
     volumes = Counter[str]()
     for name in (table.name, f"quarantine/{table.name}"):
-        for one in manifest.tables.get(name, ()):
+        for one in manifest.origins(name):
             volumes[one.source.partition(":")[0]] += one.rows
     for other in ("", "admitted", content):  # rows that were pushed, and that were repaired
         del volumes[other]

@@ -14,15 +14,17 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
+from icekeel.compile import literal
 from icekeel.core.errors import Fault, StateError, nearest, shorten
 from icekeel.core.ids import digest, file_digest
-from icekeel.core.time import FOREVER
+from icekeel.core.time import DAY, FOREVER
 
 AVAILABLE = "_available"
 """Column of a stored event version: from when it was known, microseconds UTC."""
@@ -32,11 +34,15 @@ SEQUENCE = "_sequence"
 """Column of a stored event version: the order in which versions of equal availability were taken in."""
 SEGMENT, OFFSET = "_segment", "_offset"
 """Columns of a version that was pushed: where in the journal its record begins. Files taken in bulk lack them."""
+ORIGIN = "_file"
+"""Column of a file that was merged: the name of the one in which a row came. Others lack it."""
 
 FORMAT = 1
 QUESTIONS = "questions"
 """Table of the declared questions of a model, as a snapshot holds them: `questions/MODEL`."""
 SNAPSHOTS = "snapshots"
+LINGER = DAY
+"""For how long a file that was merged into another stays, for who has just read the manifest."""
 SPOOL = "spool"
 """Folder of what is on its way: copies of objects, the part that is being read."""
 TAKEN = "taken"
@@ -50,9 +56,11 @@ class StoredFile(msgspec.Struct, frozen=True):
     Attributes:
         name: File name, which is its SHA-256.
         rows: Number of rows.
-        source: Digest of the outside file it was made from; empty for rows from the journal.
+        source: Digest of the outside file it was made from; empty for rows from the journal, `merged` for those of several files.
         known_from: When the first of its rows became available, microseconds UTC; -FOREVER where that is not known.
         known_until: When the last one did; FOREVER where that is not known.
+        of: Of one that was merged, the files that it holds, in order. Left out of what is stored of others, whose
+            snapshots keep their digests so.
     """
 
     name: str
@@ -60,6 +68,12 @@ class StoredFile(msgspec.Struct, frozen=True):
     source: str = ""
     known_from: int = -FOREVER
     known_until: int = FOREVER
+    of: tuple[StoredFile, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def origins(self) -> tuple[StoredFile, ...]:
+        """The files in which its rows came: itself, unless it was merged."""
+        return self.of or (self,)
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -70,6 +84,7 @@ class Manifest(msgspec.Struct, frozen=True):
         taken: How many files were ever listed.
         types: Table and ending of its files -> column -> SQL type in the one that was taken last.
         sources: Table -> what rows come from -> how far it was read: the place in a file or `TAKEN`, the watermark of a query.
+        replaced: `TABLE/NAME` of files that were merged -> when, by the machine's time, microseconds UTC.
     """
 
     tables: dict[str, list[StoredFile]] = {}
@@ -78,6 +93,7 @@ class Manifest(msgspec.Struct, frozen=True):
     taken: int = 0
     types: dict[str, dict[str, str]] = {}
     sources: dict[str, dict[str, str]] = {}
+    replaced: dict[str, int] = {}
 
     @property
     def sequence(self) -> int:
@@ -94,6 +110,10 @@ class Manifest(msgspec.Struct, frozen=True):
     def rows(self, table: str) -> int:
         """Rows of a table."""
         return sum(file.rows for file in self.tables.get(table, ()))
+
+    def origins(self, table: str) -> Iterator[StoredFile]:
+        """The files in which the rows of a table came, in order."""
+        return (one for file in self.tables.get(table, ()) for one in file.origins)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -158,6 +178,15 @@ class History:
     def paths(self, manifest: Manifest, table: str) -> list[Path]:
         """The Parquet files of a table in some manifest."""
         return [self.folder / table / file.name for file in manifest.tables.get(table, ())]
+
+    def holding(self, table: str, name: str) -> tuple[Path, str]:
+        """The file that has the rows of one of this name, and a SQL condition on them: it may have been merged."""
+        path = self.folder / table / name
+        if not path.exists():
+            for file in self.manifest().tables.get(table, ()):
+                if any(one.name == name for one in file.origins):
+                    return path.with_name(file.name), f"{ORIGIN} = {literal(name)}"
+        return path, "true"
 
     def adopt(
         self,
@@ -226,26 +255,50 @@ class History:
             taken=taken,
             types={**manifest.types, **(types or {})},
             sources={**manifest.sources, **read},
+            replaced=manifest.replaced,
         )
-        text = msgspec.json.format(msgspec.json.encode(after, order="sorted"), indent=1)
-        write_whole(self.folder / "manifest.json", text)
+        self._write(after)
         return after
+
+    def swap(self, manifest: Manifest, table: str, file: StoredFile) -> Manifest:
+        """List a merged file where the first of those stood that it holds; those linger. Call inside `adding`."""
+        now = time.time_ns() // 1000
+        held = {one for one in manifest.tables[table] if set(one.origins) <= set(file.origins)}
+        first = next(one for one in manifest.tables[table] if one in held)
+        listed = [
+            file if one == first else one for one in manifest.tables[table] if one == first or one not in held
+        ]
+        recent = {name: at for name, at in manifest.replaced.items() if at > now - LINGER}
+        replaced = recent | {f"{table}/{one.name}": now for one in held}
+        tables = {**manifest.tables, table: listed}
+        after = msgspec.structs.replace(
+            manifest, tables=tables, replaced=replaced, taken=manifest.sequence >> 32
+        )
+        self._write(after)
+        return after
+
+    def _write(self, manifest: Manifest) -> None:
+        text = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
+        write_whole(self.folder / "manifest.json", text)
 
     def sweep(self, manifest: Manifest) -> int:
         """Delete the files that neither the manifest nor a snapshot lists, and give their bytes; inside `adding`.
 
-        Such are those that were dropped, and what a crash left. Nothing goes while a snapshot cannot be read.
+        Such are those that were dropped or merged a while ago, and what a crash left. Nothing goes while a snapshot
+        cannot be read.
         """
         try:
             kept = self.everything(manifest)
         except StateError as error:
             log.error("nothing_swept", extra={"why": str(error)})
             return 0
-        listed, freed = {(name, file.name) for name, files in kept.items() for file in files}, 0
+        listed, freed = {f"{name}/{file.name}" for name, files in kept.items() for file in files}, 0
+        since = time.time_ns() // 1000 - LINGER
+        listed |= {place for place, at in manifest.replaced.items() if at > since}
         for path in self.folder.rglob("*.parquet"):
             table = path.parent.relative_to(self.folder).as_posix()
             stored = table in kept or table.startswith(("answers/", "undefined/", f"{QUESTIONS}/"))
-            if stored and (table, path.name) not in listed:
+            if stored and f"{table}/{path.name}" not in listed:
                 freed += path.stat().st_size
                 path.unlink()
         return freed

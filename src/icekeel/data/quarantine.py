@@ -30,7 +30,7 @@ from icekeel.journal import Ingested, Positions, Quarantined, Tail, Writer
 from .batches import checked, known_of
 from .checks import columns_of, time_checks
 from .contracts import EventContract, Value, grave
-from .history import AVAILABLE, DELETED, OFFSET, SEGMENT, SEQUENCE, History, Manifest, StoredFile
+from .history import AVAILABLE, DELETED, OFFSET, ORIGIN, SEGMENT, SEQUENCE, History, Manifest, StoredFile
 from .relations import array_of, connect, create_table, parquet
 from .vault import Hide
 
@@ -111,13 +111,14 @@ def _all(history: History, manifest: Manifest, journal: Path, table: str) -> Ite
 def _stored(file: Path) -> Iterator[SetAside]:
     with connect(reads=[file]) as connection:
         relation = parquet([file])
-        pushed = SEGMENT in columns_of(connection, relation)
-        place = "row_number() OVER () - 1"
-        name = f"{literal(file.stem[:16])} || '-' || {place}"
+        held = columns_of(connection, relation)
+        pushed = SEGMENT in held
+        origin = ORIGIN if ORIGIN in held else literal(file.name)
+        name = f"{origin}[:16] || '-' || (row_number() OVER (PARTITION BY {origin} ORDER BY _place) - 1)"
         if pushed:
             within = f"row_number() OVER (PARTITION BY {SEGMENT}, {OFFSET} ORDER BY _place) - 1"
             name = f"{SEGMENT} || '-' || {OFFSET} || '-' || ({within})"
-        rows = f"(SELECT *, {place} AS _place FROM {relation})"
+        rows = f"(SELECT *, row_number() OVER () AS _place FROM {relation})"
         found = connection.execute(f"SELECT {name}, row, faults FROM {rows} ORDER BY _place")
         while some := found.fetchmany(FETCH):
             for identifier, row, faults in some:

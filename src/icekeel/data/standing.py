@@ -7,10 +7,10 @@ from pathlib import Path
 
 from icekeel.compile.sql import quote
 
-from .history import AVAILABLE, DELETED, OFFSET, SEGMENT, SEQUENCE
+from .history import AVAILABLE, DELETED, OFFSET, ORIGIN, SEGMENT, SEQUENCE
 from .relations import parquet
 
-OWN = frozenset({AVAILABLE, DELETED, SEQUENCE, SEGMENT, OFFSET})
+OWN = frozenset({AVAILABLE, DELETED, SEQUENCE, SEGMENT, OFFSET, ORIGIN})
 """Columns of stored versions that no event has."""
 
 

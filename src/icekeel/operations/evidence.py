@@ -252,9 +252,8 @@ class Evidence:
         if record[SEGMENT] is not None:
             when = self._reach.when(record[SEGMENT], record[OFFSET])
         else:
-            file = Path(record[SOURCE]).name
-            when = self._reach.files().get(file, (0, 0))[1]
-            said += f", from the file {file[:12]}"
+            when = self._reach.files().get(record[SOURCE], (0, 0))[1]
+            said += f", from the file {record[SOURCE][:12]}"
         return said + (f", projected {format_time(when)})" if when else ")")
 
     def _without_one(

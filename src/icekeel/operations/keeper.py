@@ -194,7 +194,7 @@ class Keeper:
             known = max(self.state.known_until, newest)
             serial = self.state.serial + 1
             self._commit(txn, serial=serial, positions=positions, known_until=known, pushed=past.pushed)
-            bulk = [file.name for files in manifest.tables.values() for file in files if file.source]
+            bulk = [file.name for table in manifest.tables for file in manifest.origins(table) if file.source]
             self._reach.note(txn, self.state, bulk)
 
     def step(self) -> int:
@@ -325,9 +325,9 @@ class Keeper:
         if table is None or not reaches:
             return 0
         newest = 0
-        file = self._workspace.history.folder / record.table / record.file
+        file, condition = self._workspace.history.holding(record.table, record.file)
         now = min(record.at, self.state.now) if self._rehearsal and self.state.now else record.at
-        for rows in stored_rows(file, table, since=now - max(reaches)):
+        for rows in stored_rows(file, table, since=now - max(reaches), condition=condition):
             pushed = [Pushed(at=record.at, table=record.table, rows=rows)]
             newest = max(newest, self._events.apply(txn, pushed))
             for answers in readers:

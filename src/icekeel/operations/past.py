@@ -35,7 +35,7 @@ class Past:
         self._back: dict[str, int] = {}
         self._first: dict[str, int] = {}
         self._taken = {one.file: one.at for one in recorded(workspace.history, manifest, Ingested)}
-        files = [file for name in workspace.project.tables for file in manifest.tables.get(name, ())]
+        files = [file for name in workspace.project.tables for file in manifest.origins(name)]
         self.pushed = sum(file.rows for file in files if not file.source)
 
     def first_asked(self, model: str) -> int:
@@ -53,7 +53,10 @@ class Past:
         for name, back in self._back.items():
             table = self._workspace.project.tables[name]
             for file in self._manifest.tables.get(name, ()):
-                taken = self._taken.get(file.name, self._since) if file.source else self._since
+                taken = min(
+                    self._taken.get(one.name, self._since) if one.source else self._since
+                    for one in file.origins
+                )
                 now = min(taken, self._since) if self._since else taken
                 since = min(now - back, self._first[name])
                 path = self._workspace.history.folder / name / file.name
@@ -67,11 +70,12 @@ class Past:
 
 
 def stored_rows(
-    file: Path, table: EventTable, *, since: int, batch: int = 20_000
+    file: Path, table: EventTable, *, since: int, condition: str = "true", batch: int = 20_000
 ) -> Iterator[list[dict[str, Value]]]:
     """The rows of a stored file in batches, as pushed rows look.
 
     Args:
+        condition: SQL of which rows.
         since: Rows that happened and became known before are left out; one that became known later may be the new
             version of an event that still counts, moved out of every window, or its deletion, which has no time.
     """
@@ -80,7 +84,7 @@ def stored_rows(
     connection = connect(reads=[file])
     try:
         result = connection.execute(
-            f"SELECT {listed} FROM {parquet([file])} WHERE {quote(table.time)} >= {since} OR {AVAILABLE} >= {since} "
+            f"SELECT {listed} FROM {parquet([file])} WHERE ({quote(table.time)} >= {since} OR {AVAILABLE} >= {since}) AND {condition} "
             f"ORDER BY {SEQUENCE}"
         )
         while rows := result.fetchmany(batch):

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from icekeel.core.time import FOREVER, SECOND, format_duration
 from icekeel.data import History, Manifest, Snapshot
 from icekeel.data.answers import ANSWERS
+from icekeel.data.merging import merge
 from icekeel.journal import Writer, ends_at, is_free, remove
 from icekeel.journal.segments import segment_sizes
 from icekeel.registry import Registry
@@ -117,6 +118,7 @@ class Retention:
         """
         history, folder = self._workspace.history, self._workspace.journal
         manifest = self._workspace.compact()
+        merge(history)
         found = spent(history, manifest, folder, projected, self._kept, at)
         spared = spare(history, self._registry, self._kept.snapshots, at)
         if found.segments or found.files or spared:

@@ -18,7 +18,7 @@ from icekeel.compile import literal, quote
 from icekeel.core.frames import Frame, Ints
 from icekeel.core.time import FOREVER
 from icekeel.data import AVAILABLE, DELETED, SEQUENCE, Manifest
-from icekeel.data.history import OFFSET, SEGMENT
+from icekeel.data.history import OFFSET, ORIGIN, SEGMENT
 from icekeel.data.relations import SQL_TYPES, connect, parquet
 from icekeel.define import EventTable
 from icekeel.features.offline import EventStore, historical_features
@@ -28,7 +28,7 @@ from icekeel.journal.segments import segment_sizes
 from .workspace import Workspace
 
 KNOWN, SOURCE = "_known", "filename"
-"""Further columns of the files written: when a version became known, and the stored file that it comes from."""
+"""Further columns of the files written: when a version became known, and the name of the stored file in which it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +121,16 @@ class SeenEvents:
         """All versions of the events of which one lies in the stretch of time."""
         columns = {name: SQL_TYPES[field.kind] for name, field in table.fields.items()}
         columns |= {AVAILABLE: "BIGINT", DELETED: "DOUBLE", SEQUENCE: "BIGINT"}
-        columns |= {SEGMENT: "VARCHAR", OFFSET: "BIGINT", SOURCE: "VARCHAR"}
+        columns |= {SEGMENT: "VARCHAR", OFFSET: "BIGINT", SOURCE: "VARCHAR", ORIGIN: "VARCHAR"}
         none = ", ".join(f"CAST(NULL AS {kind}) AS {quote(name)}" for name, kind in columns.items())
         source = f"SELECT {none} WHERE false"
         if files := self._workspace.history.paths(self._manifest, table.name):
             every = parquet(files, union=True).removesuffix(")") + ", filename = true)"
             source += f" UNION ALL BY NAME FROM {every}"
+        origin = f"coalesce({ORIGIN}, parse_filename({SOURCE})) AS {SOURCE}"
         listed, identifier = ", ".join(map(quote, columns)), quote(table.id)
         connection.execute(
-            f"CREATE TEMP TABLE every AS SELECT {listed} FROM ({source}) WHERE {identifier} IN (SELECT "
+            f"CREATE TEMP TABLE every AS SELECT {listed} FROM (SELECT * REPLACE ({origin}) FROM ({source})) WHERE {identifier} IN (SELECT "
             f"{identifier} FROM ({source}) WHERE {quote(table.time)} BETWEEN {oldest} AND {newest} "
             f"AND {self._met.get(table.name, 'true')})"
         )
@@ -149,11 +150,10 @@ class SeenEvents:
         if reached:
             rows = [[segment, offset, seen] for (segment, offset), seen in reached.items()]
             connection.executemany("INSERT INTO reached VALUES (?, ?, ?)", rows)
-        connection.execute("CREATE TEMP TABLE files (path VARCHAR, seen BIGINT)")
-        folder = self._workspace.history.folder / name
-        for file in self._manifest.tables.get(name, ()):
+        connection.execute("CREATE TEMP TABLE files (name VARCHAR, seen BIGINT)")
+        for file in self._manifest.origins(name):
             seen = self._seen(file.name, moments) if file.source and moments[0].serial else 0
-            connection.execute("INSERT INTO files VALUES (?, ?)", [str(folder / file.name), seen])
+            connection.execute("INSERT INTO files VALUES (?, ?)", [Path(file.name).name, seen])
         if not moments[0].serial:
             connection.execute(f"UPDATE every SET {SEGMENT} = NULL")
 
@@ -176,7 +176,7 @@ def _versions(table: EventTable) -> str:
     seen = f"CASE WHEN {SEGMENT} IS NULL THEN files.seen ELSE coalesce(pushed.seen, {FOREVER}) END"
     started = (
         f"SELECT pushed.* EXCLUDE (segment, reach, seen), greatest({AVAILABLE}, {seen}) AS start "
-        f"FROM (SELECT * {pushed}) AS pushed LEFT JOIN files ON {SOURCE} = path"
+        f"FROM (SELECT * {pushed}) AS pushed LEFT JOIN files ON {SOURCE} = files.name"
     )
     after = (
         f"min(start) OVER (PARTITION BY {quote(table.id)} ORDER BY {AVAILABLE}, {SEQUENCE} "

@@ -23,6 +23,7 @@ from icekeel.core.frames import NO_TIME, Array, Frame
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import DAY, FOREVER, format_time, parse_time
 from icekeel.data.history import AVAILABLE, DELETED, SEQUENCE, History, Manifest, StoredFile
+from icekeel.data.merging import merge
 from icekeel.data.relations import create_table
 from icekeel.define.expressions import expression
 from icekeel.define.features import Feature
@@ -147,6 +148,8 @@ def _keep(folder: Path, world: World, rng: Random) -> History:
                 known_from = min(row[AVAILABLE] for row in some)
                 added.setdefault(name, []).append(kept.adopt(name, draft, len(some), known_from=known_from))
         kept.replace(manifest, added)
+    if rng.random() < 0.5:
+        merge(kept, rng.choice((2, 3)))
     return kept
 
 

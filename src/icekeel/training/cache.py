@@ -98,7 +98,7 @@ class FeatureCache:
         self._requests = requests
         self._asked_at = asked_at
         self._files = {
-            window.keyed.table: manifest.tables.get(window.keyed.table, []) for window in plan.windows
+            window.keyed.table: list(manifest.origins(window.keyed.table)) for window in plan.windows
         }
         self._seen = self._read_seen()
         self._digests = {window: self._name(window, tables) for window in plan.windows}
