@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -34,7 +35,7 @@ from .history import AVAILABLE, DELETED, SEQUENCE, SPOOL, TAKEN, History, Manife
 from .parts import Part, form_of, parts_of
 from .readings import Reading, hidden, load, refuse_misread, typed
 from .relations import SQL_TYPES, connect, one_row, parquet
-from .sources import Input, Query, Row, Stored, as_lines, watermark_of
+from .sources import Input, Query, Row, Stored, as_lines, note_types, types_of, watermark_of
 from .spines import as_table
 from .vault import Vault
 from .whole import whole_file
@@ -42,6 +43,10 @@ from .whole import whole_file
 QUARANTINE = "quarantine"
 QUERY_ROWS = 200_000
 """Rows of a database that are taken at once."""
+SQL = "sql"
+"""How rows of a database came, beside the forms of files."""
+SETTLED_NS = 2_000_000_000
+"""A file that was last written to so long ago is known by its look: size, times, and place on the disk."""
 MEMORY = "1GB"
 """What a part may take of the database's memory before it spills."""
 
@@ -154,6 +159,15 @@ class _Intake:
         self._history, self._table, self._spool, self._how = history, table, spool, how
         self._fields = list(table.fields.values())
         self._ids: list[Path] | None = None
+        self._types: dict[str, Counter[str]] = {}
+        self._know(history.manifest())
+
+    def _know(self, manifest: Manifest) -> None:
+        """Go on from a manifest: nobody else takes sources of this table meanwhile."""
+        tables = self._table.name, f"{QUARANTINE}/{self._table.name}"
+        self._states, self._rows = manifest.sources.get(self._table.name, {}), Counter[str]()
+        for one in chain(*map(manifest.origins, tables)):
+            self._rows[one.source] += one.rows
 
     def take(self, source: Input | Given) -> Ingested:
         if isinstance(source, Query):
@@ -162,41 +176,47 @@ class _Intake:
             return self._object(source)
         if isinstance(source, Given):
             return self._file(source.path, "table", {})
-        return self._file(source, str(source), {})
+        return self._local(source)
 
-    def _state(self, key: str) -> str | None:
-        return self._history.manifest().sources.get(self._table.name, {}).get(key)
+    def _local(self, path: Path) -> Ingested:
+        """Take a file; one that is as it was when its content was taken is not read again."""
+        form_of(path)
+        key, stamp = f"file {path.resolve()}", _settled(path)
+        before, _, content = self._states.get(key, "").rpartition(" ")
+        if stamp and stamp == before and self._states.get(content) == TAKEN:
+            return Ingested(self._table.name, str(path), skipped=self._rows[content])
+        return self._file(path, str(path), {key: stamp} if stamp else {})
 
     def _object(self, source: Stored) -> Ingested:
         form_of(Path(source.path))
         key = f"object {source.token}"
-        if (content := self._state(key)) is not None:
-            return Ingested(self._table.name, source.url, skipped=self._rows_of(content))
+        if (content := self._states.get(key)) is not None:
+            return Ingested(self._table.name, source.url, skipped=self._rows[content])
         copy = source.fetch(self._spool)
-        result = self._file(copy, source.url, {key: file_digest(copy)})
+        result = self._file(copy, source.url, {key: ""})
         copy.unlink()
         return result
 
-    def _rows_of(self, content: str) -> int:
-        """Rows that were stored or set aside of what was taken from a source."""
-        listed = self._history.manifest().tables
-        tables = (self._table.name, f"{QUARANTINE}/{self._table.name}")
-        return sum(one.rows for table in tables for one in listed.get(table, ()) if one.source == content)
-
     def _file(self, path: Path, name: str, also: Mapping[str, str]) -> Ingested:
-        """Take a file, or what is not taken of it yet; its end leads to the state `also` of other sources."""
+        """Take a file, or what is not taken of it yet.
+
+        Args:
+            also: Other names of it, kept at its end with its content, each behind how it looked under that name.
+        """
         result = Ingested(self._table.name, name)
         form_of(path)
         try:
             before, content = _stamp(path), file_digest(path)
-            state = self._state(content)
-            if state is None and self._rows_of(content):  # taken before states were kept
+            also = {key: f"{stamp} {content}".lstrip() for key, stamp in also.items()}
+            state = self._states.get(content)
+            if state is None and self._rows[content]:  # taken before states were kept
                 state = TAKEN
             if state == TAKEN:
-                result.skipped = self._rows_of(content)
+                result.skipped = self._rows[content]
                 if also:
                     with self._history.adding() as manifest:
-                        self._history.replace(manifest, {}, sources={self._table.name: also})
+                        states = {self._table.name: {content: TAKEN, **also}}
+                        self._know(self._history.replace(manifest, {}, sources=states))
                 return result
             rows = 0
             if state is None and needs_whole(self._table):
@@ -213,37 +233,56 @@ class _Intake:
             raise SourceError(Fault("unreadable", what, name)) from error
         return result
 
-    def _admit(self, path: Path, name: str, content: str, result: Ingested) -> None:
-        """Count all of a file before any of it is taken."""
+    def _admit(
+        self, path: Path | None, name: str, content: str, result: Ingested, parts: Iterable[Part] = ()
+    ) -> None:
+        """Count all of a file, or of the parts of a query, before any of it is taken."""
         table, how, manifest = self._table, self._how, self._history.manifest()
         hide = None if how.vault is None else how.vault.hide_many
         with closing(self._connect(path)) as connection:
-            whole = whole_file(connection, path, name, self._fields, self._spool, hide)
+            whole = whole_file(connection, path or self._spool, name, self._fields, self._spool, hide, parts)
             limits = time_checks(table, how.now, ahead=how.ahead)
-            known = known_of(self._history, manifest, table, form_of(path), content)
-            result.notes += admit(
-                connection, table, whole.relation, limits, known, held=whole.held, where=name
-            )
+            known = known_of(self._history, manifest, table, form_of(path) if path else SQL, content)
+            held = whole.held or types_of(self._types)
+            result.notes += admit(connection, table, whole.relation, limits, known, held=held, where=name)
 
     def _query(self, query: Query) -> Ingested:
         """Take what a query gives, a part after the other, each with the watermark that it leads to."""
-        result, mark = Ingested(self._table.name, str(query)), query.sql.watermark
+        result = Ingested(self._table.name, str(query))
         content = f"{query.key} {self._history.manifest().taken}"  # each run is a source of its own
         self._ids = [] if query.sql.whole else None
-        batch: list[Row] = []
-        rows = 0
-        for some in chain(query.rows(self._fields, self._state(query.key) or ""), [None]):
-            batch += some or ()
-            if batch and (some is None or len(batch) >= QUERY_ROWS):
-                high = watermark_of(batch, mark) if mark else ""
-                state = {query.key: high} if high else {}
-                part = Part("json", as_lines(batch), "")
-                rows += self._part(part, None, content, result, state, first=False)
-                batch.clear()
-                self._how.progress(f"{self._table.name}: {rows:,} rows of {query}")
+        self._types, rows = {}, 0
+        batches = self._batches(query)
+        if needs_whole(self._table):
+            if kept := self._spooled(batches):
+                parts = (Part("json", file.read_bytes(), "") for file, _ in kept)
+                self._admit(None, str(query), content, result, parts)
+            batches = ((file.read_bytes(), high) for file, high in kept)
+        for text, high in batches:
+            state = {query.key: high} if high else {}
+            rows += self._part(Part("json", text, ""), None, content, result, state, first=not rows)
+            self._how.progress(f"{self._table.name}: {rows:,} rows of {query}")
         if self._ids is not None:
             self._delete_missing(query, content, result)
         return result
+
+    def _batches(self, query: Query) -> Iterator[tuple[bytes, str]]:
+        """Some rows of a query at a time as lines, and their highest watermark; their types are noted."""
+        batch, mark = list[Row](), query.sql.watermark
+        for some in chain(query.rows(self._fields, self._states.get(query.key, "")), [None]):
+            note_types(some or (), self._types)
+            batch += some or ()
+            if batch and (some is None or len(batch) >= QUERY_ROWS):
+                yield as_lines(batch), watermark_of(batch, mark) if mark else ""
+                batch.clear()
+
+    def _spooled(self, batches: Iterable[tuple[bytes, str]]) -> list[tuple[Path, str]]:
+        """The same in files: all of a run is looked at before any of it is taken."""
+        kept = list[tuple[Path, str]]()
+        for text, high in batches:
+            kept.append((self._spool / f"run-{len(kept)}.jsonl", high))
+            kept[-1][0].write_bytes(text)
+        return kept
 
     def _part(
         self,
@@ -262,11 +301,14 @@ class _Intake:
             hide = None if how.vault is None else how.vault.hide_many
             reading = hidden(connection, reading, self._fields, hide)
             limits = time_checks(table, how.now, ahead=how.ahead)
-            known = known_of(self._history, manifest, table, part.form, content)
+            form = part.form if path else SQL
+            known = known_of(self._history, manifest, table, form, content)
             rows, held = typed(reading, self._fields), dict[str, str]()
-            if first:
+            if first and path is None:
+                held = types_of(self._types)
+            elif first:
                 held = refuse_misread(connection, reading, self._fields, result.source)
-            if path is None or (first and not needs_whole(table)):  # of a query each part is a batch
+            if first and not needs_whole(table):
                 where = result.source
                 result.notes += admit(connection, table, rows, limits, known, held=held, where=where)
             statement = checked(connection, table, rows, manifest.sequence, limits, known)
@@ -285,8 +327,9 @@ class _Intake:
             added = self._stored(connection, content, result, bad)
             for file in added.get(table.name, ()):
                 how.announce(table.name, file)
-            types = {f"{table.name}.{part.form}": known.types_after(table, held)} if held else {}
-            self._history.replace(manifest, added, types=types, sources={table.name: state})
+            types = {f"{table.name}.{form}": known.types_after(table, held)} if held else {}
+            sources = {table.name: state}
+            self._know(self._history.replace(manifest, added, types=types, sources=sources))
             return _count(connection, reading.relation)
 
     def _connect(self, path: Path | None) -> duckdb.DuckDBPyConnection:
@@ -421,8 +464,8 @@ class _Besides:
             f"CREATE TEMP TABLE bad AS SELECT CAST(given.row AS VARCHAR) AS row, _faults AS faults, place FROM ({rows}) given "
             f"JOIN checked ON given.place = checked.{SEQUENCE} WHERE len(_faults) > 0 ORDER BY place"
         )
-        again = 0
-        if files := self._files(f"{QUARANTINE}/{self.table.name}"):
+        bad, again = _count(connection, "bad"), 0
+        if bad and (files := self._files(f"{QUARANTINE}/{self.table.name}")):
             before = " UNION ALL ".join(
                 f"SELECT CAST(row AS VARCHAR) AS row FROM {parquet([one])}" for one in files
             )
@@ -431,7 +474,7 @@ class _Besides:
             )
             connection.execute(f"DELETE FROM checked WHERE {SEQUENCE} IN (SELECT place FROM seen)")
             again = _deleted(connection, "DELETE FROM bad WHERE place IN (SELECT place FROM seen)")
-        return _count(connection, "bad"), again
+        return bad - again, again
 
     def changed(self, connection: duckdb.DuckDBPyConnection) -> int:
         """Good rows of events that are known."""
@@ -451,6 +494,17 @@ _REASONS = (
 def _stamp(path: Path) -> tuple[int, int, int]:
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _settled(path: Path) -> str:
+    """How a file looks from outside; empty where it was written just now, and might be again with the same look."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    if max(found.st_mtime_ns, found.st_ctime_ns) > time.time_ns() - SETTLED_NS:
+        return ""
+    return f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, statement: str, target: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -261,6 +262,36 @@ def as_lines(rows: Sequence[Row]) -> bytes:
 
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
+
+
+def note_types(rows: Sequence[Row], counts: dict[str, Counter[str]]) -> None:
+    """Count of what type the values of each column are, as the driver gives them: numbers, but for decimals, alike."""
+    for name in rows[0] if rows else ():
+        kinds = Counter(type(row[name]) for row in rows[:_LOOKED_AT])
+        for kind, count in kinds.items():
+            counts.setdefault(name, Counter())[_TYPES.get(kind, kind.__name__)] += count
+
+
+_LOOKED_AT = 1_000
+_TYPES: Mapping[type, str] = {
+    type(None): NOTHING,
+    bool: "BOOLEAN",
+    int: "DOUBLE",
+    float: "DOUBLE",
+    Decimal: "DECIMAL",
+    str: "VARCHAR",
+    datetime: "TIMESTAMP",
+    date: "DATE",
+}
+
+
+def types_of(counts: Mapping[str, Counter[str]]) -> dict[str, str]:
+    """Column -> the type of most of its values."""
+    found = {
+        name: Counter({kind: n for kind, n in kinds.items() if kind != NOTHING})
+        for name, kinds in counts.items()
+    }
+    return {name: kinds.most_common(1)[0][0] if kinds else NOTHING for name, kinds in found.items()}
 
 
 def watermark_of(rows: Sequence[Row], column: str) -> str:

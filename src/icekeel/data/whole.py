@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,23 +37,27 @@ def whole_file(
     fields: Sequence[Field],
     spool: Path,
     hide: HideMany | None,
+    parts: Iterable[Part] = (),
 ) -> Whole:
     """Read a file: Parquet where it lies, a text part by part into Parquet files in `spool`.
+
+    Args:
+        parts: Rows of a query instead, which says the types of its columns itself.
 
     Raises:
         SourceError: it cannot be read, or its columns are not the fields.
     """
-    form = form_of(path)
+    form = "" if parts else form_of(path)
     if form == "parquet":
         rows = one_row(connection, f"SELECT count(*) FROM {parquet([path])}")[0]
-        parts = iter([Part(form, b"", "", rows=(0, rows))])
-    else:
+        parts = [Part(form, b"", "", rows=(0, rows))]
+    elif form:
         parts = parts_of(path, name, fields)
     held: dict[str, str] = {}
     files: list[Path] = []
     for part in parts:
         reading = hidden(connection, load(connection, part, path, spool / "part", fields), fields, hide)
-        if not files:
+        if form and not files:
             held = refuse_misread(connection, reading, fields, name)
         relation = typed(reading, fields)
         if form == "parquet":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from icekeel.core.time import LAST_TIME
 from icekeel.data import AVAILABLE, DELETED, SEQUENCE, History, Ingested, Taking, find_sources, ingest
 from icekeel.data.contracts import CLOCK_SKEW
 
+inner = importlib.import_module("icekeel.data.ingest")  # the package has a function of that name
 DAY_ONE = 1_740_787_200_000_000
 
 
@@ -325,3 +328,49 @@ def test_what_another_process_has_spilled_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SourceError):
         ingest(History(tmp_path / "history"), TABLE, [source])
     assert spilt.exists()
+
+
+def test_a_file_that_looks_as_it_did_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+    digest = inner.file_digest
+
+    def noted(path: Path) -> str:
+        hashed.append(path)
+        return str(digest(path))
+
+    monkeypatch.setattr(inner, "file_digest", noted)
+    path = write(tmp_path, GOOD)
+    monkeypatch.setattr(inner, "SETTLED_NS", 0)
+    assert [one.kept for one in take(tmp_path, path)] == [1]
+    assert [one.skipped for one in take(tmp_path, path)] == [1]
+    assert hashed == [path]
+    path.touch()  # looks otherwise, and is what it was
+    assert [one.skipped for one in take(tmp_path, path)] == [1]
+    assert [one.skipped for one in take(tmp_path, path)] == [1]
+    assert hashed == [path] * 2
+    before = path.stat()
+    write(tmp_path, GOOD.replace("'007'", "'008'"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert [one.kept for one in take(tmp_path, path)] == [1]  # of the same size, and its time set back
+    monkeypatch.setattr(inner, "SETTLED_NS", 3_600_000_000_000)
+    hashed.clear()
+    for _ in range(2):
+        assert [one.skipped for one in take(tmp_path, path)] == [1]
+    assert hashed == [path] * 2  # written to just now: not to be trusted
+
+
+def test_quarantine_is_read_only_where_something_is_set_aside(tmp_path: Path) -> None:
+    bad = GOOD.replace("1.5::DOUBLE", "-1.5::DOUBLE")
+    take(tmp_path, write(tmp_path, bad, "one.parquet"))
+    (aside,) = History(tmp_path / "history").files("quarantine/Orders")
+    content = aside.read_bytes()
+    aside.write_bytes(b"no Parquet")
+    assert [one.kept for one in take(tmp_path, write(tmp_path, GOOD, "two.parquet"))] == [1]
+    aside.write_bytes(content)
+    again = f"{bad} UNION ALL {bad.replace('007', '009')}"
+    assert [
+        (one.quarantined, one.skipped) for one in take(tmp_path, write(tmp_path, again, "three.parquet"))
+    ] == [(1, 1)]

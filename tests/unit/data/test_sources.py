@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import importlib
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ import pyarrow
 import pytest
 
 import icekeel as ik
-from icekeel.core.errors import SourceError
+from icekeel.core.errors import ContractError, SourceError
 from icekeel.core.kinds import Kind
 from icekeel.core.time import parse_time
 from icekeel.data import (
@@ -34,7 +35,7 @@ from icekeel.data import (
     ingest_table,
 )
 from icekeel.data.questions import read_questions
-from icekeel.data.sources import _token, as_lines, lowered, watermark_of
+from icekeel.data.sources import _token, as_lines, lowered, note_types, types_of, watermark_of
 from icekeel.data.trial import draft_source, try_source
 from icekeel.define import Sql
 from icekeel.define.fields import Field
@@ -356,3 +357,61 @@ def test_a_folder_may_have_any_name_and_a_query_may_end_in_a_comment(shop: Path)
     (odd / "b.csv").write_text("")
     assert find_sources(odd, "*.csv") == [odd / "b.csv"]
     assert counts(take(shop, Sql("SELECT * FROM orders -- all of them", SHOP.url))) == (2, 0, 0, 1, 0)
+
+
+class Counted(ik.Events, time="placed", id="order_id", contract=ik.Contract(rows=(3, 5), types="block")):
+    order_id: ik.Id
+    net: ik.Num = ik.optional()
+    note: ik.Text = ik.optional()
+
+
+def counted(folder: Path, query: str, table: type[ik.Events] = Counted) -> Ingested:
+    source = find_sources(folder, Sql(query, SHOP.url))
+    (result,) = ingest(History(folder / "history"), table.icekeel_table, source, Taking(now=NOW))
+    return result
+
+
+@pytest.mark.parametrize("part", [2, 200_000])
+def test_what_is_said_of_a_batch_is_judged_of_a_run_and_not_of_its_parts(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    monkeypatch.setattr(importlib.import_module("icekeel.data.ingest"), "QUERY_ROWS", part)
+    monkeypatch.setattr(importlib.import_module("icekeel.data.sources"), "FETCH", 1)
+    for given in (
+        "order_id < 9",
+        "order_id < 9 UNION ALL SELECT * FROM orders UNION ALL SELECT * FROM orders",
+    ):
+        with pytest.raises(ContractError, match=r"rows, not 3 to 5"):
+            counted(shop, f"SELECT * FROM orders WHERE {given}")
+    assert not (shop / "history" / "Counted").exists()  # not a part of it was taken
+    assert counted(shop, "SELECT * FROM orders").kept == 3
+    assert counted(shop, "SELECT * FROM orders WHERE order_id = 0").known  # no news are no batch
+
+
+class Typed(ik.Events, time="placed", id="order_id"):
+    order_id: ik.Id
+    net: ik.Num = ik.optional()
+    note: ik.Text = ik.optional()
+
+
+@pytest.mark.parametrize("table", [Counted, Typed])
+def test_a_column_of_a_database_that_changes_its_type_is_noticed(shop: Path, table: type[ik.Events]) -> None:
+    said = {table: "net: VARCHAR, was number"}
+    assert counted(shop, "SELECT order_id, net, placed FROM orders", table).notes == []
+    same = "SELECT order_id + 10 AS order_id, CAST(net AS INTEGER) AS net, placed FROM orders"
+    assert counted(shop, same, table).notes == []  # a number is a number
+    empty = "SELECT order_id + 20 AS order_id, NULL AS net, placed FROM orders"
+    assert counted(shop, empty, table).notes == []
+    other = "SELECT order_id + 30 AS order_id, CAST(net AS TEXT) AS net, placed FROM orders"
+    if table is Typed:
+        assert counted(shop, other, table).notes == [said[table]]
+        return
+    with pytest.raises(ContractError) as caught:
+        counted(shop, other, table)
+    assert [fault.what for fault in caught.value.faults] == [said[table]]
+
+
+def test_a_decimal_is_another_number_to_who_has_both() -> None:
+    counts: dict[str, Any] = {}
+    note_types([{"a": decimal.Decimal(1), "b": 1, "c": None}, {"a": None, "b": 2.5, "c": None}], counts)
+    assert types_of(counts) == {"a": "DECIMAL", "b": "DOUBLE", "c": '"NULL"'}
