@@ -1,5 +1,5 @@
 """`python -m icekeel` is the command `icekeel`."""
 
-from icekeel.cli.main import main
+from icekeel.cli.entry import main
 
 main()

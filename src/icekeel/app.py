@@ -292,12 +292,12 @@ class App:
         """What there is to say of a version, or of a model's champion; see `operations.briefing`.
 
         Raises:
-            RegistryError: `unknown_version`; `no_champion`, no version of the model serves.
+            RegistryError: `unknown_name`; `no_champion`, no version of the model serves.
             ProjectError: its model is not in the project any more.
             BundleError: its bundle is damaged.
         """
         with closing(self.registry()) as registry:
-            version = registry.champion(name) if name in self.project.models else registry.version(name)
+            version = registry.named(name, self.project.models)
             self.model(version.model)
             try:
                 with self.online(readonly=True) as online:

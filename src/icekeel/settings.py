@@ -110,7 +110,7 @@ def read_settings(
                 faults.append(Fault("secret_setting", what, source, hint=hint))
                 continue
             value = _converted(raw, known[name])
-            if name in _DURATIONS and not _is_duration(value):
+            if name in _DURATIONS and not is_duration(value):
                 faults.append(
                     Fault(
                         "bad_setting", f'"{name}" is no duration', source, repr(raw), f'"30d", "{FOR_EVER}"'
@@ -157,7 +157,8 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise SettingsError(Fault("bad_toml", str(error), str(path))) from error
 
 
-def _is_duration(value: object) -> bool:
+def is_duration(value: object) -> bool:
+    """Whether a value says how long something is kept."""
     try:
         return isinstance(value, str) and lasting(value) > 0
     except IcekeelError:

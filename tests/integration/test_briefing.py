@@ -95,6 +95,8 @@ def test_the_page_is_read_in_two_minutes_and_is_one_file(about: Briefing) -> Non
     page = briefing_page(about)
     assert 100 < len(text_of(page).split()) <= TWO_MINUTES
     html = render(page)
+    assert about.definition.error not in html
+    assert "times as wrong" not in html
     assert 'class="sheet"' in html
     assert "<script" not in html
 

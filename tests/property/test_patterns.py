@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import re
+import sys
 import time
+from importlib import import_module
 
 import duckdb
 import pytest
@@ -92,3 +94,15 @@ def test_the_largest_pattern_is_one_that_duckdb_takes() -> None:
         found = connection.execute("SELECT regexp_full_match(?, ?)", ["é" * (LARGEST - 1), widest.re2])
         assert found.fetchone() == (True,)
     assert widest.matches("é" * (LARGEST - 1))
+
+
+def test_this_python_reads_patterns_as_those_do_that_were_looked_at() -> None:
+    """The parser is not public and nothing public gives its tree: of a new Python, look at the tree first."""
+    assert sys.version_info[:2] in ((3, 11), (3, 12), (3, 13), (3, 14))
+    parser = import_module("re._parser")
+    tree = parser.parse(r"^(ab|[^b-d\d]){2,5}x*.$", re.ASCII)
+    assert str(list(tree)) == (
+        "[(AT, AT_BEGINNING), (MAX_REPEAT, (2, 5, [(SUBPATTERN, (1, 0, 0, [(BRANCH, (None, [[(LITERAL, 97), "
+        "(LITERAL, 98)], [(IN, [(NEGATE, None), (RANGE, (98, 100)), (CATEGORY, CATEGORY_DIGIT)])]]))]))])), "
+        "(MAX_REPEAT, (0, MAXREPEAT, [(LITERAL, 120)])), (ANY, None), (AT, AT_END)]"
+    )

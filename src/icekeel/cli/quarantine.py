@@ -148,11 +148,13 @@ def _told(app: App, table: str, done: Resolution, what: str, *, as_json: bool) -
         found = {what: done.done, "before": done.before, "open": left}
         faults = [{"id": one, "faults": list(faults)} for one, faults in done.faults.items()]
         print_json({"table": table, **found, "faults": faults})
-        return
-    print_text(f"{table}: {done.done:,} {what}, {done.before:,} had been resolved before, {left:,} open")
-    rows = [{"quarantine_id": one, "faults": list(faults)} for one, faults in done.faults.items()]
-    if rows:
-        print_rows(rows, as_json=False)
+    else:
+        print_text(f"{table}: {done.done:,} {what}, {done.before:,} had been resolved before, {left:,} open")
+        rows = [{"quarantine_id": one, "faults": list(faults)} for one, faults in done.faults.items()]
+        if rows:
+            print_rows(rows, as_json=False)
+    if done.faults and not done.done:
+        raise typer.Exit(1)
 
 
 def _file(names: Sequence[str]) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from icekeel.core.errors import Fault, SettingsError
+from icekeel.settings import is_duration
 
 from .options import HERE, AsJson, ProjectFolder, check_action, open_app
 from .output import print_json, print_rows, print_text, say
@@ -39,6 +40,8 @@ def snapshots(
         raise SettingsError(Fault("missing_option", "diff alone takes what is compared", "BEFORE", before))
     if keep and action != "prune":
         raise SettingsError(Fault("extra_option", "only prune takes it", "--keep", keep))
+    if keep and not is_duration(keep):
+        raise SettingsError(Fault("bad_duration", "expected a duration", "--keep", keep, '"30d", "for ever"'))
     app = open_app(project, keep_snapshots=keep or None)
     with registry_of(app) as registry:
         known = app.snapshots(registry)

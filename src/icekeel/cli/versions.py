@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from icekeel.core.errors import Fault, SettingsError, StateError
 from icekeel.core.time import format_second, parse_time
 
 from .options import HERE, AsJson, By, ProjectFolder, Reason, open_app, user
 from .output import print_json, print_rows, say
+from .running import only_keeper
 
 if TYPE_CHECKING:
     from icekeel.app import App
     from icekeel.registry import Registry
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL")]
+KEEPER = "keeper"
 OneModel = Annotated[str | None, typer.Argument(metavar="MODEL", help="One model; all by default.")]
 
 
@@ -38,6 +41,9 @@ def train(
     app = open_app(project)
     definition = app.model(model)
     at = parse_time(now) if now else app.clock()
+    if at > app.clock() and by != KEEPER:  # whose clock may be another
+        what = "nobody knows yet what will have happened by then"
+        raise SettingsError(Fault("future", what, "--now", now, f"at most {format_second(app.clock())}"))
     with registry_of(app) as registry, app.journal("train") as journal:
         version, trained = app.workshop(registry).train(
             Order(model, at, baseline, rung, reason, by or user()), say
@@ -93,16 +99,22 @@ def promote(
 def rollback(
     model: ModelName,
     reason: Reason,
+    expect: Annotated[
+        str, typer.Option(help="The version that is to go (default: the one that serves now).")
+    ] = "",
     by: By = "",
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Go back to the champion before this one."""
+    """Go back to the champion before this one; refused where another came to serve meanwhile."""
     from icekeel.operations.workshop import roll_back
 
     app = open_app(project)
     with registry_of(app, model) as registry, app.journal("rollback") as journal:
-        version = roll_back(registry, journal, model, reason=reason, by=by or user(), at=app.clock()).name
+        gone = expect or registry.champion(model).name
+        version = roll_back(
+            registry, journal, model, expected=gone, reason=reason, by=by or user(), at=app.clock()
+        ).name
     _show_champion(app, model, version, as_json=as_json)
 
 
@@ -159,8 +171,13 @@ def registry_of(app: App, model: str | None = None) -> Iterator[Registry]:
 
 
 def mirror_soon(app: App) -> None:
-    """Have MLflow follow, where it is to, by a process that outlives this command and does not delay it."""
+    """Have MLflow follow, where it is to, by a process that outlives this command; a keeper that runs does it itself."""
     if not app.settings.mlflow or app.settings.rehearsal:
+        return
+    try:
+        with only_keeper(app.places.state):
+            pass
+    except StateError:
         return
     from icekeel.operations.mirror import mirror_command
 

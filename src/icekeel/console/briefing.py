@@ -25,6 +25,12 @@ RUNGS: Mapping[str, str] = {
     "text": "weights of words",
     "sklearn": "a model of scikit-learn",
 }
+ERRORS: Mapping[str, str] = {
+    "log_loss": "average error of the probability",
+    "mae": "average error",
+    "mape": "average error in per cent",
+    "rmse": "typical error",
+}
 MOST_FIELDS = 4
 """Fields of similar cases that are shown."""
 FEW_LETTERS = 40
@@ -85,6 +91,11 @@ def amount(about: Briefing, value: float) -> str:
     text = f"{abs(value):,.{digits}}"
     sign = "-" if value < 0 else ""
     return f"{sign}{unit}{text}" if unit in ("$", "€", "£") else f"{sign}{text} {unit}".strip()
+
+
+def error_words(name: str) -> str:
+    """A measure of error for somebody who has never heard of it."""
+    return ERRORS.get(name, words(name))
 
 
 def _worth(about: Briefing) -> str:
@@ -253,7 +264,8 @@ def _subgroups(about: Briefing) -> str:
     found = next((one for one in about.dossier.audits if one.get("audit") == "subgroups"), None)
     if found is None:
         return "Not looked at yet: icekeel audit tells."
-    what = str(found.get("what", "")).rstrip(".")
+    error = about.definition.error
+    what = str(found.get("what", "")).rstrip(".").replace(error, error_words(error))
     todo = str(found.get("todo", "")).rstrip(".")
     return f"{what[:1].upper()}{what[1:]}." + (
         f" To do: {todo}." if todo and found.get("verdict") != "pass" else ""
@@ -295,7 +307,8 @@ def _simpler_text(about: Briefing) -> str:
     if not about.rivals:
         return "Nothing else was tried."
     tolerance = about.definition.choose.within.per_year
-    reason = str(about.version.ladder.get("reason", ""))
+    error = about.definition.error
+    reason = str(about.version.ladder.get("reason", "")).replace(error, error_words(error))
     return (
         f"{reason[:1].upper()}{reason[1:]}. Up to {dollars(tolerance)} a year is given for simplicity."
         + _features_text(about)
@@ -365,6 +378,6 @@ def _foot(about: Briefing) -> str:
     tested = str(version.metrics.get("tested_from", ""))[:10]
     return (
         f"{version.name}, bundle {version.digest[:12]}, snapshot {version.snapshot[:12]}. Errors are of cases asked later than "
-        f"those learnt from (from {tested}); money is 0.01 of {about.definition.error} = "
-        f"{dollars(about.definition.choose.within.error_point)} a year, as the project states."
+        f"those learnt from (from {tested}); {dollars(about.definition.choose.within.error_point)} a year for 0.01 of "
+        f"{error_words(about.definition.error)}, as the project states."
     )

@@ -355,7 +355,12 @@ def _config() -> Json:
         "aria": False,
         "background": None,
         "font": FONT,
-        "padding": 4,
+        "padding": {
+            "left": 4,
+            "top": 4,
+            "right": 24,
+            "bottom": 4,
+        },  # half of the last label stands over the axis
         "view": {"stroke": None},
         "axis": axis,
         "legend": {**legend, "offset": 10},

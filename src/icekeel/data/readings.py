@@ -314,12 +314,13 @@ def refuse_misread(
         if wrong := column_faults(fields, where, held):
             raise SourceError(*wrong)
         return held
-    rows, spoilt, why, line = one_row(
+    rows, spoilt, example = one_row(
         connection,
-        f"SELECT count(*), count({_WHY}), min({_WHY}), first({reading.raw}) FILTER ({_WHY} IS NOT NULL) FROM {reading.relation}",
+        f"SELECT count(*), count({_WHY}), first([{_WHY}, {reading.raw}::VARCHAR]) FILTER ({_WHY} IS NOT NULL) FROM {reading.relation}",
     )
     if spoilt and rows == spoilt:
-        what = f"no line of it is a row; {str(why).removeprefix('line: ')}"
+        why, line = example
+        what = f"no line of it is a row; {why.removeprefix('line: ')}"
         raise SourceError(Fault("unreadable", what, where, shorten(json.loads(line))))
     if "JSON" in columns.values() and rows > spoilt:
         columns = _present(connection, reading)

@@ -19,7 +19,7 @@ from .batches import Counted, count, known_of
 from .checks import time_checks
 from .drafting import Draft, draft
 from .history import History
-from .parts import form_of
+from .parts import form_of, parts_of
 from .relations import connect
 from .sources import Input, Query, fetched
 from .spines import read_source
@@ -69,6 +69,10 @@ def draft_source(source: Input, name: str, *, now: int, identifier: str, time: s
         connect(threads=2, reads=[path], folder=spool) as connection,
     ):
         connection.execute("SET TimeZone = 'UTC'")
+        names = next(parts_of(path, str(source), ())).names
+        if twice := sorted({one for one in names if names.count(one) > 1}):
+            what = 'two columns are called "{}"'
+            raise SourceError(*(Fault("twice", what.format(one), f"{source}, line 1") for one in twice))
         relation = read_source(connection, path)
         return draft(connection, relation, name, said, now=now, identifier=identifier, time=time)
 

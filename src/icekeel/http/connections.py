@@ -18,7 +18,7 @@ from .incoming import request_id
 from .problems import problem
 
 LARGEST_HEAD = 32_768
-"""Bytes of a request line and its headers, and what comes with their last ones."""
+"""Bytes of a request line and its headers."""
 MOST_CONNECTIONS = 900
 """Of one process, which may have 1,024 files open where nobody has said otherwise; who comes beside so many is told
 that it is too much, and hung up on."""
@@ -54,7 +54,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     began_s = 0.0
     stalled_s = 0.0
-    _read = 0
+    _read, _end = 0, b""
+    _body = False
     _shed = False
 
     def __init__(
@@ -70,11 +71,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless the head has become too large."""
-        if self.began_s:
-            if self._read > LARGEST_HEAD:  # before these, which may hold the end of the head and the body
+        if not self._body:
+            there = self._end + data  # the empty line may come in two parts
+            end = there.find(b"\r\n\r\n")
+            self._read += (len(there) if end < 0 else end) - len(self._end)
+            self._end = there[-3:]
+            if self._read > LARGEST_HEAD:
                 self.refuse(b"431 Request Header Fields Too Large")
                 return
-            self._read += len(data)
         super().data_received(data)
 
     def on_message_begin(self) -> None:
@@ -84,7 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """It is whole: have it answered, or refuse it where it asks for work and there is too much of it."""
-        self.began_s, self._read = 0.0, 0
+        self.began_s, self._read, self._end, self._body = 0.0, 0, b"", True
         idle = self.cycle is None or self.cycle.response_complete
         asks = self.parser.get_method() == b"POST" and not self.expect_100_continue
         if idle and (self._crowded() or (asks and self._full())):
@@ -103,6 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The end of a request; one that was refused is told now."""
+        self._body = False
         if not self._shed:
             super().on_message_complete()
             return

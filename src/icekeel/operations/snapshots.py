@@ -87,7 +87,7 @@ class TableChange:
         before, after: Rows that held.
         added, removed, corrected: Rows that hold now alone, no more, or otherwise in columns that both have.
         columns_added, columns_removed, columns_retyped: By name; those retyped with both types.
-        columns: Those that both have, the most changed first.
+        columns: Those that both have, the most changed first; those that begin with `_` are Icekeel's own and left out.
     """
 
     table: str
@@ -287,6 +287,7 @@ def _compare(
     connection: duckdb.DuckDBPyConnection, table: str, key: str, before: _Side, after: _Side
 ) -> TableChange:
     a, b = before.columns, after.columns
+    own, other = ([name for name in side if not name.startswith("_")] for side in (a, b))
     shared = [name for name in a if b.get(name) == a[name]]
     content = f"hash({', '.join(map(quote, shared))})"
     # Questions have no id: equal ones are told apart by their number.
@@ -299,7 +300,9 @@ def _compare(
         "SELECT count(a.id), count(b.id), count(*) FILTER (a.id IS NULL), count(*) FILTER (b.id IS NULL), "
         "count(*) FILTER (a.content <> b.content) FROM _before a FULL JOIN _after b USING (id)"
     ).fetchall()
-    columns = [Column(name, _KINDS[a[name]]) for name in shared if name != key and a[name] in _KINDS]
+    columns = [
+        Column(name, _KINDS[a[name]]) for name in shared if name in own and name != key and a[name] in _KINDS
+    ]
     every = max(counts[:2]) // MOST_READ + 1
     some = f"WHERE hash({quote(key) if key else content}) % {every} = 0"
     listed = ", ".join(quote(column.name) for column in columns) or "1"
@@ -314,9 +317,9 @@ def _compare(
         added=counts[2],
         removed=counts[3],
         corrected=counts[4],
-        columns_added=[name for name in b if name not in a],
-        columns_removed=[name for name in a if name not in b],
-        columns_retyped={name: f"{a[name]} to {b[name]}" for name in a if name in b and a[name] != b[name]},
+        columns_added=[name for name in other if name not in a],
+        columns_removed=[name for name in own if name not in b],
+        columns_retyped={name: f"{a[name]} to {b[name]}" for name in own if name in b and a[name] != b[name]},
         columns=sorted(changes, key=lambda one: -(one.distance or 0)),
     )
 

@@ -175,28 +175,32 @@ class Workshop:
         Raises:
             TrainingError: no model can be trained on these data; nothing is registered.
         """
+        rungs = self._rungs(order)  # before hours of work, since there may be no such rung
         snapshot, declared = self.snapshot(order.model, order.now, pin=True)
         details = {"model": order.model, "snapshot": snapshot.digest, "reason": order.reason}
         run = self._registry.start_run(TRAINING, details=details, at=order.now)
         try:
             data = self._learnable(snapshot, declared, say)
             self._prepared[order.model, order.now] = (snapshot, data)
-            version, trained = self._train(order, snapshot, data, say)
+            version, trained = self._train(order, rungs, snapshot, data, say)
         except Exception as error:
             self._registry.finish_run(run, "failed", details={**details, "why": str(error)}, at=order.now)
             raise
         self._registry.finish_run(run, "done", details={**details, "version": version.name}, at=order.now)
         return version, trained
 
-    def _train(self, order: Order, snapshot: Snapshot, data: Learnable, say: Say) -> tuple[Version, Trained]:
+    def _rungs(self, order: Order) -> Sequence[Rung]:
+        model = self._workspace.project.models[order.model]
+        if not order.rung:
+            return full_ladder(model, self._threads)
+        standing, settings = self._standing_rung(order.model)
+        return rungs_up_to(model, order.rung, self._threads, settings if order.rung == standing else {})
+
+    def _train(
+        self, order: Order, rungs: Sequence[Rung], snapshot: Snapshot, data: Learnable, say: Say
+    ) -> tuple[Version, Trained]:
         model = self._workspace.project.models[order.model]
         features = model.baseline if order.baseline and model.baseline is not None else model.features
-        standing, settings = self._standing_rung(order.model)
-        rungs = (
-            rungs_up_to(model, order.rung, self._threads, settings if order.rung == standing else {})
-            if order.rung
-            else full_ladder(model, self._threads)
-        )
         recipe = Recipe(
             model,
             features.__name__,
@@ -377,14 +381,16 @@ def crown(
                 registry.drop_alias(model, name, **why)
 
 
-def roll_back(registry: Registry, journal: Writer, model: str, *, reason: str, by: str, at: int) -> Version:
-    """Go back to the champion before this one, and record it, both or neither.
+def roll_back(
+    registry: Registry, journal: Writer, model: str, *, expected: str = "", reason: str, by: str, at: int
+) -> Version:
+    """Go back to the champion before the one expected, and record it, both or neither.
 
     Raises:
-        RegistryError: there is none to go back to.
+        RegistryError: there is none to go back to, or another one serves already.
     """
     with registry.atomically():
-        version = registry.rollback(model, reason=reason, by=by, at=at)
+        version = registry.rollback(model, expected=expected, reason=reason, by=by, at=at)
         decision = _decision(model, "rollback", version.name, f"by {by}: {reason}", at, None)
         registry.record(decision)
     journal.append(decided(decision))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sql
 
-from icekeel.core.errors import Fault, RegistryError, nearest
+from icekeel.core.errors import Fault, RegistryError, nearest, shorten
 from icekeel.core.ids import new_id
 from icekeel.core.time import Clock
 
@@ -243,19 +243,33 @@ class Registry:
             )
 
     def rollback(
-        self, model: str, *, reason: str, by: str, evidence: Json | None = None, at: int | None = None
+        self,
+        model: str,
+        *,
+        expected: str = "",
+        reason: str,
+        by: str,
+        evidence: Json | None = None,
+        at: int | None = None,
     ) -> Version:
         """Makes the champion the version that was promoted before it, and gives that version.
 
         A second roll-back goes one further back, never forward again.
 
+        Args:
+            expected: The champion that is to go; whichever it is by default.
+
         Raises:
-            RegistryError: `unknown_alias`, there is no champion; `no_previous`, it was the first; `no_reason`.
+            RegistryError: `unknown_alias`, there is no champion; `no_previous`, it was the first; `no_reason`;
+                `changed`, it is not the one expected.
         """
         with self._writing():
             if faults := [*_unreasoned(reason)]:
                 raise RegistryError(*faults)
-            self._alias(model, CHAMPION)
+            champion = self._alias(model, CHAMPION).version
+            if expected not in ("", champion):
+                what, hint = "another version serves already", f"icekeel models list; {champion} serves"
+                raise RegistryError(Fault("changed", what, model, champion, expected, hint))
             past = _promoted(self.history(model))
             if len(past) < 2:
                 raise RegistryError(
@@ -295,6 +309,19 @@ class Registry:
             hint = f"icekeel train {model}"
             raise RegistryError(Fault("no_champion", f'no version serves "{model}"', hint=hint))
         return self.version(alias.version)
+
+    def named(self, name: str, models: Collection[str]) -> Version:
+        """The champion of one of some models, or a version.
+
+        Raises:
+            RegistryError: `unknown_name`, nothing is called so; `no_champion`.
+        """
+        known = [*models, *(one.name for one in self.versions())]
+        if name not in known:
+            hint = nearest(name, known) or "an answer has 28 hexadecimal digits; icekeel answers lists them"
+            what, allowed = "no model, version or answer is called so", ", ".join(models)
+            raise RegistryError(Fault("unknown_name", what, "", shorten(name), allowed, hint))
+        return self.champion(name) if name in models else self.version(name)
 
     # Decisions, alerts, runs
 

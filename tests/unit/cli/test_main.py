@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import duckdb
@@ -228,6 +229,20 @@ def test_what_a_version_learnt_from_is_listed_written_again_and_compared(
         "distributed as it was" in call("snapshots", "diff", "minutes-1", "minutes-1", "--project", shop).err
     )
     assert call("snapshots", "prune", "--project", shop).out == "0 snapshots removed, 0.0 MB freed\n"
+    since = call("snapshots", "diff", "minutes-1", "now", "--project", shop, "--json").json
+    shown = [
+        name
+        for one in since
+        for name in (
+            *one["columns_added"],
+            *one["columns_removed"],
+            *(two["column"] for two in one["columns"]),
+        )
+    ]
+    assert shown
+    assert not [name for name in shown if name.startswith("_")]
+    lasting = call("snapshots", "prune", "--keep", "foo", "--project", shop)
+    assert (lasting.status, '@ --keep, got foo; allowed: "30d"' in lasting.err) == (1, True)
     for wrong in (
         ("prune", "minutes-1"),
         ("diff",),
@@ -309,8 +324,44 @@ def test_promotion_and_roll_back_by_hand_name_their_faults(shop: Path, call: Cal
     assert (said.status, 'did you mean "minutes-1"?' in said.err) == (1, True)
     said = call("rollback", "minutes", "--reason", "worse", "--project", shop)
     assert (said.status, "no champion before this one" in said.err) == (1, True)
+    said = call("rollback", "minutes", "--reason", "worse", "--expect", "minutes-0", "--project", shop)
+    assert (said.status, "another version serves already" in said.err) == (1, True)
     done = call("promote", "minutes-1", "--reason", "same", "--project", shop, "--json")
     assert done.json == {"model": "minutes", "champion": "minutes-1"}
+
+
+def test_a_training_that_cannot_be_is_refused_before_anything_is_computed(shop: Path, call: Call) -> None:
+    before = call("snapshots", "--project", shop, "--json").json
+    said = call("train", "minutes", "--rung", "lightgmb", "--project", shop)
+    assert (said.status, 'did you mean "lightgbm"?' in said.err, "past questions" in said.err) == (
+        1,
+        True,
+        False,
+    )
+    said = call("train", "minutes", "--now", "2999-01-01", "--project", shop)
+    assert (said.status, "@ --now, got 2999-01-01; allowed: at most" in said.err) == (1, True)
+    assert call("snapshots", "--project", shop, "--json").json == before
+
+
+def test_explain_names_what_is_near_of_models_and_versions(shop: Path, call: Call) -> None:
+    for given, near in (("minutez", '"minutes"'), ("minutes-2", '"minutes-1"')):
+        said = call("explain", given, "--project", shop)
+        assert (said.status, f"did you mean {near}?" in said.err) == (1, True)
+    assert "an answer has 28 hexadecimal digits" in call("explain", "0123", "--project", shop).err
+
+
+def test_rows_that_are_not_in_quarantine_are_an_exit_status(shop: Path, tmp_path: Path, call: Call) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(shop, folder)
+    said = call("quarantine", "dismiss", "Deliveries", "x-1", "--reason", "r", "--project", folder, "--json")
+    assert (said.status, said.json["dismissed"], len(said.json["faults"])) == (1, 0, 1)
+    (found,) = call("quarantine", "Deliveries", "--project", folder, "--json").json
+    one = found["examples"][0]["id"]
+    for done in (1, 0):  # some are taken; again nothing is to do, which is no fault
+        said = call(
+            "quarantine", "dismiss", "Deliveries", one, "--reason", "r", "--project", folder, "--json"
+        )
+        assert (said.status, said.json["dismissed"]) == (0, done)
 
 
 def test_config_says_where_each_value_comes_from(
@@ -364,3 +415,23 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path, call: Call) -> None:
     assert call("token", "ann", "--revoke", *here).status == 1
     assert msgspec.json.decode(call("token", "bob", *here, "--json").err)["error"] == "missing_option"
     assert [one["name"] for one in call("token", *here, "--json").json] == ["admin"]
+
+
+def test_ctrl_c_is_ctrl_c_while_the_command_loads() -> None:
+    program = """
+import sys
+class Interrupted:
+    def find_spec(self, name, *rest):
+        if name in ("typer", "icekeel.define"):
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+sys.argv = ["icekeel", "plan"]
+import icekeel.__main__
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    scripts = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"icekeel": "icekeel.cli.entry:main"}
+    light = "import sys, icekeel.cli.entry; print(sorted(n for n in sys.modules if n.startswith('icekeel')))"
+    done = subprocess.run([sys.executable, "-c", light], capture_output=True, text=True, check=True)
+    assert done.stdout == "['icekeel', 'icekeel.cli', 'icekeel.cli.entry']\n"

@@ -11,6 +11,7 @@ import pytest
 
 from icekeel.cli.main import COMMANDS
 from icekeel.cli.registry import MODELS
+from icekeel.cli.running import only_keeper
 from icekeel.operations import mirror
 from icekeel.registry import Registry
 from icekeel.registry.exported import load
@@ -164,6 +165,9 @@ def test_what_decides_has_mlflow_follow_and_does_not_wait(
     assert call("promote", "minutes-1", "--reason", "same", "--project", copy).status == 0
     assert not log.exists()  # nothing is to follow
     monkeypatch.setenv("ICEKEEL_MLFLOW", "http://127.0.0.1:1")
+    with only_keeper(copy / ".icekeel"):  # which sees to it itself
+        assert call("promote", "minutes-1", "--reason", "same", "--project", copy).status == 0
+    assert not log.exists()
     assert call("promote", "minutes-1", "--reason", "same", "--project", copy).status == 0
     assert fifo.read_text() == "done"
     assert log.read_text() == "http://127.0.0.1:1\n"

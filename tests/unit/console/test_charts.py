@@ -11,7 +11,7 @@ import pytest
 
 from icekeel.console import Chart
 from icekeel.console.charts import COLOURS, SERIES, WIDTH, Bar, Span, bars, histogram, lines, spans
-from icekeel.core.time import DAY
+from icekeel.core.time import DAY, parse_time
 
 from . import samples
 
@@ -142,3 +142,13 @@ def test_hostile_texts_are_shown_as_texts() -> None:
         assert [element for element in root.iter() if element.tag.endswith("script")] == []
         assert root.attrib["aria-label"] == HOSTILE
         assert any(word.startswith("</svg><script>") for word in words(chart))
+
+
+def test_the_last_label_of_the_axis_has_room_in_wide_letters() -> None:
+    begin = parse_time("2013-03-01")
+    days = [begin + day * DAY for day in range(220)]
+    svg = lines("t", days, {"a": [0.5] * 220}, x_title="", y_title="y").svg
+    (left,) = re.findall(r'<g fill="none" stroke-miterlimit="10" transform="translate\(([\d.]+),', svg)
+    labels = re.findall(r'transform="translate\(([\d.]+),16\)"[^>]*>([A-Z][a-z]+)<', svg)
+    place, text = max(labels, key=lambda label: float(label[0]))
+    assert float(left) + float(place) + 4.2 * len(text) < WIDTH

@@ -115,6 +115,14 @@ def test_what_cannot_be_drafted_is_said(tmp_path: Path, rows: str, given: dict[s
     assert caught.value.code == code
 
 
+def test_a_header_with_a_name_twice_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "twice.csv"
+    path.write_text("order_id,net,net,at\n1,2,3,2025-01-01\n")
+    with pytest.raises(SourceError) as caught:
+        drafted(path)
+    assert (caught.value.code, 'two columns are called "net"' in str(caught.value)) == ("twice", True)
+
+
 def test_id_and_time_may_be_named(tmp_path: Path) -> None:
     text = drafted(write(tmp_path, ROWS), "token", "created_at").text
     assert 'time="created_at", id="token"' in text

@@ -275,3 +275,13 @@ def test_a_file_that_vanishes_or_changes_is_told_of(tmp_path: Path, monkeypatch:
     with pytest.raises(SourceError) as caught:
         take(tmp_path, text, announce=change)
     assert caught.value.code == "source_changed"
+
+
+def test_a_file_without_a_row_is_told_of_with_the_reason_of_the_line_that_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        take(tmp_path, "sale,net,paid,label,due,moment\na,b,c,d,e,f,g,h\nz\n")
+    fault = caught.value.faults[0]
+    assert (fault.what, fault.got) == (
+        "no line of it is a row; more columns than the header",
+        "'a,b,c,d,e,f,g,h'",
+    )

@@ -145,6 +145,35 @@ def test_a_head_without_end_is_cut(start: bytes) -> None:
     assert said == b"cut" or said.startswith(b"HTTP/1.1 431 ")
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_head_that_is_too_large_is_refused_though_it_comes_at_once(before: int) -> None:
+    async def run() -> tuple[bytes, int]:
+        async with listening() as (connect, _):
+            reader, writer = streams = await connect()
+            for _ in range(before):
+                assert await size_of(streams, b"123") == 3
+            writer.write(HEAD + b"a: " + b"b" * 70_000 + b"\r\ncontent-length: 0\r\n\r\n")
+            try:
+                said = await reader.read()
+            except ConnectionError:  # what it had not read yet is sent back
+                said = b"cut"
+            writer.close()
+            other = await connect()  # as large as may be, its end and a body in parts
+            head = HEAD + b"a: " + b"b" * (LARGEST_HEAD - 200) + b"\r\ncontent-length: 40000\r\n\r"
+            other[1].write(head)
+            await other[1].drain()
+            await asyncio.sleep(0.01)
+            other[1].write(b"\n" + b"x" * 40_000)
+            await other[0].readuntil(b"\r\n\r\n")
+            size = int(await other[0].readexactly(8))
+            other[1].close()
+            return said, size
+
+    said, size = asyncio.run(asyncio.wait_for(run(), 10))
+    assert said == b"cut" or said.startswith(b"HTTP/1.1 431 ")
+    assert size == 40_000
+
+
 @pytest.mark.parametrize("sent", [b"", HEAD])
 def test_who_does_not_finish_a_head_is_hung_up_on(sent: bytes) -> None:
     async def run() -> bytes:

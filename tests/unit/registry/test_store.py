@@ -153,6 +153,19 @@ def test_each_rollback_goes_one_further_back(registry: Registry) -> None:
     assert registry.aliases("late")["champion"].version == first.name
 
 
+def test_of_two_roll_backs_at_once_one_goes_back(registry: Registry) -> None:
+    first, second, third = (add(registry, content) for content in "abc")
+    for version in (first, second, third):
+        champion(registry, version)
+    expected = registry.champion("late").name  # as both saw it
+    assert registry.rollback("late", expected=expected, reason="errors", by="ann") == second
+    with pytest.raises(RegistryError) as error:
+        registry.rollback("late", expected=expected, reason="errors", by="ben")
+    fault = error.value.faults[0]
+    assert (fault.code, fault.got, fault.allowed) == ("changed", second.name, third.name)
+    assert registry.champion("late") == second
+
+
 def test_without_a_champion_there_is_nothing_to_roll_back(registry: Registry) -> None:
     with pytest.raises(RegistryError) as error:
         registry.rollback("late", reason="errors", by="ann")

@@ -248,7 +248,8 @@ def _finding(given: AuditInput, tables: list[dict[str, Any]], slices: list[Slice
         cost = max(given.usd_a_year(one.share * max(0.0, one.error - one.overall)) for one in slices)
     else:
         parts.append(
-            f"no slice of one or two columns is certainly {given.model.audits.worse:g} times as wrong as all {rows:,} rows"
+            f"no part of the rows, by one or two columns, has a {error} that is certainly {given.model.audits.worse - 1:.0%} "
+            f"or more above that of all {rows:,}"
         )
     if told:
         best, worst = (pick(told, key=lambda table: table["error"][0]) for pick in (min, max))
