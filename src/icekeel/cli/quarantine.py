@@ -86,7 +86,12 @@ def _list(app: App, names: list[str], examples: int, *, as_json: bool) -> None:
         if one["rows"]
     ]
     shown = [
-        {"table": one["table"], "row": json.dumps(example["row"]), "faults": example["faults"]}
+        {
+            "table": one["table"],
+            "where": example["where"],
+            "row": json.dumps(example["row"]),
+            "faults": example["faults"],
+        }
         for one in found
         for example in one["examples"]
     ]
@@ -102,7 +107,8 @@ def _described(table: str, rows: Iterable[SetAside], examples: int) -> dict[str,
         if not one.decision:
             reasons.update(one.rules)
             if len(shown) < examples:
-                shown.append({"id": one.id, "row": one.row, "faults": list(one.faults)})
+                found = {"id": one.id, "where": one.where, "row": one.row, "faults": list(one.faults)}
+                shown.append(found)
     return {
         "table": table,
         "rows": decisions.total(),

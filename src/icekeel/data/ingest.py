@@ -356,7 +356,11 @@ class _Intake:
                 ]
             if bad:
                 name = f"{QUARANTINE}/{table.name}"
-                _copy(connection, f"SELECT row, faults, {literal(result.source)} AS source FROM bad", draft)
+                _copy(
+                    connection,
+                    f"SELECT row, faults, {literal(result.source)} AS source, line FROM bad",
+                    draft,
+                )
                 added[name] = [self._history.adopt(name, draft, bad, content)]
         finally:
             draft.unlink(missing_ok=True)
@@ -461,7 +465,8 @@ class _Besides:
             f"SELECT {reading.raw} AS row, row_number() OVER () + {sequence} AS place FROM {reading.relation}"
         )
         connection.execute(
-            f"CREATE TEMP TABLE bad AS SELECT CAST(given.row AS VARCHAR) AS row, _faults AS faults, place FROM ({rows}) given "
+            f"CREATE TEMP TABLE bad AS SELECT CAST(given.row AS VARCHAR) AS row, _faults AS faults, place, "
+            f"{reading.line(f'given.place - {sequence}')} AS line FROM ({rows}) given "
             f"JOIN checked ON given.place = checked.{SEQUENCE} WHERE len(_faults) > 0 ORDER BY place"
         )
         bad, again = _count(connection, "bad"), 0

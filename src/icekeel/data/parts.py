@@ -38,10 +38,14 @@ _FORMATS = {
 }
 LINE_MARK = b"\x01"
 """A byte that stands in no JSON: told to be what separates columns, it makes each line one."""
+BLANK = b" \r"
+"""What a line of JSON lines may hold and be none."""
 ARRAY_BYTES = 256 << 20
 """A JSON array is read as a whole: it may have so many bytes."""
 Spoilt = tuple[str, str]
 """A line that is no row, as it came, and why."""
+Mended = tuple[bytes, list[Spoilt], list[int]]
+"""Rows without doubt, the lines that are none, and where each began: first those of the rows, in lines from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Part:
         names: Columns of a CSV file.
         delimiter: What stands between them.
         rows: First and one behind the last row of a Parquet file.
+        before: Lines, or rows, that come before it in the file; None where there is none.
     """
 
     form: str
@@ -63,6 +68,7 @@ class Part:
     names: tuple[str, ...] = ()
     delimiter: str = ","
     rows: tuple[int, int] = (0, 0)
+    before: int | None = None
 
 
 def form_of(path: Path) -> str:
@@ -107,8 +113,10 @@ def parts_of(path: Path, name: str, fields: Collection[Field], begin: str = "") 
             elif path.suffix.lower() == ".json" and file.read(1 << 10).lstrip()[:1] == b"[":
                 file.seek(0)
                 file = _elements(file, name)
+            before = _lines(file, int(begin)) if begin else len(head.splitlines())
             for block, after in _blocks(file, int(begin or len(head))):
-                yield Part(form, block, str(after or ""), names, delimiter)
+                yield Part(form, block, str(after or ""), names, delimiter, before=before)
+                before += block.count(b"\n")
     except (OSError, EOFError) as error:
         what = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise SourceError(Fault("unreadable", what, name)) from error
@@ -120,7 +128,7 @@ def _row_groups(path: Path, begin: int) -> Iterator[Part]:
     total = int(found[0]) if found else 0
     while True:
         end = min(begin + PART_ROWS, total)
-        yield Part("parquet", b"", str(end) if end < total else "", rows=(begin, end))
+        yield Part("parquet", b"", str(end) if end < total else "", rows=(begin, end), before=begin)
         if end == total:
             return
         begin = end
@@ -142,6 +150,15 @@ def _opened(path: Path, name: str, begin: str) -> BinaryIO:
         code, what = ("unreadable", "UTF-16 is not read") if head else ("empty_file", "the file is empty")
         raise SourceError(Fault(code, what, name, allowed="UTF-8 text"))
     return file
+
+
+def _lines(file: BinaryIO, end: int) -> int:
+    """Lines before a place."""
+    file.seek(0)
+    count = 0
+    while part := file.read(min(1 << 24, end - file.tell())):
+        count += part.count(b"\n")
+    return count
 
 
 def _elements(file: BinaryIO, name: str) -> BinaryIO:
@@ -213,9 +230,10 @@ def is_utf8(block: bytes) -> bool:
         return False
 
 
-def mended_csv(block: bytes, columns: int, delimiter: str) -> tuple[bytes, list[Spoilt]]:
+def mended_csv(block: bytes, columns: int, delimiter: str) -> Mended:
     """The rows of a block of CSV, written so that there is no doubt about them, and the lines that are none."""
-    lines, spoilt, at = block.splitlines(keepends=True), [], 0
+    lines, spoilt, at = block.splitlines(keepends=True), list[Spoilt](), 0
+    places, others = list[int](), list[int]()
     file = io.StringIO(newline="")
     writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
     limit = csv.field_size_limit(LONGEST_RECORD)
@@ -225,18 +243,21 @@ def mended_csv(block: bytes, columns: int, delimiter: str) -> tuple[bytes, list[
             reader, begun = csv.reader(texts, delimiter=delimiter, strict=True), at
             try:
                 for row in reader:
-                    record = lines[at : begun + reader.line_num]
+                    record, first = lines[at : begun + reader.line_num], at + 1
                     at = begun + reader.line_num
                     if row and (why := _why(row, record, columns)):
                         spoilt.append((as_text(b"".join(record)), why))
+                        others.append(first)
                     elif row:
+                        places.append(first)
                         writer.writerow(row[:columns])
             except csv.Error:  # a quote that is not closed, or closed too early: the next line is another's
                 spoilt.append((as_text(lines[at]), "line: quotes that do not match"))
                 at += 1
+                others.append(at)
     finally:
         csv.field_size_limit(limit)
-    return file.getvalue().encode(), spoilt
+    return file.getvalue().encode(), spoilt, places + others
 
 
 def _why(row: Sequence[str], record: Sequence[bytes], columns: int) -> str:
@@ -249,13 +270,17 @@ def _why(row: Sequence[str], record: Sequence[bytes], columns: int) -> str:
     return f"line: {'more' if len(row) > columns else 'fewer'} columns than the header"
 
 
-def mended_lines(block: bytes) -> tuple[bytes, list[Spoilt]]:
+def mended_lines(block: bytes) -> Mended:
     """The lines of a block that are texts, and those that are not."""
-    good, spoilt = [], []
-    for line in block.split(b"\n"):
+    good, spoilt, places, others = [], list[Spoilt](), list[int](), list[int]()
+    for place, line in enumerate(block.split(b"\n"), 1):
+        if not line.strip(BLANK):
+            continue
         if is_utf8(line) and len(line) <= LONGEST_RECORD and LINE_MARK not in line:
             good.append(line)
+            places.append(place)
         else:
             why = "not UTF-8" if not is_utf8(line) else "no JSON object"
             spoilt.append((as_text(line), f"line: {why}"))
-    return b"\n".join(good), spoilt
+            others.append(place)
+    return b"\n".join(good), spoilt, places + others

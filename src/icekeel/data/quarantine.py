@@ -64,6 +64,7 @@ class SetAside:
         faults: Every rule that it broke.
         pushed: Whether it was pushed, or came from a file.
         decision: `repaired` or `dismissed`; empty while it is open.
+        where: The source, and of a file the line (of Parquet the row), where that is known.
     """
 
     id: str
@@ -71,6 +72,7 @@ class SetAside:
     faults: Sequence[str]
     pushed: bool
     decision: str = ""
+    where: str = ""
 
     @property
     def rules(self) -> list[str]:
@@ -119,11 +121,12 @@ def _stored(file: Path) -> Iterator[SetAside]:
             within = f"row_number() OVER (PARTITION BY {SEGMENT}, {OFFSET} ORDER BY _place) - 1"
             name = f"{SEGMENT} || '-' || {OFFSET} || '-' || ({within})"
         rows = f"(SELECT *, row_number() OVER () AS _place FROM {relation})"
-        found = connection.execute(f"SELECT {name}, row, faults FROM {rows} ORDER BY _place")
+        where = "coalesce(source || ', line ' || line, source)" if "line" in held else "''"
+        found = connection.execute(f"SELECT {name}, row, faults, {where} FROM {rows} ORDER BY _place")
         while some := found.fetchmany(FETCH):
-            for identifier, row, faults in some:
+            for identifier, row, faults, place in some:
                 listed = faults if isinstance(faults, list) else faults.split("\n")
-                yield SetAside(identifier, _decoded(row), listed, pushed)
+                yield SetAside(identifier, _decoded(row), listed, pushed, where=place)
 
 
 def _decoded(row: str) -> Any:

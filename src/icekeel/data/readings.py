@@ -8,7 +8,7 @@ they are checked for the file as a whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from icekeel.core.kinds import Column, Kind
 from icekeel.define.fields import Field
 
 from .checks import NOTHING, column_faults, columns_of, text_checks
-from .parts import LINE_MARK, LONGEST_RECORD, Part, Spoilt, is_utf8, mended_csv, mended_lines
+from .parts import BLANK, LINE_MARK, LONGEST_RECORD, Part, Spoilt, is_utf8, mended_csv, mended_lines
 from .relations import create_table, one_row, parquet
 from .vault import HideMany
 
@@ -50,12 +50,23 @@ class Reading:
         columns: Names and SQL types as they came; `JSON` for values that are known by their spelling alone.
         text: Whether the types are yet to be found.
         raw: Expression of the whole row as it came, as JSON.
+        before: Lines, or rows, of the file before the first one; None where they came from no file.
+        apart: Whether rows are not just one line each; then the table `_lines` has where each begins.
     """
 
     relation: str
     columns: Mapping[str, str]
     text: bool
     raw: str
+    before: int | None = None
+    apart: bool = False
+
+    def line(self, number: str) -> str:
+        """SQL of the line of the file, or the row of Parquet, that a row is, by its number from 1."""
+        if self.before is None:
+            return "CAST(NULL AS BIGINT)"
+        within = f"(SELECT line FROM _lines WHERE _lines.number = {number})" if self.apart else number
+        return f"{within} + {self.before}"
 
 
 def load(
@@ -77,12 +88,14 @@ def load(
         chosen = f"file_row_number >= {low} AND file_row_number < {high}"
         rows = f"read_parquet({literal(str(path))}, file_row_number = true)"
         relation = f"(SELECT * EXCLUDE (file_row_number) FROM {rows} WHERE {chosen})"
-        return Reading(relation, columns, False, _struct({name: quote(name) for name in columns}))
-    spoilt = (
+        return Reading(relation, columns, False, _struct({name: quote(name) for name in columns}), low)
+    spoilt, places = (
         _load_csv(connection, part, draft)
         if part.form == "csv"
         else _load_json(connection, part, draft, fields)
     )
+    if places:
+        _note_lines(connection, places)
     lists = {place: np.array([one[place] for one in spoilt], dtype=object) for place in (0, 1)}
     listed = [Column(_LINE, Kind.TEXT), Column(_WHY, Kind.TEXT)]
     create_table(connection, "_spoilt", listed, Frame({_LINE: lists[0], _WHY: lists[1]}))
@@ -92,11 +105,17 @@ def load(
     nothing = "NULL::VARCHAR, " * len(columns)
     relation = f"(SELECT {shown}, {_LINE}, {_WHY} FROM _texts UNION ALL SELECT {nothing}{_LINE}, {_WHY} FROM _spoilt)"
     if part.form == "json":
-        return Reading(
-            relation, columns, True, f"CASE WHEN {_WHY} IS NULL THEN {_LINE} ELSE to_json({_LINE}) END"
-        )
-    row = _struct({name: quote(name) for name in columns})
-    return Reading(relation, columns, True, f"CASE WHEN {_LINE} IS NULL THEN {row} ELSE to_json({_LINE}) END")
+        raw = f"CASE WHEN {_WHY} IS NULL THEN {_LINE} ELSE to_json({_LINE}) END"
+    else:
+        row = _struct({name: quote(name) for name in columns})
+        raw = f"CASE WHEN {_LINE} IS NULL THEN {row} ELSE to_json({_LINE}) END"
+    return Reading(relation, columns, True, raw, part.before, bool(places))
+
+
+def _note_lines(connection: duckdb.DuckDBPyConnection, places: Sequence[int]) -> None:
+    line = Column("line", Kind.TIME)  # a whole number, as times are
+    create_table(connection, "_places", [line], Frame({"line": np.array(places, dtype=np.int64)}))
+    connection.execute("CREATE OR REPLACE TEMP TABLE _lines AS SELECT _row + 1 AS number, line FROM _places")
 
 
 def _struct(values: Mapping[str, str]) -> str:
@@ -114,23 +133,26 @@ def _distinct(names: Iterable[str]) -> list[str]:
     return list(taken.values())
 
 
-def _load_csv(connection: duckdb.DuckDBPyConnection, part: Part, draft: Path) -> list[Spoilt]:
-    columns, spoilt, text = len(part.names), list[Spoilt](), part.text
+def _load_csv(
+    connection: duckdb.DuckDBPyConnection, part: Part, draft: Path
+) -> tuple[list[Spoilt], list[int]]:
+    """The lines that are no rows, and where rows and they begin where that is not line by line."""
+    columns, text = len(part.names), part.text
     returns, pairs = text.count(b"\r"), text.count(b"\r\n")
     uniform = not returns or returns == pairs == text.count(b"\n")
     if text and uniform and is_utf8(text):
         draft.write_bytes(text)
         try:
             _make_texts(connection, _csv_rows(part, draft, "\\r\\n" if returns else "\\n"))
-            if _all_there(connection, part):
-                return []
+            if (broken := _all_there(connection, part)) is not None:
+                return [], _after_breaks(connection, part) if broken else []
         except duckdb.Error:  # some line of it is no row
             pass
-    text, spoilt = mended_csv(text, columns, part.delimiter)
+    text, spoilt, places = mended_csv(text, columns, part.delimiter)
     draft.write_bytes(text)
     nothing = ", ".join(f"NULL::VARCHAR AS c{place}" for place in range(columns))
     _make_texts(connection, _csv_rows(part, draft, "\\n") if text else f"(SELECT {nothing} WHERE false)")
-    return spoilt
+    return spoilt, places
 
 
 def _csv_rows(part: Part, draft: Path, end: str) -> str:
@@ -147,37 +169,47 @@ def _make_texts(connection: duckdb.DuckDBPyConnection, rows: str) -> None:
     connection.execute(f"CREATE OR REPLACE TEMP TABLE _texts AS SELECT *, {nothing} FROM {rows}")
 
 
-def _all_there(connection: duckdb.DuckDBPyConnection, part: Part) -> bool:
-    """Whether every line became a row or a part of one: a quote that is left open swallows others."""
-    inside = ["0"]
-    if b'"' in part.text:
-        one = "coalesce(sum(length(c{0}) - length(replace(c{0}, chr(10), ''))), 0)"
-        inside += [one.format(place) for place in range(len(part.names))]
-    found = one_row(connection, f"SELECT count(*) + {' + '.join(inside)} FROM _texts")
+def _all_there(connection: duckdb.DuckDBPyConnection, part: Part) -> int | None:
+    """Line breaks inside rows, where every line became a row or a part of one; a quote left open swallows others."""
+    inside = f"sum({_breaks(part)})" if b'"' in part.text else "0"
+    rows, broken = one_row(connection, f"SELECT count(*), coalesce({inside}, 0) FROM _texts")
     lines = part.text.count(b"\n") + (not part.text.endswith(b"\n"))
-    return bool(found[0] == lines)
+    return int(broken) if rows + broken == lines else None
+
+
+def _breaks(part: Part) -> str:
+    one = "coalesce(length(c{0}) - length(replace(c{0}, chr(10), '')), 0)"
+    return " + ".join(one.format(place) for place in range(len(part.names)))
+
+
+def _after_breaks(connection: duckdb.DuckDBPyConnection, part: Part) -> list[int]:
+    """Where each row begins."""
+    broken = connection.execute(f"SELECT {_breaks(part)} FROM _texts").fetchnumpy().popitem()[1]
+    return [int(line) for line in np.arange(1, len(broken) + 1) + np.cumsum(broken) - broken]
 
 
 def _load_json(
     connection: duckdb.DuckDBPyConnection, part: Part, draft: Path, fields: Collection[Field]
-) -> list[Spoilt]:
-    text, spoilt = part.text, list[Spoilt]()
-    if LINE_MARK in text or not is_utf8(text) or max(map(len, text.split(b"\n"))) > LONGEST_RECORD:
-        text, spoilt = mended_lines(text)
+) -> tuple[list[Spoilt], list[int]]:
+    text, spoilt, places = part.text, list[Spoilt](), list[int]()
+    lines = text.removesuffix(b"\n").split(b"\n")
+    sound = LINE_MARK not in text and is_utf8(text) and max(map(len, lines)) <= LONGEST_RECORD
+    if not (sound and all(one.strip(BLANK) for one in lines)):
+        text, spoilt, places = mended_lines(text)
     draft.write_bytes(text or b"\n")
-    lines = (
+    rows = (
         f"read_csv({literal(str(draft))}, auto_detect = false, header = false, delim = {literal(LINE_MARK.decode())}, "
         f"quote = '', escape = '', columns = {{'{_LINE}': 'VARCHAR'}}, max_line_size = {LONGEST_RECORD + 2})"
     )
     paths = ", ".join(literal(f"$.{field.name}") for field in fields)
     values = "".join(f"CAST(_values[{place + 1}] AS VARCHAR) AS c{place}, " for place in range(len(fields)))
-    sound = f"CASE WHEN json_valid({_LINE}) AND ltrim({_LINE})[1] = '{{' THEN {_LINE} END"
+    valid = f"CASE WHEN json_valid({_LINE}) AND ltrim({_LINE})[1] = '{{' THEN {_LINE} END"
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE _texts AS SELECT {values}{_LINE}, "
         f"CASE WHEN _values IS NULL THEN 'line: no JSON object' END AS {_WHY} FROM "
-        f"(SELECT {_LINE}, json_extract({sound}, [{paths}]) AS _values FROM {lines} WHERE trim({_LINE}) <> '')"
+        f"(SELECT {_LINE}, json_extract({valid}, [{paths}]) AS _values FROM {rows} WHERE trim({_LINE}) <> '')"
     )
-    return spoilt
+    return spoilt, places
 
 
 def hidden(
@@ -220,7 +252,7 @@ def hidden(
     raw = _struct({name: quote(name) for name in columns})
     if reading.text:
         raw = f"""CASE WHEN {_WHY} IS NULL THEN {raw} ELSE '{{"not kept": "a line"}}' END"""
-    return Reading("_given", columns, reading.text, raw)
+    return Reading("_given", columns, reading.text, raw, reading.before, reading.apart)
 
 
 def _plain(reading: Reading, name: str) -> str:

@@ -16,6 +16,7 @@ import pytest
 import icekeel as ik
 from icekeel.core.errors import SourceError
 from icekeel.data import History, Ingested, StoredFile, Taking, ingest, parts
+from icekeel.data import quarantine as aside
 
 
 class Sales(ik.Events, time="at", id="sale"):
@@ -285,3 +286,52 @@ def test_a_file_without_a_row_is_told_of_with_the_reason_of_the_line_that_is_sho
         "no line of it is a row; more columns than the header",
         "'a,b,c,d,e,f,g,h'",
     )
+
+
+OKAY, BAD = "a,s,1,,,2025-03-01", "bad,s,no,,,2025-03-01"
+
+
+@pytest.mark.parametrize("size", [1 << 20, 40])
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [
+        ([OKAY, BAD, OKAY, "2" + BAD], "plain"),
+        (['"a\nnd",s,1,,,2025-03-01', BAD, '"x",s,1,,"o\n\nh",2025-03-01', "2" + BAD], "quoted"),
+        ([OKAY, "a,1", BAD, "", OKAY, "2" + BAD, 'x"y,1', OKAY], "ragged"),
+    ],
+)
+def test_a_row_that_was_set_aside_says_in_which_line_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, rows: list[str], name: str
+) -> None:
+    monkeypatch.setattr(parts, "PART_BYTES", size)
+    text = "\n".join([HEADER.strip(), *rows]) + "\n"
+    take(tmp_path, text)
+    found = list(aside.set_aside(History(tmp_path / "history"), tmp_path / "journal", "Sales"))
+    assert found
+    lines = text.splitlines()
+    for one in found:
+        begin = one.row["sale"] if isinstance(one.row, dict) else one.row
+        line = int(one.where.rpartition(", line ")[2])
+        assert one.where.startswith(str(tmp_path / "sales.csv"))
+        assert lines[line - 1].startswith(begin.splitlines()[0])
+    assert {"plain": 2, "quoted": 2, "ragged": 4}[name] == len(found)
+
+
+def test_of_json_lines_and_parquet_it_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = ({"sale": "a", "shop": "s", "net": net, "at": "2025-03-01"} for net in (1, "no"))
+    lines = [json.dumps(good), "", json.dumps(bad), "no JSON", json.dumps({**bad, "sale": "b"})]
+    take(tmp_path, "\n".join(lines), "sales.jsonl")
+    plain = [json.dumps({**good, "sale": "c"}), json.dumps({**bad, "sale": "d"})]
+    take(tmp_path, "\n".join(plain) + "\n", "plain.jsonl")
+    monkeypatch.setattr(parts, "PART_ROWS", 2)
+    with duckdb.connect() as connection:
+        values = (
+            "SELECT 'p' || n AS sale, 's' AS shop, CASE WHEN n <> 4 THEN TIMESTAMP '2025-03-01' END AS at "
+            "FROM range(1, 7) t(n)"
+        )
+        connection.execute(f"COPY ({values}) TO '{tmp_path / 'sales.parquet'}' (FORMAT parquet)")
+    ingest(History(tmp_path / "history"), Sales.icekeel_table, [tmp_path / "sales.parquet"])
+    found = aside.set_aside(History(tmp_path / "history"), tmp_path / "journal", "Sales")
+    assert {Path(one.where).name for one in found} == {
+        "sales.jsonl, line 3", "sales.jsonl, line 4", "sales.jsonl, line 5", "plain.jsonl, line 2", "sales.parquet, line 4"
+    }  # fmt: skip
