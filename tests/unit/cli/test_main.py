@@ -134,7 +134,8 @@ def test_reasons_of_pushed_rows_are_counted_whatever_the_row(shop: Path, tmp_pat
         journal.append(Quarantined(at=NOW, table="Orders", rows=bad))
     said = {"items: out of range": 2, "expected an object": 1}
     assert call("quarantine", "Orders", "--project", folder, "--json").json[0]["reasons"] == said
-    call("compact", "--project", folder)
+    moved = call("compact", "--project", folder, "--json").json
+    assert {"table": "quarantine/Orders", "rows": 3, "files_fewer": 0} in moved
     (moved,) = call("quarantine", "Orders", "--project", folder, "--json").json
     assert moved["reasons"] == said
     assert "got 40; allowed: 1 to 30; more" in moved["examples"][0]["faults"][0]

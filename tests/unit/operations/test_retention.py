@@ -73,6 +73,17 @@ def test_an_old_segment_in_history_goes_with_an_entry_and_its_answers_stay(
     assert remove(app, retention) == []
 
 
+def test_small_files_are_merged_once_a_day(app: App, retention: Retention) -> None:
+    for number in range(9):
+        row = {"scan_id": f"s{number}", "depot": "north", "backlog": 1, "scanned_at": 5, "booked_at": 5}
+        assert app.ingest_table("Scans", [row]).kept == 1
+    before = app.history().files("Scans")
+    remove(app, retention)
+    (merged,) = app.history().manifest().tables["Scans"]
+    assert [f"{one.name}" for one in merged.origins] == [path.name for path in before]
+    assert all(path.exists() for path in before)  # for who is reading
+
+
 def test_answers_stay_as_long_as_their_outcome_may_come(app: App) -> None:
     within = app.project.models["late"].outcome.within
     registry = app.registry()
