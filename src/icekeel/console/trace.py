@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from icekeel.operations.explain import number
 from icekeel.operations.trace import Trace
 from icekeel.operations.trace_words import told
 
@@ -43,11 +44,11 @@ def _notes(trace: Trace) -> list[Block]:
 
 def _tiles(trace: Trace) -> Tiles:
     record, outcome = trace.answer, trace.outcome
-    around = f"{_short(record.low)} to {_short(record.high)}" if record.low is not None else "no interval"
+    around = f"{number(record.low)} to {number(record.high)}" if record.low is not None else "no interval"
     refused = record.verdict == "refused"
     tiles = [
         Tile(
-            "Answer", "refused" if refused else _short(record.answer), around, "bad" if refused else "plain"
+            "Answer", "refused" if refused else number(record.answer), around, "bad" if refused else "plain"
         ),
         Tile("Version", record.version, f"{record.arm}, {record.share:.0%} of units"),
         Tile(
@@ -59,7 +60,7 @@ def _tiles(trace: Trace) -> Tiles:
         Tile("Asked", moment(record.at), f"{record.cpu_us:,} us of CPU"),
     ]
     if outcome is not None:
-        value = _short(outcome.target) if outcome.target is not None else outcome.status
+        value = number(outcome.target) if outcome.target is not None else outcome.status
         tiles.append(Tile("Outcome", value, _times(len(outcome.versions)), _OUTCOME[outcome.status]))
     differs = [one for one in trace.features if one.audited == "differs"]
     compared = any(one.audited for one in trace.features)
@@ -95,9 +96,3 @@ def _picture(trace: Trace) -> Block:
 
 def _times(count: int) -> str:
     return {0: "not told", 1: "told once"}.get(count, f"told {count} times")
-
-
-def _short(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.5g}" if abs(value) < 10_000 else f"{value:,.0f}"

@@ -165,7 +165,7 @@ def _answered(record: Predicted, model: Model, files: Mapping[str, bytes]) -> st
     """What was answered, and by what."""
 
     def said(value: float) -> str:
-        return f"{100 * value:.0f} %" if model.task == "probability" else _number(value)
+        return f"{100 * value:.0f} %" if model.task == "probability" else number(value)
 
     about = f"{model.name} of {record.key}" if record.key else model.name
     if record.verdict == REFUSED:
@@ -195,7 +195,7 @@ def _alike(cases: Sequence[Case], model: Model, *, far: bool) -> str:
     if model.task == "probability":
         came = f"of the {many} nearest {sum(outcome > 0.5 for outcome in outcomes)} came true"
     else:
-        came = f"the {many} nearest came to {_number(min(outcomes))} to {_number(max(outcomes))}"
+        came = f"the {many} nearest came to {number(min(outcomes))} to {number(max(outcomes))}"
     if far:
         return f"No past case is really like it; {came}."
     return f"{came[0].upper()}{came[1:]}.".replace("nearest", "most similar past cases")
@@ -211,9 +211,11 @@ def _because(reasons: Sequence[Reason], record: Predicted) -> str:
 def _shown(value: Value) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "missing"
-    return value if isinstance(value, str) else _number(float(value))
+    return value if isinstance(value, str) else number(float(value))
 
 
-def _number(value: float) -> str:
+def number(value: float | None) -> str:
     """With thousands, and as many decimals as say something."""
+    if value is None:
+        return "–"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"

@@ -7,6 +7,7 @@ from typing import Any
 from icekeel.core.time import format_time, parse_time
 
 from .dossier import Part, overridden
+from .explain import number
 from .outcome import OutcomeTrace
 from .trace import FeatureTrace, Trace, VersionTrace
 
@@ -28,12 +29,12 @@ def told(trace: Trace) -> list[Part]:
 
 def _answer(trace: Trace) -> Part:
     record = trace.answer
-    around = f", between {rounded(record.low)} and {rounded(record.high)}" if record.low is not None else ""
+    around = f", between {number(record.low)} and {number(record.high)}" if record.low is not None else ""
     refused = record.verdict == "refused"
-    said = "refused to answer" if refused else f"answered {rounded(record.answer)}{around}"
+    said = "refused to answer" if refused else f"answered {number(record.answer)}{around}"
     lines = [
         f"{record.model} {said} on {_when(format_time(record.at))}",
-        f"given {'to nobody' if refused else f'by {record.source}'}; the model itself said {rounded(record.prediction)}"
+        f"given {'to nobody' if refused else f'by {record.source}'}; the model itself said {number(record.prediction)}"
         + (f"; action: {record.action}" if record.action else ""),
         f"arm {record.arm}, which {record.share:.0%} of units get; unit {record.unit or 'none'}, key {record.key or 'none'}",
         f"degraded: {', '.join(record.degraded)}" if record.degraded else "nothing was degraded",
@@ -150,13 +151,6 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.10g}"
     return str(value)
-
-
-def rounded(value: float | None) -> str:
-    """A number in a sentence: four digits, or all of those before the point."""
-    if value is None:
-        return "null"
-    return f"{value:,.4g}" if abs(value) < 1_000 else f"{value:,.0f}"
 
 
 def _when(text: str) -> str:
