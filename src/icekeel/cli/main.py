@@ -29,6 +29,7 @@ from .output import fail
 from .projects import check, config, init, plan, token
 from .quarantine import quarantine
 from .registry import MODELS, list_
+from .rehearsing import rehearse
 from .reviews import review
 from .running import demo, keep, serve, up
 from .snapshots import snapshots
@@ -76,7 +77,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
         compact,
     ),
     *(rebuild, forget, backup, restore, doctor),
-    *(token, config, serve, keep, demo),
+    *(token, config, serve, keep, demo, rehearse),
 )
 for command in COMMANDS:
     cli.command(command.__name__.rstrip("_"))(command)  # `try` is a word of Python

@@ -170,8 +170,24 @@ class Ticked(Entry, frozen=True, tag="ticked"):
     """The clock of a rehearsal moved to `at`."""
 
 
-Record = Pushed | Ingested | Quarantined | Predicted | Decided | Alerted | Reviewed | Forgotten | Ticked
-KINDS = (Pushed, Ingested, Quarantined, Predicted, Decided, Alerted, Reviewed, Forgotten, Ticked)
+class Refused(Entry, frozen=True, tag="refused"):
+    """Requests that were asked together and refused for faults of their own: nothing of them is kept but what was wrong.
+
+    Attributes:
+        asked: How many there were.
+        faults: Code of a fault and the declared field that has it, `missing_field distance`, or the code alone -> how
+            many requests had it.
+    """
+
+    model: str
+    asked: int
+    faults: dict[str, int]
+
+
+Record = (
+    Pushed | Ingested | Quarantined | Predicted | Decided | Alerted | Reviewed | Forgotten | Ticked | Refused
+)
+KINDS = (Pushed, Ingested, Quarantined, Predicted, Decided, Alerted, Reviewed, Forgotten, Ticked, Refused)
 
 encode = msgspec.msgpack.Encoder().encode
 """The bytes of a record."""

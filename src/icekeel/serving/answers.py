@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,7 +21,7 @@ from icekeel.define import Model, Refuse
 from icekeel.features.live import State, outcome_key
 from icekeel.features.plan import Plan
 from icekeel.guard import Verdict
-from icekeel.journal import Predicted, Writer
+from icekeel.journal import Predicted, Refused, Writer
 from icekeel.registry import CHAMPION
 
 from .conduct import MODEL, Conduct, Conducted, Flagged
@@ -136,12 +138,17 @@ class Answerer:
             trace: Which trace of the caller's it belongs to, for the journal.
 
         Raises:
-            RequestError: the request is faulty (nothing is journaled), or the guard refuses it (it is).
+            RequestError: the request is faulty (of it only the faults are journaled), or the guard refuses it (it is).
             StateError: no version serves this model, or its windows are such that the project says to refuse.
             JournalError: the answer cannot be journaled, so it is not given, unless `unlogged=` says so.
         """
         started = time.thread_time_ns()
-        asked = self._asked(record, self._clock() if asked_at is None else asked_at, trace)
+        at = self._clock() if asked_at is None else asked_at
+        try:
+            asked = self._asked(record, at, trace)
+        except RequestError as error:
+            self._note_refused(at, [error])
+            raise
         read = self.windows.read(asked.request, asked.at)
         raw = asked.version.predict_one(read.values)
         verdicts = self._check(asked, raw)
@@ -180,6 +187,7 @@ class Answerer:
                 asked[place] = self._asked(record, at, trace)
             except RequestError as error:
                 drafts[place] = error
+        self._note_refused(at, [draft for draft in drafts if isinstance(draft, RequestError)])
         reads = dict(
             zip(asked, self.windows.read_many([one.request for one in asked.values()], at), strict=True)
         )
@@ -221,6 +229,19 @@ class Answerer:
             return False
         self._unlogged = False
         return True
+
+    def _note_refused(self, at: int, errors: Sequence[RequestError]) -> None:
+        """Have the journal tell the keeper what was wrong with requests, which are refused whether or not it can."""
+        if not errors:
+            return
+        counts: Counter[str] = Counter()
+        for error in errors:
+            where = {(one.code, one.where if one.where in self._fields else "") for one in error.faults}
+            counts.update(f"{code} {field}".rstrip() for code, field in sorted(where))
+        with suppress(JournalError):  # of which answers tell
+            self._journal.append(
+                Refused(at=at, model=self.model.name, asked=len(errors), faults=dict(counts))
+            )
 
     def _asked(self, record: Any, at: int, trace: str) -> _Asked:
         request, faults = self._parser.parse(record)

@@ -52,7 +52,8 @@ class Intake:
         journal: Where rows go.
         clock: Stamps what is pushed.
         ahead: Tables that may hold plans: events of a time to come.
-        rehearsal: True where history is replayed: rows then say themselves when they became available.
+        rehearsal: True where history is replayed: rows then say themselves when they became available, those of a table
+            without a column for that under `_available`.
         hide: Gives the pseudonyms of private fields.
     """
 
@@ -169,6 +170,7 @@ class Intake:
         good: list[dict[str, Any]] = []
         faults: dict[int, list[Fault]] = {}
         for place, one in enumerate(sent):
+            known = one.pop(AVAILABLE, None) if self._rehearsal and type(one) is dict else None
             values, found = parse(one, f"{where[0]}[{where[1][place]}]", now)
             if grave(found):
                 faults[place] = found
@@ -179,7 +181,7 @@ class Intake:
             if table.deleted and stored[table.deleted] == 1.0:
                 stored[DELETED] = 1.0
             if self._rehearsal:
-                stored[AVAILABLE] = stored[table.available]
+                stored[AVAILABLE] = stored[table.available] if type(known) is not int else known
             elif table.available != table.time:
                 stored[table.available] = now
             good.append(stored)

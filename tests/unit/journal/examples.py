@@ -12,6 +12,7 @@ from icekeel.journal import (
     Quarantined,
     QuarantinedRow,
     Record,
+    Refused,
     Reviewed,
     Ticked,
 )
@@ -65,4 +66,5 @@ ONE_OF_EACH: tuple[Record, ...] = (
     ),
     Forgotten(at=8, id="f", entity="customer", pseudonym="ps_1", by="ann", reason="asked for"),
     Ticked(at=6),
+    Refused(at=9, model="price", asked=3, faults={"wrong_type quantity": 2, "unknown_field": 1}),
 )

@@ -48,6 +48,7 @@ def test_the_stored_form_is_pinned() -> None:
         "reviewed": "at id prediction model decision answer findings until by reason",
         "forgotten": "at id entity pseudonym by reason",
         "ticked": "at",
+        "refused": "at model asked faults",
     }
     assert encode(Ticked(at=6)) == b"\x92\xa6ticked\x06"
 

@@ -14,7 +14,7 @@ import msgspec
 from icekeel.app import App
 from icekeel.core.ids import digest, unit_interval
 from icekeel.core.time import DAY, HOUR, format_time, parse_time
-from icekeel.examples.system import System
+from icekeel.operations.rehearsal.system import System
 from icekeel.operations.replay import Played, Replay, Step
 from icekeel.operations.workshop import Order, admit
 from icekeel.registry import Registry, Version

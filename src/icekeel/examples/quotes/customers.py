@@ -50,14 +50,14 @@ class Customers:
     favourite: Ints
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, days: int) -> Customers:
-        """A population of `N_CUSTOMERS`."""
-        kind = rng.choice(["loyal", "usual", "new"], N_CUSTOMERS, p=[0.25, 0.42, 0.33])
+    def draw(cls, rng: np.random.Generator, days: int, n: int = N_CUSTOMERS) -> Customers:
+        """A population of `n`."""
+        kind = rng.choice(["loyal", "usual", "new"], n, p=[0.25, 0.42, 0.33])
         return cls(
-            joined=np.where(kind == "new", rng.uniform(0, days, N_CUSTOMERS), -1.0),
-            activity=np.where(kind == "loyal", 5.0, 1.0) * np.exp(rng.normal(0, 0.6, N_CUSTOMERS)),
-            growth=rng.normal(0.1, 0.5, N_CUSTOMERS),
-            favourite=rng.integers(0, 1_000, N_CUSTOMERS),
+            joined=np.where(kind == "new", rng.uniform(0, days, n), -1.0),
+            activity=np.where(kind == "loyal", 5.0, 1.0) * np.exp(rng.normal(0, 0.6, n)),
+            growth=rng.normal(0.1, 0.5, n),
+            favourite=rng.integers(0, 1_000, n),
         )
 
     def choose(self, rng: np.random.Generator, day: Ints, days: int) -> Ints:
@@ -66,14 +66,14 @@ class Customers:
         for today in np.unique(day):
             rows = slice(*np.searchsorted(day, [today, today + 1]))
             weight = self.activity * np.exp(self.growth * today / days) * (self.joined <= today)
-            chosen[rows] = rng.choice(N_CUSTOMERS, rows.stop - rows.start, p=weight / weight.sum())
+            chosen[rows] = rng.choice(len(self.joined), rows.stop - rows.start, p=weight / weight.sum())
         return chosen
 
-    def past_orders(self, rng: np.random.Generator, n: int, revenues: Floats) -> Orders:
-        """About `n` orders in the year before the history, of revenues such as `revenues`."""
+    def past_orders(self, rng: np.random.Generator, n: int, revenues: Floats, days: int = WINDOW) -> Orders:
+        """About `n` orders in the `days` before the history, of revenues such as `revenues`."""
         rate = self.activity * (self.joined < 0)
-        customer = rng.choice(N_CUSTOMERS, n, p=rate / rate.sum())
-        ordered = np.sort(rng.uniform(-WINDOW, 0, n))
+        customer = rng.choice(len(rate), n, p=rate / rate.sum())
+        ordered = np.sort(rng.uniform(-days, 0, n))
         booked = ordered + rng.uniform(0.1, 4, n)
         return Orders(customer, ordered, booked, rng.choice(revenues, n), rng.uniform(0.2, 0.5, n))
 
@@ -81,12 +81,12 @@ class Customers:
 class Ledger:
     """The standing of every customer, brought forward a day at a time from what was booked before it."""
 
-    def __init__(self, days: int) -> None:
+    def __init__(self, days: int, n: int = N_CUSTOMERS) -> None:
         self._last_day = days
-        self._change = np.zeros((3, days + 1, N_CUSTOMERS))
-        self._newest = np.full((days + 1, N_CUSTOMERS), -np.inf)
-        self._sums = np.zeros((3, N_CUSTOMERS))
-        self._latest = np.full(N_CUSTOMERS, -np.inf)
+        self._change = np.zeros((3, days + 1, n))
+        self._newest = np.full((days + 1, n), -np.inf)
+        self._sums = np.zeros((3, n))
+        self._latest = np.full(n, -np.inf)
 
     def book(self, orders: Orders) -> None:
         """Lets `orders` count from the day after they are booked until `WINDOW` days after they were placed."""

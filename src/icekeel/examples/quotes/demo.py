@@ -15,8 +15,8 @@ import numpy as np
 from icekeel.app import App
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY, HOUR, parse_time
-from icekeel.examples.system import System
 from icekeel.journal import Predicted, Writer, scan
+from icekeel.operations.rehearsal.system import System
 from icekeel.operations.replay import Step
 from icekeel.operations.workshop import Order, admit, crown, decide
 from icekeel.registry import CHAMPION, Registry, Version

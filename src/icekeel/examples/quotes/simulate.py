@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from icekeel.core.frames import Floats
 from icekeel.core.time import DAY, HOUR, MINUTE, parse_time
 
-from .customers import WINDOW, Customers, Ints, Ledger, Orders
+from .customers import N_CUSTOMERS, WINDOW, Customers, Ints, Ledger, Orders
 
 Texts = NDArray[np.object_]
 Columns = dict[str, NDArray[np.generic]]
@@ -45,6 +45,32 @@ NOISE = 0.06
 """Standard deviation of the logarithm of the noise."""
 LABOUR_SHARE = 0.3
 WIN_RATE = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a shop lives.
+
+    Attributes:
+        customers: How many there are.
+        always: Whether quotes are asked for at every hour of every day, in cycles of a day, a week and a year; else
+            on working days between 14:00 and 23:00 UTC.
+        decides: Days that stand for a day between quote, decision and booking: a part of one where customers decide
+            within hours.
+        measures: Time between two measurements of the backlog.
+        before: Days before the history in which there were orders already.
+    """
+
+    customers: int = N_CUSTOMERS
+    always: bool = False
+    decides: float = 1.0
+    measures: int = 6 * HOUR
+    before: int = WINDOW
+
+
+OFFICE = Pace()
+ONLINE = Pace(customers=20_000, always=True, decides=1 / 24, measures=10 * MINUTE, before=30)
+"""A shop on the web: machines ask day and night, customers decide within hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +126,18 @@ class Truth:
 
 
 def simulate(
-    folder: Path, *, n: int = 40_000, seed: int, start: str = "2023-01-01", days: int = 730
+    folder: Path,
+    *,
+    n: int = 40_000,
+    seed: int,
+    start: str = "2023-01-01",
+    days: int = 730,
+    pace: Pace = OFFICE,
 ) -> Truth:
     """The truth behind the tables `quotes`, `results`, `orders` and `capacity`, written as Parquet.
 
-    Quotes are sent on working days between 14:00 and 23:00 UTC in the `days` from `start` on and decided within
-    1 to 20 days; orders begin a year earlier. The same arguments give the same rows. Rows are in order of
+    Quotes are sent in the `days` from `start` on and decided within 1 to 20 days (of `pace`); orders begin a year
+    earlier (`pace.before`). The same arguments give the same rows. Rows are in order of
     availability.
 
     Args:
@@ -114,19 +146,20 @@ def simulate(
         seed: Seed of all randomness.
         start: First day, ISO 8601.
         days: Length of the history in days.
+        pace: When quotes are sent, and how fast all goes.
     """
     rng = np.random.default_rng(seed)
     zero = parse_time(start)
-    sent_at = _sending_times(rng, n, zero, days)
-    customers = Customers.draw(rng, days)
+    sent_at = (_at_all_hours if pace.always else _sending_times)(rng, n, zero, days)
+    customers = Customers.draw(rng, days, pace.customers)
     customer = customers.choose(rng, (sent_at - zero) // DAY, days)
     job = _jobs(rng, customers.favourite[customer])
-    measured_at, backlog_hours = _backlog(rng, zero, days)
+    measured_at, backlog_hours = _backlog(rng, zero, days, pace.measures)
     backlog = backlog_hours[np.searchsorted(measured_at, sent_at) - 1]
     general = job.list_price() * (backlog / NORMAL_BACKLOG_HOURS) ** 0.07 * _season(sent_at)
-    past = customers.past_orders(rng, int(n * WIN_RATE * WINDOW / days), general)
+    past = customers.past_orders(rng, int(n * WIN_RATE * pace.before / days), general, pace.before)
     expected, decided, results, orders = _trade(
-        rng, past, customer, job, general, sent_at=(sent_at - zero) / DAY
+        rng, past, customer, job, general, sent_at=(sent_at - zero) / DAY, pace=pace
     )
 
     names = np.array([f"C{number:04}" for number in range(len(customers.joined))], dtype=object)
@@ -160,6 +193,16 @@ def _sending_times(rng: np.random.Generator, n: int, zero: int, days: int) -> In
     return np.sort(zero + chosen * DAY + rng.integers(14 * HOUR // MINUTE, 23 * HOUR // MINUTE, n) * MINUTE)
 
 
+def _at_all_hours(rng: np.random.Generator, n: int, zero: int, days: int) -> Ints:
+    """Ascending times of `n` quotes in whole minutes: most at 19:00 UTC, a third at night and half at weekends."""
+    minute = zero + np.arange(days * DAY // MINUTE, dtype=np.int64) * MINUTE
+    hour = (minute % DAY) / HOUR
+    weekday = (minute // DAY + 3) % 7
+    weight = (1 + 0.5 * np.cos(2 * np.pi * (hour - 19) / 24)) * np.where(weekday < 5, 1.0, 0.5)
+    weight *= _season(minute) ** 2
+    return np.repeat(minute, rng.multinomial(n, weight / weight.sum()))
+
+
 def _jobs(rng: np.random.Generator, favourite: Ints) -> Job:
     """A job for each customer's favourite: six in ten are for the product that number stands for."""
     n = len(favourite)
@@ -185,13 +228,13 @@ def _jobs(rng: np.random.Generator, favourite: Ints) -> Job:
     )
 
 
-def _backlog(rng: np.random.Generator, zero: int, days: int) -> tuple[Ints, Floats]:
-    """Times of measurement, every six hours from the day before, and hours of work waiting then.
+def _backlog(rng: np.random.Generator, zero: int, days: int, every: int) -> tuple[Ints, Floats]:
+    """Times of measurement, from the day before, and hours of work waiting then.
 
     The logarithm follows an autoregression with a memory of about five days and a deviation of 0.45.
     """
-    measured_at = zero + np.arange(-4, 4 * days, dtype=np.int64) * 6 * HOUR
-    keep = np.exp(-1 / 20)
+    measured_at = zero + np.arange(-DAY // every, days * DAY // every, dtype=np.int64) * every
+    keep = np.exp(-every / (5 * DAY))
     level, levels = 0.0, []
     for shock in rng.normal(0, 0.45 * np.sqrt(1 - keep**2), len(measured_at)):
         level = keep * level + shock
@@ -207,19 +250,26 @@ def _season(moment: Ints) -> Floats:
 
 
 def _trade(
-    rng: np.random.Generator, past: Orders, customer: Ints, job: Job, general: Floats, *, sent_at: Floats
+    rng: np.random.Generator,
+    past: Orders,
+    customer: Ints,
+    job: Job,
+    general: Floats,
+    *,
+    sent_at: Floats,
+    pace: Pace,
 ) -> tuple[Floats, Floats, dict[str, Floats], Orders]:
     """Noiseless prices, days of decision, results and all orders.
 
     It goes day by day, since a price depends on what was won before. A quote is won or lost by its price against a rival's, who knows the job but not the customer.
     """
     n, days = len(general), int(sent_at[-1]) + 1
-    ledger = Ledger(days)
+    ledger = Ledger(days, pace.customers)
     ledger.book(past)
     noise = np.exp(rng.normal(0, NOISE, n))
     rival = 0.78 * general * np.exp(rng.normal(0, 0.15, n))
-    decided = sent_at + np.clip(rng.gamma(2.0, 2.5, n), 1, 20)
-    booked = decided + rng.uniform(0.1, 4, n)
+    decided = sent_at + np.clip(rng.gamma(2.0, 2.5, n), 1, 20) * pace.decides
+    booked = decided + rng.uniform(0.1, 4, n) * pace.decides
     luck = rng.logistic(0, 1, n)
     expected, price, won = np.empty(n), np.empty(n), np.zeros(n, dtype=np.bool_)
     orders = [past]
