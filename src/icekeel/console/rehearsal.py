@@ -10,7 +10,9 @@ from icekeel.core.time import MINUTE, format_time
 from icekeel.operations.rehearsal.result import ABSORBED, FOUND, MISSED, UNSEEN, Outcome, Rehearsed
 
 from .charts import Bar, Span, bars, spans
-from .report import Block, Callout, Cell, Report, Section, Table, Tile, Tiles
+from .report import Block, Callout, Cell, Moment, Report, Section, Table, Tile, Tiles, Timeline, Tone
+
+MOST_ACTIONS = 2
 
 
 def lead(found: Rehearsed) -> str:
@@ -35,6 +37,7 @@ def rehearsal_page(found: Rehearsed) -> Report:
     sections = [
         Section("At a glance", "", [_tiles(found)]),
         Section("Fault by fault", _text(found), [*_delays(found), _table(found)]),
+        Section("What was said and done", "", [_course(found)]),
         *([Section("What to mend", "", list(_mend(missed)))] if missed else []),
         Section(
             "The days as they went",
@@ -120,13 +123,12 @@ def _table(found: Rehearsed) -> Table:
             one.where or "-",
             _verdict(one),
             one.called or "-",
-            _said(one),
             _money(found, one.cost) if one.status != UNSEEN else "-",
             one.unanswered,
         ]
         for one in found.outcomes
     ]
-    headers = ["fault", "where", "found after", "called", "what was said and done", "cost", "unanswered"]
+    headers = ["fault", "where", "found after", "called", "cost", "unanswered"]
     bad = [place for place, one in enumerate(found.outcomes) if one.status == MISSED or one.right is False]
     return Table(headers, rows, strong=bad)
 
@@ -137,8 +139,16 @@ def _verdict(one: Outcome) -> str:
     ]
 
 
-def _said(one: Outcome) -> str:
-    return "; ".join(part for part in (one.sentence, *one.actions[:2]) if part) or "-"
+def _course(found: Rehearsed) -> Timeline:
+    """What was said of each fault, and what was decided after it."""
+    moments = []
+    for one in found.outcomes:
+        if one.status in (FOUND, ABSORBED):
+            tone: Tone = "warn" if one.right is False else "good"
+            text = " ".join(f"Then {action}." for action in one.actions[:MOST_ACTIONS])
+            at = one.shown + round((one.minutes or 0.0) * MINUTE)
+            moments.append(Moment(at, one.called or "harmless", f"{_name(one)}: {one.sentence}", text, tone))
+    return Timeline(moments)
 
 
 def _mend(missed: list[Outcome]) -> Iterator[Block]:

@@ -223,8 +223,8 @@ class Judge:
         differ = int((self._differ & self._between(shown, until)).sum())
         if not change.touched:
             status, right = UNSEEN, None
-        elif not called and kind.absorbed and not differ and not self._unanswered(shown, until):
-            status, sentence = ABSORBED, "no answer differs, and none is missing"
+        elif kind.absorbed and not right and not differ and not self._unanswered(shown, until):
+            status, right, sentence = ABSORBED, None, "no answer differs, and none is missing"
         end = seen if status == FOUND else until
         return Outcome(
             kind=fault.kind,
