@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from bench.report import Result
 
-from . import assignment, oracles, paired, split_tests
+from . import assignment, oracles, paired, rehearsals, split_tests
 
 TASKS: Mapping[str, Callable[[], Result]] = {
     "assignment": assignment.assignment,
@@ -17,6 +17,8 @@ TASKS: Mapping[str, Callable[[], Result]] = {
     "naive": split_tests.naive_rules,
     "oracles": oracles.oracles,
     "paired": paired.paired,
+    "rehearsal": rehearsals.rehearsal,
+    "rehearsal_flights": rehearsals.rehearsal_flights,
     "revenue": split_tests.revenue,
     "stops": split_tests.stops,
 }

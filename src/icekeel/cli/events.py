@@ -8,16 +8,18 @@ from typing import Annotated
 
 import typer
 
-from .options import HERE, AsJson, ProjectFolder, open_app
+from .options import HERE, AsJson, ProjectFolder, Shift, open_app
 from .output import print_rows, say
 
 Tables = Annotated[list[str] | None, typer.Argument(help="Event tables; all of them by default.")]
 
 
-def ingest(tables: Tables = None, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+def ingest(
+    tables: Tables = None, project: ProjectFolder = HERE, shift: Shift = 0, as_json: AsJson = False
+) -> None:
     """Take what is new of the declared sources into history; rows that break their contract go to quarantine."""
     quiet = as_json or not sys.stderr.isatty()
-    found = open_app(project).ingest(tables or [], (lambda line: None) if quiet else say)
+    found = open_app(project, shift=shift).ingest(tables or [], (lambda line: None) if quiet else say)
     rows = [
         {
             "table": one.table,

@@ -10,7 +10,7 @@ import typer
 from icekeel.core.errors import StateError
 from icekeel.core.time import parse_time
 
-from .options import HERE, AsJson, ProjectFolder, open_app
+from .options import HERE, AsJson, ProjectFolder, Shift, open_app
 from .output import print_json, print_rows, say
 from .running import only_keeper
 from .versions import ModelName, registry_of
@@ -72,12 +72,12 @@ def compact(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     )
 
 
-def rebuild(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+def rebuild(project: ProjectFolder = HERE, shift: Shift = 0, as_json: AsJson = False) -> None:
     """Make the online windows anew from journal and history, beside the old ones; servers go over by themselves.
 
     A keeper that runs does it, once no version is trained; without one this command does.
     """
-    app = open_app(project)
+    app = open_app(project, shift=shift)
     began = time.monotonic()
     app.ask_anew()
     by = ""

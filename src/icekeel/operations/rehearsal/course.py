@@ -16,7 +16,7 @@ import numpy as np
 
 from icekeel.core.errors import Fault, StateError
 from icekeel.core.ids import digest
-from icekeel.core.time import MINUTE, format_time
+from icekeel.core.time import MINUTE, format_time, wall_clock
 from icekeel.define.project import PROJECT_FILE
 from icekeel.define.rehearsed import rehearsed_text
 from icekeel.operations.replay import PATIENCE_S, Asked, Minutes, Replay
@@ -87,13 +87,14 @@ def prepare(past: Past, folder: Path, at: int, rung: str, say: Say) -> None:
     past.lay_out(folder, at)
     now = format_time(at)
     say(f"the project as it stood on {now[:16]}: taking its past in")
-    run_command(folder, "ingest")
+    shift = f"--shift={at - wall_clock()}"
+    run_command(folder, "ingest", shift)
     say("training on it")
     more = ["--rung", rung] if rung else []
     run_command(
         folder, "train", past.model.name, "--now", now, "--reason", "rehearsal", "--by", "rehearsal", *more
     )
-    run_command(folder, "rebuild")
+    run_command(folder, "rebuild", shift)
     marker.write_text(made_from)
 
 

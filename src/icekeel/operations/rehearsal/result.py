@@ -24,6 +24,8 @@ from .plan import Plan
 YEAR = 365 * DAY
 MONTH = YEAR / 12
 FOUND, ABSORBED, MISSED, UNSEEN = "found", "absorbed", "missed", "not shown"
+ECHO = 30 * MINUTE
+"""An alert that says it began so long before a fault is about something else."""
 HARMLESS = 1e-9
 """Largest relative difference of answers that are still the same."""
 
@@ -200,7 +202,8 @@ class Judge:
         self._more[known] = costs(model, mine[known], targets[0], per_year) - costs(
             model, theirs[known], targets[1], per_year
         )
-        lost = [at for key, (at, said) in course.given.items() if said is None and key in quiet.given]
+        answered = {key for key, (_, said) in quiet.given.items() if said is not None}
+        lost = [at for key, (at, said) in course.given.items() if said is None and key in answered]
         self._lost = np.array(sorted(lost), dtype=np.int64)
 
     def outcomes(self) -> list[Outcome]:
@@ -259,6 +262,8 @@ class Judge:
         usual = {(one.cause, one.at) for one in self._quiet.alerts}  # would have come without the fault
         alerts = [one for one in self._course.alerts if shown <= one.at < until]
         alerts = [one for one in alerts if (one.cause, one.at) not in usual]
+        # What began before is told again where it was resolved when this fault began.
+        alerts = [one for one in alerts if int(one.evidence.get("since") or shown) >= shown - ECHO]
         alerts.sort(key=lambda one: (one.cause not in expected, one.at))
         signs = [(one.at, one.cause, _title(one)) for one in alerts[:1]]
         flags = [one for one in self._course.flagged if shown <= one[0] < change.fault.end]
