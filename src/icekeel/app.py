@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import sys
 import threading
@@ -18,7 +17,7 @@ import lmdb
 
 from icekeel.core.errors import Fault, ProjectError, RequestError, StateError, nearest
 from icekeel.core.ids import digest
-from icekeel.core.time import Clock, format_time, wall_clock
+from icekeel.core.time import SECOND, Clock, format_time, wall_clock
 from icekeel.data import (
     History,
     Ingested,
@@ -45,19 +44,19 @@ from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Predicted, Writer
 from icekeel.operations.audits import Audited, audit_model
 from icekeel.operations.briefing import Briefing, briefing
-from icekeel.operations.errands import Errand
 from icekeel.operations.explain import Explanation, explain
 from icekeel.operations.forgetting import Forgetting, as_stored, check_marks, entities
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.labelling import Labelling
 from icekeel.operations.loop import Loop
-from icekeel.operations.mirror import mirror_command
 from icekeel.operations.projections import LAYOUT
 from icekeel.operations.reach import carry
 from icekeel.operations.readiness import Answered, Circumstances, readiness
-from icekeel.operations.retention import Kept, Retention, unmoved
+from icekeel.operations.retention import Kept, Retention
 from icekeel.operations.retraining import Job, Retraining
 from icekeel.operations.reviews import Reviews
+from icekeel.operations.runs import Runs
+from icekeel.operations.schedule import Cadence, Schedule, tasks_of
 from icekeel.operations.skew import SAMPLE, Auditor, AuditResult
 from icekeel.operations.snapshots import Snapshots
 from icekeel.operations.study import Study
@@ -70,7 +69,7 @@ from icekeel.serving.conduct import reads_last_champion
 from icekeel.training.cache import FeatureCache
 from icekeel.training.dataset import declared_questions, event_store, feature_cache, past_questions
 
-from .settings import Places, Settings, lasting, load_settings
+from .settings import Places, Settings, lasting, load_settings, pace
 
 log = logging.getLogger(__name__)
 
@@ -420,6 +419,21 @@ class App:
         durations = (self.settings.keep_journal, self.settings.keep_answers, self.settings.keep_snapshots)
         return Kept(*map(lasting, durations))
 
+    @property
+    def cadence(self) -> Cadence:
+        """How often what is done; see `Cadence`."""
+        settings, to = self.settings, self.settings.backup_to
+        return Cadence(
+            pace(settings.ingest_every),
+            pace(settings.audit_every),
+            pace(settings.backup_every),
+            backup_to=to if not to or "://" in to else str((self.folder / to).resolve()),
+            keep_backups=settings.keep_backups,
+            mirrored=bool(settings.mlflow),
+            ingest_limit_s=pace(settings.longest_ingest) / SECOND,
+            limit_s=pace(settings.longest_run) / SECOND,
+        )
+
     def snapshots(self, registry: Registry) -> Snapshots:
         """The pinned snapshots."""
         workshop = self.workshop(registry)
@@ -535,14 +549,13 @@ class App:
 
     def _keeper(self, online: lmdb.Environment, registry: Registry, journal: Writer) -> Keeper:
         environment = {f"ICEKEEL_{name.upper()}": str(value) for name, value in asdict(self.settings).items()}
+        runs = Runs(registry, self.places.runs, environment, clock=self.clock)
+        cadence, wait = self.cadence, self.settings.rehearsal
         retraining = Retraining(
-            registry,
-            self.places.state / "train.lock",
-            lambda job: train_command(self.folder, job),
-            environment=environment,
-            wait=self.settings.rehearsal,
+            registry, runs, partial(train_command, self.folder), limit_s=cadence.limit_s, wait=wait
         )
         loop = Loop(self.workspace, registry=registry, journal=journal, retraining=retraining)
+        tasks = [] if self.settings.rehearsal else list(tasks_of(self.workspace, registry, cadence))
         retention = Retention(self.workspace, registry, journal, kept=self.kept)
         try:
             return Keeper(
@@ -551,21 +564,13 @@ class App:
                 registry=registry,
                 loop=loop,
                 retention=retention,
-                errands=list(self._errands(registry, {**os.environ, **environment})),
+                schedule=Schedule(tasks, runs, registry, loop.watch, self.clock),
                 clock=self.clock,
                 rehearsal=self.settings.rehearsal,
             )
         except BaseException:
             online.close()
             raise
-
-    def _errands(self, registry: Registry, environment: Mapping[str, str]) -> Iterator[Errand]:
-        """What a keeper has run beside it; nothing in a rehearsal."""
-        if self.settings.rehearsal:
-            return
-        yield Errand("compact", compact_command(self.folder), partial(unmoved, self.workspace), environment)
-        if self.settings.mlflow:
-            yield Errand("mirror", mirror_command(self.folder), registry.changed, environment)
 
 
 def _inode(path: Path) -> int:
@@ -581,11 +586,6 @@ def train_command(folder: Path, job: Job) -> list[str]:
     command = [sys.executable, "-m", "icekeel", "train", job.model, "--project", str(folder)]
     command += ["--now", format_time(job.at), "--reason", job.reason, "--by", "keeper", "--json"]
     return command + (["--rung", job.rung] if job.rung else [])
-
-
-def compact_command(folder: Path) -> list[str]:
-    """The command line that moves the journal into history."""
-    return [sys.executable, "-m", "icekeel", "compact", "--project", str(folder), "--json"]
 
 
 def _plan(model: Model, project: Project) -> Plan:

@@ -16,7 +16,13 @@ from icekeel.core.time import FOREVER, parse_duration
 SETTINGS_FILE = "icekeel.toml"
 _PREFIX = "ICEKEEL_"
 FOR_EVER = "forever"
-_DURATIONS = ("keep_journal", "keep_answers", "keep_snapshots")
+NEVER = "never"
+_DURATIONS = {
+    **dict.fromkeys(("keep_journal", "keep_answers", "keep_snapshots"), FOR_EVER),
+    **dict.fromkeys(("ingest_every", "audit_every", "backup_every"), NEVER),
+    **dict.fromkeys(("longest_ingest", "longest_run"), "12h"),
+}
+"""Settings that are durations, with another value that each may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,11 @@ class Settings:
         backup_to: Folder of the backups, relative to the project; best on another disk. Empty: there are none.
         keep_backups: How many of them stay.
         mlflow: Address of an MLflow that follows the registry, as `http://127.0.0.1:5000`; empty for none.
+        ingest_every: How often the declared sources are taken in; `never` where that is done by hand.
+        audit_every: How often each model that serves is audited; what blocks then blocks its scheduled training too.
+        backup_every: How often a back-up is made, where `backup_to` says where.
+        longest_ingest: How long an ingestion may take before it is ended.
+        longest_run: The same of trainings, audits, back-ups and all else that is run beside the keeper.
         vault_key: Key of the pseudonyms of private fields, from the environment alone: it is a secret. Where it is not
             given, the state folder holds one.
     """
@@ -58,6 +69,11 @@ class Settings:
     backup_to: str = ""
     keep_backups: int = 7
     mlflow: str = ""
+    ingest_every: str = "15m"
+    audit_every: str = "1w"
+    backup_every: str = "1d"
+    longest_ingest: str = "1h"
+    longest_run: str = "12h"
     vault_key: str = field(default="", repr=False)
 
 
@@ -110,12 +126,9 @@ def read_settings(
                 faults.append(Fault("secret_setting", what, source, hint=hint))
                 continue
             value = _converted(raw, known[name])
-            if name in _DURATIONS and not is_duration(value):
-                faults.append(
-                    Fault(
-                        "bad_setting", f'"{name}" is no duration', source, repr(raw), f'"30d", "{FOR_EVER}"'
-                    )
-                )
+            if name in _DURATIONS and not is_duration(value, _DURATIONS[name]):
+                what, allowed = f'"{name}" is no duration', f'"30d", "{_DURATIONS[name]}"'
+                faults.append(Fault("bad_setting", what, source, repr(raw), allowed))
             elif name == "core_hour" and not (isinstance(value, float) and 0 <= value < math.inf):
                 what = '"core_hour" is no price'
                 faults.append(Fault("bad_setting", what, source, repr(raw), "dollars, 0 or more"))
@@ -157,10 +170,10 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise SettingsError(Fault("bad_toml", str(error), str(path))) from error
 
 
-def is_duration(value: object) -> bool:
-    """Whether a value says how long something is kept."""
+def is_duration(value: object, word: str = FOR_EVER) -> bool:
+    """Whether a value says how long something is, or is the word that stands beside durations."""
     try:
-        return isinstance(value, str) and lasting(value) > 0
+        return isinstance(value, str) and (value == word or parse_duration(value) > 0)
     except IcekeelError:
         return False
 
@@ -168,6 +181,11 @@ def is_duration(value: object) -> bool:
 def lasting(text: str) -> int:
     """Microseconds of a duration, or `FOREVER`."""
     return FOREVER if text == FOR_EVER else parse_duration(text)
+
+
+def pace(text: str) -> int:
+    """Microseconds from one time to the next; 0 for never."""
+    return 0 if text == NEVER else parse_duration(text)
 
 
 def _converted(raw: object, kind: type) -> object:
@@ -220,6 +238,11 @@ class Places:
     def rebuild(self) -> Path:
         """There while the projections are to be made anew."""
         return self.state / "rebuild"
+
+    @property
+    def runs(self) -> Path:
+        """Locks of what runs beside the keeper, and what that says."""
+        return self.state / "runs"
 
     @property
     def bundles(self) -> Path:

@@ -7,6 +7,7 @@ understood; 130 Ctrl-C.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -32,6 +33,7 @@ from .registry import MODELS, list_
 from .rehearsing import rehearse
 from .reviews import review
 from .running import demo, keep, serve, up
+from .runs import runs
 from .snapshots import snapshots
 from .upkeep import audit, compact, rebuild
 from .versions import alerts, decisions, promote, rollback, train
@@ -76,7 +78,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
         audit,
         compact,
     ),
-    *(rebuild, forget, backup, restore, doctor),
+    *(runs, rebuild, forget, backup, restore, doctor),
     *(token, config, serve, keep, demo, rehearse),
 )
 for command in COMMANDS:
@@ -105,6 +107,8 @@ def versions(context: typer.Context, project: ProjectFolder = HERE, as_json: AsJ
 def main() -> None:
     """Run the command line; errors of Icekeel's own are printed, not traced."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if limit_s := os.environ.pop("ICEKEEL_LIMIT_S", ""):  # the keeper's children end by themselves
+        signal.alarm(int(limit_s))
     try:
         cli()
     except IcekeelError as error:

@@ -14,7 +14,7 @@ import typer
 
 from icekeel.core.errors import Fault, StateError
 from icekeel.core.time import format_second, parse_time, wall_clock
-from icekeel.settings import load_settings
+from icekeel.settings import NEVER, load_settings
 
 from .options import HERE, AsJson, ProjectFolder, Shift, open_app
 from .output import log_as_json, print_line, say
@@ -59,7 +59,9 @@ def keep(
     child: Annotated[bool, typer.Option(hidden=True, help="End with the process that started it.")] = False,
 ) -> None:
     """Make the projections of the journal and run the schedule."""
-    app = open_app(project, shift=shift, rehearsal=rehearsal or None)
+    # Rows that are taken in are known from the machine's time on, which is not that of a shifted clock.
+    still = dict.fromkeys(("ingest_every", "audit_every", "backup_every"), NEVER if shift else None)
+    app = open_app(project, shift=shift, rehearsal=rehearsal or None, **still)
     log_as_json()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from icekeel.registry import CHAMPION, Alert, Change, Decision, Registry, Version
+from icekeel.operations.ledger import told
+from icekeel.registry import CHAMPION, Alert, Change, Decision, Registry, Run, Version
 
 from .pages import age, moment, page, words
 from .report import Callout, Moment, Table, Tile, Tiles, Timeline, Tone
@@ -48,6 +49,7 @@ def status_page(status: Status, registry: Registry) -> str:
         serving=_serving(models, registry, versions),
         decisions=Timeline([_decision(decision) for decision in reversed(decisions[-LATEST:])]),
         versions=_versions(versions, overrides),
+        runs=_runs(registry.runs(latest=LATEST)),
     )
 
 
@@ -131,6 +133,21 @@ def _decision(decision: Decision) -> Moment:
         decision.reason,
         TONES.get(decision.kind, "plain"),
     )
+
+
+def _runs(runs: Sequence[Run]) -> Table:
+    """The newest, the latest first."""
+    rows = [
+        (
+            one.kind,
+            str(one.details.get("of") or one.details.get("model") or ""),
+            moment(one.started_at),
+            one.status,
+            told(one),
+        )
+        for one in reversed(runs)
+    ]
+    return Table(("run", "of", "begun", "status", "did"), rows)
 
 
 def _versions(versions: Sequence[Version], overrides: Mapping[str, Sequence[Change]]) -> Table:

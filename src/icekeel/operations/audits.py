@@ -87,6 +87,16 @@ def findings_of(registry: Registry, version: Version) -> list[Mapping[str, Any]]
     return [found[name] for name in AUDITS if name in found]
 
 
+def blocked_by(registry: Registry, model: str) -> tuple[int, list[str]]:
+    """When a model was last audited, and which audits blocked the last time that each was made on request."""
+    runs = [
+        run for run in registry.runs(RUN) if run.details.get("model") == model and "findings" in run.details
+    ]
+    latest = {str(one["audit"]): str(one["verdict"]) for run in runs for one in run.details["findings"]}
+    at = runs[-1].started_at if runs else 0
+    return at, [name for name, verdict in latest.items() if verdict == "block"]
+
+
 def _chosen(model: Model, only: Sequence[str]) -> Collection[str]:
     faults = [
         Fault("unknown_audit", f'no audit "{name}"', "", "", ", ".join(AUDITS), nearest(name, AUDITS))

@@ -40,7 +40,6 @@ from icekeel.journal import (
 from icekeel.registry import Alias, Registry
 from icekeel.serving import load_version
 
-from .errands import Errand
 from .loop import Loop
 from .past import Past, stored_rows
 from .profiles import DayProfiles
@@ -48,6 +47,7 @@ from .projections import UNSCORED, AnswerProjection, EventProjection, Settled, S
 from .reach import Reach
 from .retention import Retention
 from .reviews import review_of
+from .schedule import Schedule
 from .skew import Auditor
 from .watch import Duty
 from .workshop import SHADOW
@@ -80,7 +80,7 @@ class Keeper:
         registry: For versions in shadow.
         loop: What is due at the end of each day.
         retention: Removes what is spent.
-        errands: What is run beside it.
+        schedule: What is run beside it.
         clock: The time, unless in rehearsal.
         rehearsal: Take the time from the journal.
     """
@@ -93,7 +93,7 @@ class Keeper:
         registry: Registry,
         loop: Loop,
         retention: Retention,
-        errands: Sequence[Errand],
+        schedule: Schedule,
         clock: Clock,
         rehearsal: bool,
     ) -> None:
@@ -102,7 +102,7 @@ class Keeper:
         self._registry = registry
         self._loop = loop
         self._retention = retention
-        self._errands = errands
+        self._schedule = schedule
         self._clock = clock
         self._rehearsal = rehearsal
         self._shadows: dict[str, tuple[str, Shadow]] = {}
@@ -141,17 +141,15 @@ class Keeper:
                 is trained.
         """
         try:
-            while not stop.is_set() and not (anew() and not self._loop.retraining.busy()):
+            while not stop.is_set() and not (anew() and not self._schedule.training()):
                 if not self.step():
                     stop.wait(REHEARSED_IDLE_S if self._rehearsal else IDLE_S)
         finally:
             self.close()
 
     def close(self) -> None:
-        """End a training under way, and close the environment."""
-        self._loop.retraining.stop()
-        for errand in self._errands:
-            errand.stop()
+        """End what is run beside it, and close the environment."""
+        self._schedule.stop()
         self._online.close()
 
     def rebuild(self) -> None:
@@ -250,9 +248,7 @@ class Keeper:
             self._project_all(records, seen=seen if read_all else self.state.seen)
         if not records and not self._reconciled:
             self._reconcile()
-        self._loop.poll()
-        for errand in self._errands:
-            errand.poll()
+        self._schedule.poll()
         if self._rehearsal:
             now, read_all = self._ticked, self._ticked > self.state.now
         if read_all and (self._rehearsal or now >= self.state.now + HEARTBEAT):

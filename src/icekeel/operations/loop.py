@@ -24,6 +24,7 @@ from icekeel.registry import CHAMPION, Alias, Registry, Version
 from icekeel.serving.routing import CHALLENGER
 from icekeel.training.catalog import full_ladder
 
+from .audits import blocked_by
 from .projections import Settled
 from .retraining import Job, Retraining, scheduled
 from .skew import AuditResult
@@ -59,7 +60,7 @@ class Loop:
         self._project = workspace.project
         self._registry = registry
         self._journal = journal
-        self.retraining = retraining
+        self._retraining = retraining
         self.watch = Watch(workspace, registry, journal)
 
     def done(self) -> int:
@@ -111,12 +112,6 @@ class Loop:
         if SHADOW in aliases:
             self._judge_shadow(duty, model, between, aliases)
         self._retrain(duty, model, alarmed)
-
-    def poll(self) -> None:
-        """Note the end of a training, and its failure in an alert."""
-        if self.retraining.poll():
-            for name in self._project.models:
-                self.watch.trainings(name)
 
     def failed(self, duty: Duty, name: str, step: str, error: Exception) -> None:
         """Keep an alert that a duty could not be done, and leave its trace in the log."""
@@ -251,7 +246,7 @@ class Loop:
         if retrain is None or CHALLENGER in aliases or SHADOW in aliases:
             return
         versions = self._registry.versions(model.name)
-        newest = max(self.retraining.last(model.name, duty.at), *(version.at for version in versions))
+        newest = max(self._retraining.last(model.name, duty.at), *(version.at for version in versions))
         if scheduled(retrain.every, newest, duty.at):
             reason = f"scheduled: every {retrain.every}"
         elif alarmed and retrain.on_alarm and duty.at - newest >= ALARM_PAUSE:
@@ -259,8 +254,13 @@ class Loop:
         else:
             return
         champion = self._registry.version(aliases[CHAMPION].version)
+        at, blocking = blocked_by(self._registry, model.name)
+        if blocking:
+            why = f"{reason}; not trained, since these audits block: {', '.join(blocking)}"
+            decide(self._registry, self._journal, model.name, "block", "", reason=why, at=at)
+            return
         job = Job(model.name, _rung(model, champion), duty.at, reason)
-        if not self.retraining.begin(job):
+        if not self._retraining.begin(job):
             log.warning("training_waits", extra={"model": model.name})
 
 

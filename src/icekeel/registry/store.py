@@ -42,9 +42,12 @@ class Registry:
         self._database.close()
 
     def changed(self) -> int:
-        """A number that grows with every write of any process: the same number means nothing is new."""
+        """A number that grows with every version, change of an alias and decision: the same number means none is new."""
+        kept = (tables.versions, tables.changes, tables.decisions)
         with self._reading() as connection:
-            return int(connection.scalar(sql.select(tables.state.c.revision)) or 0)
+            return sum(
+                connection.scalar(sql.select(sql.func.count()).select_from(table)) or 0 for table in kept
+            )
 
     @contextmanager
     def atomically(self) -> Iterator[None]:
@@ -407,11 +410,17 @@ class Registry:
             if connection.execute(running.values(values)).rowcount == 0:
                 raise RegistryError(Fault("unknown_run", "no such run is under way", got=run))
 
-    def runs(self, kind: str | None = None) -> list[Run]:
-        """All runs, of one kind or of all, oldest first."""
+    def runs(self, kind: str | None = None, *, latest: int | None = None) -> list[Run]:
+        """All runs, of one kind or of all, or so many of the latest; oldest first."""
         table = tables.runs
-        query = sql.select(table).order_by(table.c.started_at, table.c.id)
-        return self._rows(Run, query if kind is None else query.where(table.c.kind == kind))
+        query = sql.select(table).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(latest)
+        return self._rows(Run, query if kind is None else query.where(table.c.kind == kind))[::-1]
+
+    def forget_runs(self, kind: str, *, before: int) -> None:
+        """Removes the runs of a kind that ended before a time: of what is done every few minutes many come together."""
+        table = tables.runs
+        with self._writing() as connection:
+            connection.execute(sql.delete(table).where(table.c.kind == kind, table.c.finished_at < before))
 
     # Transactions
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from icekeel.app import App, compact_command
+from icekeel.app import App
 from icekeel.core.ids import new_id
 from icekeel.core.time import DAY
 from icekeel.data.answers import Wanted
 from icekeel.journal import Decided, Ticked, Writer, scan
 from icekeel.journal.segments import segment_sizes
-from icekeel.operations.errands import Errand
-from icekeel.operations.retention import Kept, Retention, unmoved
+from icekeel.operations.retention import Kept, Retention
 from icekeel.testing.small import write_small_project
 from tests.unit.journal.examples import PREDICTED
 
@@ -160,17 +158,3 @@ def test_what_a_crash_left_in_history_is_swept(app: App, retention: Retention) -
     remove(app, retention)
     assert not left.exists()
     assert len(app.history().files("answers/late")) == 1
-
-
-def test_much_in_the_journal_alone_is_moved_by_a_child(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icekeel.operations.retention.MOST_UNMOVED", 1)
-    monkeypatch.setattr("icekeel.operations.errands.LOOK_S", 0.0)
-    written(app)
-    moving = Errand("compact", compact_command(app.folder), partial(unmoved, app.workspace), os.environ)
-    deadline = time.monotonic() + 60
-    while not app.history().manifest().rows("answers/late"):
-        moving.poll()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    moving.stop()
-    assert unmoved(app.workspace) is None

@@ -8,6 +8,7 @@ import pytest
 
 from icekeel.core.time import DAY, parse_time
 from icekeel.operations.retraining import Job, Retraining, scheduled
+from icekeel.operations.runs import Runs
 from icekeel.registry import Registry
 
 NOW = parse_time("2024-04-01")
@@ -21,8 +22,11 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     opened.close()
 
 
-def retraining(registry: Registry, tmp_path: Path, program: str, *, wait: bool = True) -> Retraining:
-    return Retraining(registry, tmp_path / "lock", lambda job: [sys.executable, "-c", program], wait=wait)
+def retraining(registry: Registry, tmp_path: Path, program: str) -> tuple[Retraining, Runs]:
+    runs = Runs(registry, tmp_path / "runs", {}, clock=lambda: NOW + 5)
+    runs.poll(lambda ended: {})
+    command = [sys.executable, "-c", program]
+    return Retraining(registry, runs, lambda job: command, limit_s=60, wait=True), runs
 
 
 @pytest.mark.parametrize(
@@ -48,11 +52,12 @@ def test_when_a_retrain_is_due(every: str, newest: str, now: str, due: bool) -> 
 
 
 def test_a_success_is_written_down_and_counts(registry: Registry, tmp_path: Path) -> None:
-    work = retraining(registry, tmp_path, "print('fine')")
+    work, runs = retraining(registry, tmp_path, "print('{}')")
     assert work.last("late", NOW) == 0
     assert work.begin(JOB)
+    runs.poll(lambda ended: {})
     (run,) = registry.runs("train")
-    assert (run.status, run.started_at, run.finished_at, run.details["output"]) == ("done", NOW, NOW, "fine")
+    assert (run.status, run.started_at, run.finished_at) == ("done", NOW, NOW)  # virtual time stood still
     assert work.last("late", NOW + 99 * DAY) == NOW
     assert work.last("other", NOW) == 0
 
@@ -60,39 +65,10 @@ def test_a_success_is_written_down_and_counts(registry: Registry, tmp_path: Path
 def test_a_failure_is_written_down_and_may_be_tried_again_the_next_day(
     registry: Registry, tmp_path: Path
 ) -> None:
-    work = retraining(registry, tmp_path, "raise SystemExit('no rows')")
+    work, runs = retraining(registry, tmp_path, "raise SystemExit('no rows')")
     assert work.begin(JOB)
+    runs.poll(lambda ended: {})
     (run,) = registry.runs("train")
     assert (run.status, run.details["output"], run.details["model"]) == ("failed", "no rows", "late")
     assert work.last("late", NOW) == NOW
     assert work.last("late", NOW + DAY) == 0
-
-
-def test_one_at_a_time_followed_while_others_work_and_ended_on_stop(
-    registry: Registry, tmp_path: Path
-) -> None:
-    work = retraining(registry, tmp_path, "import time; time.sleep(60)", wait=False)
-    assert work.begin(JOB)
-    assert work.busy()
-    assert not work.begin(JOB)
-    work.poll()
-    assert [run.status for run in registry.runs("train")] == ["running"]
-    # A keeper that starts beside it finds the lock taken, and waits too.
-    other = retraining(registry, tmp_path, "pass")
-    assert not other.begin(JOB)
-    work.stop()
-    assert not work.busy()
-    assert [run.status for run in registry.runs("train")] == ["interrupted"]
-    assert work.last("late", NOW) == 0
-    work.stop()
-
-
-def test_a_training_whose_keeper_died_is_closed_by_the_next(registry: Registry, tmp_path: Path) -> None:
-    registry.start_run("train", details={"model": "late"}, at=NOW)
-    registry.register(
-        "late", "d", snapshot="s", code="c", features="f", metrics={}, gates=[], ladder={},
-        trained_from=0, trained_to=1, reason="r", at=NOW + DAY,
-    )  # fmt: skip
-    registry.start_run("train", details={"model": "late"}, at=NOW + DAY)
-    retraining(registry, tmp_path, "pass")
-    assert [run.status for run in registry.runs("train")] == ["interrupted", "done"]

@@ -185,7 +185,7 @@ def test_what_is_done_atomically_is_kept_whole_or_not_at_all(registry: Registry,
     with registry.atomically():
         champion(registry, version)
         registry.record(Decision(id="d", at=1, model="late", kind="promote", version="late-1", reason="r"))
-    assert (len(reader.history("late")), len(reader.decisions()), reader.changed()) == (1, 1, before + 1)
+    assert (len(reader.history("late")), len(reader.decisions()), reader.changed()) == (1, 1, before + 2)
     reader.close()
 
 
@@ -230,6 +230,9 @@ def test_changed_tells_of_writes_through_any_connection(registry: Registry, plac
     assert registry.changed() == before
     add(other)
     assert registry.changed() == other.changed() > before
+    seen = registry.changed()
+    other.finish_run(other.start_run("compact"), "done")  # which whoever shows versions need not follow
+    assert registry.changed() == seen
     other.close()
 
 
@@ -258,7 +261,7 @@ def test_a_registry_of_the_first_format_is_taken_over_whole(place: Path) -> None
     registry = Registry(place, clock=lambda: 9)
     first, second = registry.versions()
     assert (first.by, first.lineage, first.definitions, first.metrics) == ("", {}, {}, {"auc": 0.75})
-    assert registry.changed() == 6  # everybody who looks finds it new
+    assert registry.changed() == 5  # of which nothing is new
     assert registry.aliases("late")["champion"].version == second.name
     assert [(name, one.override) for name, [one] in registry.overrides().items()] == [("late-2", "must")]
     third = add(registry)
@@ -275,7 +278,7 @@ def test_two_processes_take_one_registry_over(place: Path) -> None:
     raw(place, FIRST)
     assert run_at_once("registry.changed()", place, "xyz") == [0, 0, 0]
     registry = Registry(place, clock=lambda: 0)
-    assert (registry.changed(), len(registry.versions())) == (6, 2)
+    assert (registry.changed(), len(registry.versions())) == (5, 2)
     registry.close()
 
 
