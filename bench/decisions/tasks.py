@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 
 from bench.report import Result
 
-from . import assignment, oracles, paired, rehearsals, split_tests
+from . import assignment, chaos, oracles, paired, rehearsals, split_tests
 
 TASKS: Mapping[str, Callable[[], Result]] = {
     "assignment": assignment.assignment,
+    "chaos": chaos.measure,
     "false_promotions": split_tests.false_promotions,
     "false_rollbacks": split_tests.false_rollbacks,
     "naive": split_tests.naive_rules,
