@@ -15,7 +15,7 @@ from icekeel.testing.small import TRAINED_TO, write_small_project
 
 PLAN = """
 warm = "3h"
-gap = "1h"
+gap = "30m"
 
 [[fault]]
 kind = "feed_reordered"
@@ -27,6 +27,13 @@ kind = "keeper_killed"
 
 [[fault]]
 kind = "worker_killed"
+
+[[fault]]
+kind = "challenger_broken"
+
+[[fault]]
+kind = "challenger_equal"
+lasts = "3h"
 
 [[fault]]
 kind = "request_type"
@@ -80,8 +87,10 @@ def test_a_rehearsal_injects_finds_and_leaves_the_project_alone(project: Path, t
     found = rehearse(project, tmp_path)
     assert content(project) == before
     by_kind = {one["kind"]: one for one in found["outcomes"]}
-    for kind in ("feed_reordered", "keeper_killed", "worker_killed"):
+    for kind in ("feed_reordered", "keeper_killed", "worker_killed", "challenger_broken"):
         assert (by_kind[kind]["status"], by_kind[kind]["differ"]) == ("absorbed", 0), by_kind[kind]
+    assert by_kind["challenger_equal"]["status"] == "absorbed"  # nothing was decided in three hours
+    assert by_kind["challenger_equal"]["differ"] > 0
     assert by_kind["request_type"]["unanswered"] > 0  # every request was refused, and that is told
     assert by_kind["feed_unit"]["differ"] > 0
     assert by_kind["feed_unit"]["shown"] >= by_kind["feed_unit"]["start"]

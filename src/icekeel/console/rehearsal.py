@@ -7,6 +7,7 @@ from statistics import median
 
 import icekeel
 from icekeel.core.time import MINUTE, format_time
+from icekeel.operations.rehearsal.faults import CHALLENGED
 from icekeel.operations.rehearsal.result import ABSORBED, FOUND, MISSED, UNSEEN, Outcome, Rehearsed
 
 from .charts import Bar, Span, bars, spans
@@ -106,7 +107,7 @@ def _text(found: Rehearsed) -> str:
 
 def _delays(found: Rehearsed) -> Iterator[Block]:
     alarmed = sorted(
-        (one for one in found.outcomes if one.status == FOUND and one.minutes is not None),
+        (one for one in found.outcomes if one.status == FOUND and one.kind not in CHALLENGED),
         key=lambda one: one.minutes or 0.0,
     )
     if alarmed:
@@ -209,6 +210,8 @@ def _words(kind: str) -> str:
 
 
 def _minutes(value: float) -> str:
+    if value >= 2 * 1440:
+        return f"{value / 1440:.1f} d"
     return f"{value / 60:.1f} h" if value >= 120 else f"{value:.0f} min"
 
 

@@ -16,17 +16,20 @@ import numpy as np
 
 from icekeel.core.errors import Fault, StateError
 from icekeel.core.ids import digest
-from icekeel.core.time import MINUTE, format_time, wall_clock
+from icekeel.core.time import DAY, MINUTE, format_time, wall_clock
 from icekeel.define.project import PROJECT_FILE
 from icekeel.define.rehearsed import rehearsed_text
 from icekeel.operations.replay import PATIENCE_S, Asked, Minutes, Replay
-from icekeel.registry import Alert, Decision, Registry
+from icekeel.operations.workshop import SHADOW
+from icekeel.registry import CHAMPION, Alert, Decision, Registry
 from icekeel.serving import Access
+from icekeel.serving.routing import CHALLENGER
 
-from .faults import KINDS, Change
+from .faults import CHALLENGED, KINDS, Change
 from .past import Past
 from .places import Places
 from .plan import Plan
+from .rivals import BY, SIMPLEST, Ground
 from .stream import Stream
 from .system import System
 
@@ -65,7 +68,7 @@ class Course:
     cpu: Mapping[str, float] = field(default_factory=dict)
 
 
-def prepare(past: Past, folder: Path, at: int, rung: str, say: Say) -> None:
+def prepare(past: Past, folder: Path, at: int, say: Say, *, rung: str, rivals: bool) -> None:
     """A copy of the project as it stood at a time: its events, its past questions, and a version trained on them.
 
     One that was made before of the same project file and the same past is used again.
@@ -74,7 +77,7 @@ def prepare(past: Past, folder: Path, at: int, rung: str, say: Say) -> None:
         StateError: the copy cannot be made, or no version passes its gates.
     """
     source, marker = past.folder, folder / "made_from"
-    made_from = digest((source / PROJECT_FILE).read_bytes() + f"{past.content}/{at}/{rung}".encode())
+    made_from = digest((source / PROJECT_FILE).read_bytes() + f"{past.content}/{at}/{rung}/{rivals}".encode())
     if marker.is_file() and marker.read_text() == made_from:
         say("the copy that was made before is used again")
         return
@@ -85,17 +88,34 @@ def prepare(past: Past, folder: Path, at: int, rung: str, say: Say) -> None:
             shutil.copy(source / file, folder / file)
     write_project(folder, source, ())
     past.lay_out(folder, at)
-    now = format_time(at)
-    say(f"the project as it stood on {now[:16]}: taking its past in")
+    say(f"the project as it stood on {format_time(at)[:16]}: taking its past in")
     shift = f"--shift={at - wall_clock()}"
     run_command(folder, "ingest", shift)
     say("training on it")
-    more = ["--rung", rung] if rung else []
-    run_command(
-        folder, "train", past.model.name, "--now", now, "--reason", "rehearsal", "--by", "rehearsal", *more
-    )
+    _train(past, folder, at, rung)
+    if rivals:
+        say("training its challengers")
+        _train(past, folder, at - DAY, rung)
+        _train(past, folder, at, SIMPLEST)
     run_command(folder, "rebuild", shift)
     marker.write_text(made_from)
+
+
+def _train(past: Past, folder: Path, at: int, rung: str) -> None:
+    """Train a version; nothing but the first one serves."""
+    more = ["--rung", rung] if rung else []
+    more += ["--now", format_time(at), "--reason", BY, "--by", BY]
+    run_command(folder, "train", past.model.name, *more)
+    registry = Registry(folder / ".icekeel" / "registry.db", clock=lambda: at)
+    try:
+        for name in (CHALLENGER, SHADOW):
+            if name in registry.aliases(past.model.name):
+                registry.drop_alias(past.model.name, name, reason="later", by=BY)
+        first = registry.versions(past.model.name)[0].name
+        if registry.champion(past.model.name).name != first:
+            registry.set_alias(past.model.name, CHAMPION, first, reason="the first one", by=BY)
+    finally:
+        registry.close()
 
 
 def write_project(folder: Path, source: Path, without: Collection[str]) -> None:
@@ -170,7 +190,7 @@ class Player:
         say: Say,
     ) -> None:
         name, notes = self._past.model.name, _Notes(course, stream)
-        acts = _Acts(course.changes, system, registry, name)
+        acts = _Acts(course.changes, lambda at: Ground(system, registry, self._past.model, at))
 
         def on_day(at: int, played: Any) -> None:
             say(f"{format_time(at)[:10]} {played.answered:,} answered, {played.pushed:,} events")
@@ -190,10 +210,12 @@ class Player:
 
     def _patience_s(self, course: Course, registry: Registry, at: int) -> float:
         """For ever in an experiment, whose end changes who answers; while processes are struck, a part of the minute."""
-        if "challenger" in registry.aliases(self._past.model.name):
+        if CHALLENGER in registry.aliases(self._past.model.name):
             return PATIENCE_S
         struck = any(
-            change.begin is not None and change.fault.start <= at < change.fault.end + RECOVERY
+            change.begin is not None
+            and change.fault.kind not in CHALLENGED
+            and change.fault.start <= at < change.fault.end + RECOVERY
             for change in course.changes
         )
         return STRUCK_S if struck else 0.0
@@ -222,29 +244,29 @@ class _Notes:
 class _Acts:
     """What is done to the processes, and what an operator would have done by the time the next fault begins."""
 
-    def __init__(self, changes: Sequence[Change], system: System, registry: Registry, model: str) -> None:
-        self._system, self._registry, self._model = system, registry, model
+    def __init__(self, changes: Sequence[Change], ground: Callable[[int], Ground]) -> None:
+        self._ground = ground
         self._moments = sorted(
             (moment for change in changes for moment in self._of(change)), key=lambda one: one[:2]
         )
 
-    def _of(self, change: Change) -> list[tuple[int, int, Callable[[int], None]]]:
-        def begin(at: int) -> None:
-            for alert in self._registry.alerts(self._model, open_only=True):
-                self._registry.resolve(alert.id, resolution="rehearsal: the fault before is over", at=at)
+    def _of(self, change: Change) -> list[tuple[int, int, Callable[[Ground], None]]]:
+        def begin(ground: Ground) -> None:
+            for alert in ground.registry.alerts(ground.model.name, open_only=True):
+                reason = "rehearsal: the fault before is over"
+                ground.registry.resolve(alert.id, resolution=reason, at=ground.at)
             if change.begin is not None:
-                change.show(at)
-                change.begin(self._system)
-                self._system.revive()
+                change.show(ground.at)
+                change.begin(ground)
+                ground.system.revive()
 
-        def end(at: int) -> None:
-            del at
-            if change.end is not None:
-                change.end(self._system)
-
-        return [(change.fault.start, 1, begin), (change.fault.end, 0, end)]
+        return [(change.fault.start, 1, begin), (change.fault.end, 0, change.end or _nothing)]
 
     def before(self, at: int) -> None:
         """Do what is due when a minute begins."""
         while self._moments and self._moments[0][0] <= at:
-            self._moments.pop(0)[2](at)
+            self._moments.pop(0)[2](self._ground(at))
+
+
+def _nothing(ground: Ground) -> None:
+    del ground

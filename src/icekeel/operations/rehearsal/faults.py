@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from icekeel.core.time import MINUTE
+from icekeel.core.time import DAY, MINUTE
 from icekeel.data import AVAILABLE
 from icekeel.define import EventTable
 
 from .places import Places
-from .system import KEEP, SERVE, System
+from .rivals import Ground, challenge, settle
+from .system import KEEP, SERVE
 
 Row = dict[str, Any]
 Alter = Callable[[int, Row], Iterable[tuple[int, Row]]]
@@ -60,8 +61,8 @@ class Change:
     table: str = ""
     alter: Alter | None = None
     shuffle: np.random.Generator | None = None
-    begin: Callable[[System], None] | None = None
-    end: Callable[[System], None] | None = None
+    begin: Callable[[Ground], None] | None = None
+    end: Callable[[Ground], None] | None = None
     truth: bool = False
     shown: int = 0
     touched: int = 0
@@ -100,6 +101,7 @@ class Kind:
         size: How strong it is unless told.
         lasts: Microseconds it lasts unless told.
         absorbed: Whether the design takes it without harm, so that no alert is due.
+        decides: The decision that a challenger deserves; empty for one that deserves none.
     """
 
     says: str
@@ -109,6 +111,7 @@ class Kind:
     size: float = 1.0
     lasts: int = 120 * MINUTE
     absorbed: bool = False
+    decides: str | None = None
 
 
 # Feeds
@@ -287,15 +290,15 @@ def _rare(planned: Planned, places: Places, rng: np.random.Generator) -> Change:
 def _killed(planned: Planned, places: Places, rng: np.random.Generator, *, name: str) -> Change:
     """A process is killed; like `icekeel up`, the rehearsal starts it again."""
     del places, rng
-    return Change(planned, begin=lambda system: system.kill(name))
+    return Change(planned, begin=lambda ground: ground.system.kill(name))
 
 
 def _damaged(planned: Planned, places: Places, rng: np.random.Generator) -> Change:
     """The keeper's store loses a stretch in its middle."""
     del places
 
-    def begin(system: System) -> None:
-        for file in (system.folder / ".icekeel" / "online").glob("*/data.mdb"):
+    def begin(ground: Ground) -> None:
+        for file in (ground.system.folder / ".icekeel" / "online").glob("*/data.mdb"):
             size = file.stat().st_size
             with file.open("r+b") as store:
                 store.seek(int(size * 0.3) // 4096 * 4096)
@@ -308,15 +311,22 @@ def _full(planned: Planned, places: Places, rng: np.random.Generator) -> Change:
     """No file grows any more by what server or keeper write: each such write fails, as on a full disk."""
     del places, rng
 
-    def begin(system: System) -> None:
+    def begin(ground: Ground) -> None:
         for name in (SERVE, KEEP):
-            system.limit(name, 4096)
+            ground.system.limit(name, 4096)
 
-    def end(system: System) -> None:
+    def end(ground: Ground) -> None:
         for name in (SERVE, KEEP):
-            system.limit(name, None)
+            ground.system.limit(name, None)
 
     return Change(planned, begin=begin, end=end)
+
+
+def _challenged(planned: Planned, places: Places, rng: np.random.Generator) -> Change:
+    """A challenger is put up that is better, equal, worse or broken."""
+    del places, rng
+    kind = planned.kind.rpartition("_")[2]
+    return Change(planned, begin=lambda ground: challenge(ground, kind), end=settle)
 
 
 def _source(where: str) -> Sequence[str]:
@@ -365,5 +375,10 @@ KINDS: Mapping[str, Kind] = {
     "outcomes_late": Kind("outcomes come late", _late, Places.outcomes, lambda where: (f"source {where}", "outcome"), size=180, lasts=180 * MINUTE),
     "outcomes_noisy": Kind("outcomes are mixed up", _noisy, Places.outcome_values, lambda where: ("outcome", *_source(where)), size=0.5, lasts=240 * MINUTE),
     "truth_changed": Kind("the world has changed", _truth, Places.outcome_values, _named("outcome"), size=0.3, lasts=360 * MINUTE),
+    "challenger_better": Kind("a better challenger", _challenged, Places.rollouts, _named("challenger"), lasts=5 * DAY, decides="promote"),
+    "challenger_equal": Kind("a challenger that is no better", _challenged, Places.rollouts, _named("challenger"), lasts=DAY, decides=""),
+    "challenger_worse": Kind("a worse challenger", _challenged, Places.rollouts, _named("challenger"), lasts=3 * DAY, decides="stop"),
+    "challenger_broken": Kind("a challenger that cannot be loaded", _challenged, Places.rollouts, _named("challenger"), lasts=120 * MINUTE, absorbed=True),
 }  # fmt: skip
 """Every kind, those first that leave nothing behind: what a feed said wrongly stays in windows for weeks."""
+CHALLENGED = tuple(name for name in KINDS if name.startswith("challenger"))

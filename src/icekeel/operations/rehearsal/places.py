@@ -61,6 +61,10 @@ class Places:
     def _often(self, table: str) -> bool:
         return len(self._rows[table]) >= LEAST_PER_DAY * SAMPLE_DAYS
 
+    def rollouts(self) -> Sequence[str]:
+        """Nowhere in particular, where challengers are rolled out at all."""
+        return ("",) if self.model.rollout is not None else ()
+
     def outcomes(self) -> Sequence[str]:
         """The table of outcomes."""
         return (self.outcome,)

@@ -10,6 +10,7 @@ from icekeel.core.errors import Fault, SettingsError
 from icekeel.core.time import DAY, HOUR
 
 from .course import Player, prepare
+from .faults import CHALLENGED
 from .past import Past
 from .places import Places
 from .plan import Plan, Wishes, make_plan
@@ -48,7 +49,8 @@ def rehearse(past: Past, folder: Path, asked: Asked, say: Say) -> Rehearsed:
         StateError: there is no history to replay, or a copy does not run.
     """
     plan, places = _fitting(past, asked)
-    prepare(past, folder / "base", plan.start, asked.rung, say)
+    rivals = any(one.kind in CHALLENGED for one in plan.faults)
+    prepare(past, folder / "base", plan.start, say, rung=asked.rung, rivals=rivals)
     player = Player(past, folder / "base", places, asked.seed)
     say("replaying with the faults")
     course = player.play(plan, folder / "faults", say)

@@ -15,15 +15,17 @@ from icekeel.core.frames import Floats
 from icekeel.core.time import DAY, MINUTE
 from icekeel.define import Model
 from icekeel.registry import Alert
+from icekeel.serving.routing import CHALLENGER
 from icekeel.training.problem import Problem
 
 from .course import Course
-from .faults import KINDS, Change
+from .faults import CHALLENGED, KINDS, Change
 from .plan import Plan
 
 YEAR = 365 * DAY
 MONTH = YEAR / 12
 FOUND, ABSORBED, MISSED, UNSEEN = "found", "absorbed", "missed", "not shown"
+VERDICTS = ("promote", "stop")
 ECHO = 30 * MINUTE
 """An alert that says it began so long before a fault is about something else."""
 HARMLESS = 1e-9
@@ -132,8 +134,9 @@ class Rehearsed:
 
     @property
     def minutes(self) -> list[float]:
-        """Virtual minutes to the alert of those that were found."""
-        return [one.minutes for one in self.outcomes if one.status == FOUND and one.minutes is not None]
+        """Virtual minutes to the alert of those that were found; a challenger is decided about by evidence, not found."""
+        found = [one for one in self.outcomes if one.kind not in CHALLENGED and one.status == FOUND]
+        return [one.minutes for one in found if one.minutes is not None]
 
     @property
     def false_alarms_per_month(self) -> float:
@@ -228,6 +231,8 @@ class Judge:
             status, right = UNSEEN, None
         elif kind.absorbed and not right and not differ and not self._unanswered(shown, until):
             status, right, sentence = ABSORBED, None, "no answer differs, and none is missing"
+        if kind.decides is not None and change.touched:
+            seen, status, called, right, sentence = self._decided(kind.decides, shown, until)
         end = seen if status == FOUND else until
         return Outcome(
             kind=fault.kind,
@@ -248,6 +253,16 @@ class Judge:
             unanswered=self._unanswered(shown, end),
             differ=differ,
         )
+
+    def _decided(self, deserved: str, shown: int, until: int) -> tuple[int, str, str, bool | None, str]:
+        """What the loop decided about a challenger, and whether it deserved it."""
+        mine = [one for one in self._course.decisions if shown < one.at < until and one.kind in VERDICTS]
+        if not mine:
+            undecided = "still undecided when it was taken away"
+            return until, MISSED if deserved else ABSORBED, "", None, undecided
+        first = mine[0]
+        right = first.kind == deserved
+        return first.at, FOUND, f"{CHALLENGER} {first.kind}", right, first.reason
 
     def _between(self, since: int, until: int) -> Any:
         return (self._at >= since) & (self._at < until)

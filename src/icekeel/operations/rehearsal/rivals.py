@@ -1,0 +1,85 @@
+"""Versions that challenge the champion in a rehearsal, and how they are put up and taken away again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from icekeel.define import Model
+from icekeel.registry import CHAMPION, Registry
+from icekeel.serving.routing import CHALLENGER
+
+from .system import System
+
+BY = "rehearsal"
+SIMPLEST = "group"
+"""The rung of the worse version: a table of averages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What an act has to work on: the processes, the registry of the copy, and the virtual time."""
+
+    system: System
+    registry: Registry
+    model: Model
+    at: int
+
+    @property
+    def bundles(self) -> Path:
+        """What the versions of the copy are made of."""
+        return self.system.folder / ".icekeel" / "bundles"
+
+
+def challenge(ground: Ground, kind: str) -> None:
+    """Put up a challenger that is better than the champion, equal to it, worse, or broken."""
+    best, equal, worse = (version.name for version in ground.registry.versions(ground.model.name)[:3])
+    if kind == "better":
+        _set(ground, CHAMPION, worse, 1.0)
+    if kind == "broken":
+        _break(ground, equal)
+    challenger = {"better": best, "equal": equal, "worse": worse, "broken": equal}[kind]
+    share = 0.5 if ground.model.rollout is None else _share(ground.model)
+    _set(ground, CHALLENGER, challenger, share)
+
+
+def settle(ground: Ground) -> None:
+    """Take the challenger away, and let the best version be champion again."""
+    model = ground.model.name
+    aliases = ground.registry.aliases(model)
+    if CHALLENGER in aliases:
+        ground.registry.drop_alias(model, CHALLENGER, reason="the fault is over", by=BY, at=ground.at)
+    best = ground.registry.versions(model)[0].name
+    if aliases[CHAMPION].version != best:
+        _set(ground, CHAMPION, best, 1.0)
+
+
+def _share(model: Model) -> float:
+    rollout = model.rollout
+    return 0.5 if rollout is None else float(rollout.share)
+
+
+def _set(ground: Ground, alias: str, version: str, share: float) -> None:
+    ground.registry.set_alias(
+        ground.model.name,
+        alias,
+        version,
+        share=share,
+        reason="rehearsed",
+        by=BY,
+        override="a rehearsal",
+        at=ground.at,
+    )
+
+
+def _break(ground: Ground, version: str) -> None:
+    """Damage each file of a version's bundle."""
+    for file in _files(ground.bundles / ground.registry.version(version).digest[:16]):
+        content = file.read_bytes()
+        file.chmod(0o600)
+        file.write_bytes(content[: len(content) // 2])
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.rglob("*")) if file.is_file())
