@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -17,7 +16,7 @@ import lmdb
 
 from icekeel.core.errors import Fault, ProjectError, RequestError, StateError, nearest
 from icekeel.core.ids import digest
-from icekeel.core.time import SECOND, Clock, format_time, wall_clock
+from icekeel.core.time import SECOND, Clock, wall_clock
 from icekeel.data import (
     History,
     Ingested,
@@ -44,16 +43,18 @@ from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Predicted, Writer
 from icekeel.operations.audits import Audited, audit_model
 from icekeel.operations.briefing import Briefing, briefing
+from icekeel.operations.channels import channels
 from icekeel.operations.explain import Explanation, explain
 from icekeel.operations.forgetting import Forgetting, as_stored, check_marks, entities
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.labelling import Labelling
 from icekeel.operations.loop import Loop
+from icekeel.operations.notices import Teller
 from icekeel.operations.projections import LAYOUT
 from icekeel.operations.reach import carry
 from icekeel.operations.readiness import Answered, Circumstances, readiness
 from icekeel.operations.retention import Kept, Retention
-from icekeel.operations.retraining import Job, Retraining
+from icekeel.operations.retraining import Retraining, train_command
 from icekeel.operations.reviews import Reviews
 from icekeel.operations.runs import Runs
 from icekeel.operations.schedule import Cadence, Schedule, tasks_of
@@ -119,9 +120,8 @@ class App:
         tables = self.project.tables
         if name not in tables:
             hint = nearest(name, tables)
-            raise ProjectError(
-                Fault("unknown_table", f'no event table "{name}"', "", "", ", ".join(tables), hint)
-            )
+            known = ", ".join(tables)
+            raise ProjectError(Fault("unknown_table", f'no event table "{name}"', "", "", known, hint))
         return tables[name]
 
     @property
@@ -262,9 +262,8 @@ class App:
             hint = "mark what names people: customer: ik.Id = ik.private()"
             raise RequestError(Fault("unknown_entity", "no field of this project is private", hint=hint))
         with self.journal("forget") as journal:
-            return Forgetting(self.workspace, self.vault, journal, self.clock).forget(
-                entity, value, by=by, reason=reason
-            )
+            forgetting = Forgetting(self.workspace, self.vault, journal, self.clock)
+            return forgetting.forget(entity, value, by=by, reason=reason)
 
     def find_answers(self, wanted: Wanted) -> list[Predicted]:
         """Answers, the newest first; a private key or unit is asked for by its value."""
@@ -405,6 +404,11 @@ class App:
             rehearsal=self.settings.rehearsal,
             hide=self.vault.hide if self.vault else None,
         )
+
+    def teller(self, registry: Registry) -> Teller:
+        """What tells people of alerts."""
+        to = channels(self.settings.notify, self.settings.notify_key)
+        return Teller(registry, to, self.places.state / "tell.lock", self.clock)
 
     def workshop(self, registry: Registry) -> Workshop:
         """What trains and admits versions."""
@@ -555,7 +559,7 @@ class App:
             registry, runs, partial(train_command, self.folder), limit_s=cadence.limit_s, wait=wait
         )
         loop = Loop(self.workspace, registry=registry, journal=journal, retraining=retraining)
-        tasks = [] if self.settings.rehearsal else list(tasks_of(self.workspace, registry, cadence))
+        tasks = [] if self.settings.rehearsal else list(tasks_of(self.workspace, registry, cadence, teller))
         retention = Retention(self.workspace, registry, journal, kept=self.kept)
         try:
             return Keeper(
@@ -564,7 +568,7 @@ class App:
                 registry=registry,
                 loop=loop,
                 retention=retention,
-                schedule=Schedule(tasks, runs, registry, loop.watch, self.clock),
+                schedule=Schedule(tasks, runs, registry, loop.alerting, self.clock),
                 clock=self.clock,
                 rehearsal=self.settings.rehearsal,
             )
@@ -579,13 +583,6 @@ def _inode(path: Path) -> int:
         return path.stat().st_ino
     except FileNotFoundError:
         return 0
-
-
-def train_command(folder: Path, job: Job) -> list[str]:
-    """The command line that trains and admits."""
-    command = [sys.executable, "-m", "icekeel", "train", job.model, "--project", str(folder)]
-    command += ["--now", format_time(job.at), "--reason", job.reason, "--by", "keeper", "--json"]
-    return command + (["--rung", job.rung] if job.rung else [])
 
 
 def _plan(model: Model, project: Project) -> Plan:

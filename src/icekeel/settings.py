@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from icekeel.core.errors import Fault, IcekeelError, SettingsError, nearest, without_passwords
+from icekeel.core.errors import Fault, IcekeelError, SettingsError, nearest, without_passwords, without_path
 from icekeel.core.time import FOREVER, parse_duration
 
 SETTINGS_FILE = "icekeel.toml"
 _PREFIX = "ICEKEEL_"
 FOR_EVER = "forever"
+_ADDRESS = re.compile(r"[a-zA-Z][\w+.-]*://.")
 NEVER = "never"
 _DURATIONS = {
     **dict.fromkeys(("keep_journal", "keep_answers", "keep_snapshots"), FOR_EVER),
@@ -50,6 +52,9 @@ class Settings:
         backup_every: How often a back-up is made, where `backup_to` says where.
         longest_ingest: How long an ingestion may take before it is ended.
         longest_run: The same of trainings, audits, back-ups and all else that is run beside the keeper.
+        notify: Whom alerts are told: addresses of webhooks (`https://...`) and URLs of Apprise, a list or parted by
+            spaces; `${NAME}` in one stands for a variable of the environment, where its secrets belong.
+        notify_key: Key that webhooks are signed with, from the environment alone: it is a secret.
         vault_key: Key of the pseudonyms of private fields, from the environment alone: it is a secret. Where it is not
             given, the state folder holds one.
     """
@@ -74,10 +79,12 @@ class Settings:
     backup_every: str = "1d"
     longest_ingest: str = "1h"
     longest_run: str = "12h"
+    notify: str = ""
+    notify_key: str = field(default="", repr=False)
     vault_key: str = field(default="", repr=False)
 
 
-SECRET = frozenset({"vault_key"})
+SECRET = frozenset({"vault_key", "notify_key"})
 """Settings whose values are never shown, nor taken from a file or a command line."""
 
 
@@ -94,6 +101,8 @@ class Setting:
         """The value as it may be shown."""
         if self.name in SECRET and self.value:
             return "(secret)"
+        if self.name == "notify":
+            return " ".join(map(without_path, str(self.value).split()))
         return without_passwords(self.value) if isinstance(self.value, str) else self.value
 
 
@@ -126,24 +135,32 @@ def read_settings(
                 faults.append(Fault("secret_setting", what, source, hint=hint))
                 continue
             value = _converted(raw, known[name])
-            if name in _DURATIONS and not is_duration(value, _DURATIONS[name]):
-                what, allowed = f'"{name}" is no duration', f'"30d", "{_DURATIONS[name]}"'
-                faults.append(Fault("bad_setting", what, source, repr(raw), allowed))
-            elif name == "core_hour" and not (isinstance(value, float) and 0 <= value < math.inf):
-                what = '"core_hour" is no price'
-                faults.append(Fault("bad_setting", what, source, repr(raw), "dollars, 0 or more"))
-            elif name == "keep_backups" and not (isinstance(value, int) and value > 0):
-                what = '"keep_backups" is no number of backups'
-                faults.append(Fault("bad_setting", what, source, repr(raw), "1 or more"))
-            elif value is None:
-                allowed = f"a value of type {known[name].__name__}"
-                got = "" if name in SECRET else repr(raw)
-                faults.append(Fault("bad_setting", f'"{name}" has the wrong type', source, got, allowed))
+            if wrong := _wrong(name, value, known[name], source, "" if name in SECRET else repr(raw)):
+                faults.append(wrong)
             else:
                 found.setdefault(name, Setting(name, value, source))
     if faults:
         raise SettingsError(*faults)
     return [found.get(one.name, Setting(one.name, one.default, "default")) for one in fields(Settings)]
+
+
+def _wrong(name: str, value: object, kind: type, source: str, got: str) -> Fault | None:
+    """What is wrong with a value that was converted; None where nothing is."""
+    if name in _DURATIONS and not is_duration(value, _DURATIONS[name]):
+        what, allowed = f'"{name}" is no duration', f'"30d", "{_DURATIONS[name]}"'
+        return Fault("bad_setting", what, source, got, allowed)
+    if name == "core_hour" and not (isinstance(value, float) and 0 <= value < math.inf):
+        return Fault("bad_setting", '"core_hour" is no price', source, got, "dollars, 0 or more")
+    if name == "keep_backups" and not (isinstance(value, int) and value > 0):
+        return Fault("bad_setting", '"keep_backups" is no number of backups', source, got, "1 or more")
+    if name == "notify" and not all(_ADDRESS.match(one) for one in str(value).split()):
+        allowed = "https://..., mailto://..., slack://..."
+        return Fault("bad_setting", '"notify" holds what is no address', source, "", allowed)
+    if value is None:
+        return Fault(
+            "bad_setting", f'"{name}" has the wrong type', source, got, f"a value of type {kind.__name__}"
+        )
+    return None
 
 
 def load_settings(folder: Path, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -165,9 +182,12 @@ def _from_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(Fault("bad_toml", str(error), str(path))) from error
+    if isinstance(addresses := values.get("notify"), list):
+        values["notify"] = " ".join(map(str, addresses))
+    return values
 
 
 def is_duration(value: object, word: str = FOR_EVER) -> bool:

@@ -349,7 +349,7 @@ def test_where_the_disk_has_no_room_the_keeper_says_so_and_waits(
                 office.ask(start, start + DAY)
                 office.tick(start + DAY)
             assert keeper.step() == 0
-            (alert,) = [one for one in keeper._registry.alerts("late") if one.cause == "online"]
+            (alert,) = [one for one in keeper._registry.alerts("late") if one.cause == "disk"]
             assert alert.todo.startswith("Free space")
             assert keeper.state.now < TRAINED_TO + 2 * DAY
         drain_all(keeper)

@@ -15,6 +15,7 @@ import typer
 
 from icekeel.core.errors import Fault, IcekeelError, SettingsError
 
+from .alerts import alerts
 from .answers import answers, explain, ready, trace
 from .backups import backup, doctor, restore
 from .contracts import contract
@@ -36,7 +37,7 @@ from .running import demo, keep, serve, up
 from .runs import runs
 from .snapshots import snapshots
 from .upkeep import audit, compact, rebuild
-from .versions import alerts, decisions, promote, rollback, train
+from .versions import decisions, promote, rollback, train
 from .worth import worth
 
 cli = typer.Typer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,16 +27,20 @@ OneModel = Annotated[str | None, typer.Argument(metavar="MODEL", help="One model
 
 def train(
     model: ModelName,
+    *,
     baseline: Annotated[bool, typer.Option(help="Train on the baseline's features.")] = False,
     rung: Annotated[str, typer.Option(help="Fit this rung only, such as linear or lightgbm.")] = "",
     now: Annotated[str, typer.Option(help="Time up to which anything is known (default: now).")] = "",
     reason: Reason = "asked for",
+    override: Annotated[
+        str, typer.Option(help="Why to train although an alert says that data are wrong.")
+    ] = "",
     by: By = "",
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Train a model, put it through its gates, register it and decide what becomes of it."""
-    from icekeel.operations.workshop import Order, admit
+    from icekeel.operations.workshop import Order, admit, allow_training
 
     app = open_app(project)
     definition = app.model(model)
@@ -45,6 +49,7 @@ def train(
         what = "nobody knows yet what will have happened by then"
         raise SettingsError(Fault("future", what, "--now", now, f"at most {format_second(app.clock())}"))
     with registry_of(app) as registry, app.journal("train") as journal:
+        allow_training(registry, journal, model, override=override, by=by or user(), at=at)
         version, trained = app.workshop(registry).train(
             Order(model, at, baseline, rung, reason, by or user()), say
         )
@@ -133,29 +138,6 @@ def decisions(model: OneModel = None, project: ProjectFolder = HERE, as_json: As
             for one in registry.decisions(model)
         ]
     print_rows(rows, as_json=as_json, empty="nothing was decided yet")
-
-
-def alerts(
-    model: OneModel = None,
-    open_only: Annotated[bool, typer.Option("--open", help="Those not yet resolved.")] = False,
-    project: ProjectFolder = HERE,
-    as_json: AsJson = False,
-) -> None:
-    """List alerts, oldest first: one cause each, and the first thing to do."""
-    with registry_of(open_app(project), model) as registry:
-        rows: list[dict[str, Any]] = [
-            {
-                "at": format_second(one.at),
-                "model": one.model,
-                "cause": one.cause,
-                "cost": one.cost,
-                "todo": one.todo,
-                "resolved_at": None if one.resolved_at is None else format_second(one.resolved_at),
-                **({"id": one.id, "evidence": one.evidence} if as_json else {}),
-            }
-            for one in registry.alerts(model, open_only=open_only)
-        ]
-    print_rows(rows, as_json=as_json, empty="no alerts")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ shows its status has no use for the renderer.
 
 from __future__ import annotations
 
+from .alerts import alert_page, alerts_page
 from .report import (
     Block,
     Callout,
@@ -36,6 +37,8 @@ __all__ = [
     "Tiles",
     "Timeline",
     "Tone",
+    "alert_page",
+    "alerts_page",
     "render",
     "status_page",
     "trace_page",

@@ -70,6 +70,7 @@ def lines(
     x_title: str,
     y_title: str,
     marks: Sequence[Mark] = (),
+    band: tuple[float, float] | None = None,
     dates: bool = True,
     percent: bool = False,
     zero: bool = False,
@@ -81,6 +82,7 @@ def lines(
         x: Times in microseconds UTC, or plain numbers where `dates` is off.
         series: Name -> as many values as `x`.
         y_title: What is measured, with its unit.
+        band: Between which values a series is as usual.
         percent: Show shares as per cent.
         zero: Let the y axis begin at zero.
     """
@@ -104,7 +106,19 @@ def lines(
             "strokeDash": {"field": "s", "scale": dash, "legend": legend},
         },
     }
-    return _chart(title, [*_marks(marks, x, dates, height=height), layer], height=height)
+    usual: list[Json] = []
+    if band is not None:
+        usual = [
+            {
+                "data": {"values": [{}]},
+                "mark": {"type": "rect", "color": colour("c1"), "opacity": 0.12},
+                "encoding": {
+                    "y": {"datum": band[0], "type": "quantitative", "scale": scale, "title": None},
+                    "y2": {"datum": band[1]},
+                },
+            }
+        ]
+    return _chart(title, [*usual, *_marks(marks, x, dates, height=height), layer], height=height)
 
 
 def bars(title: str, rows: Sequence[Bar], *, x_title: str, digits: int = 2, percent: bool = False) -> Chart:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from icekeel.operations.alerting import severity
 from icekeel.operations.ledger import told
 from icekeel.registry import CHAMPION, Alert, Change, Decision, Registry, Run, Version
 
@@ -45,7 +46,7 @@ def status_page(status: Status, registry: Registry) -> str:
             *(Callout(problem, tone="bad") for problem in problems),
             *_passed_over(models, registry, overrides),
         ],
-        alerts=[_alert(alert) for alert in reversed(alerts)],
+        alerts=[_alert(alert, status.get("now") or 0) for alert in reversed(alerts)],
         serving=_serving(models, registry, versions),
         decisions=Timeline([_decision(decision) for decision in reversed(decisions[-LATEST:])]),
         versions=_versions(versions, overrides),
@@ -76,13 +77,14 @@ def _keeper(keeper: Mapping[str, Any], clock: int | None) -> list[Tile]:
     return [Tile("Keeper", f"{age(clock - seen)} behind", f"known until {moment(seen)}"), pushed]
 
 
-def _alert(alert: Alert) -> Callout:
-    evidence = alert.evidence
-    title = str(evidence.get("title") or alert.cause)
+def _alert(alert: Alert, now: int) -> Callout:
+    evidence, state = alert.evidence, alert.state(now)
     found = "; ".join(str(sentence) for sentence in evidence.get("sentences", ()))
-    since = f"Since {moment(alert.at)}, {alert.model}, cause: {alert.cause}."
+    since = f"Since {moment(alert.at)}, {alert.model}, cause: {alert.cause}; {state}, {severity(alert)}."
     parts = [f"First thing to do: {alert.todo}", found, since]
-    return Callout(title, "\n\n".join(part for part in parts if part), "bad")
+    return Callout(
+        alert.title, "\n\n".join(part for part in parts if part), "bad" if state == "open" else "warn"
+    )
 
 
 def _serving(models: Mapping[str, Any], registry: Registry, versions: Sequence[Version]) -> Table:

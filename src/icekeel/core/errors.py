@@ -22,6 +22,7 @@ render the same fields.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -154,6 +155,14 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
     return f'did you mean "{close[0]}"?' if close else ""
+
+
+def without_path(address: str) -> str:
+    """The kind and the host of an address, all else being secret in many; six letters tell it from others alike."""
+    kind, _, rest = address.partition("://")
+    host = re.match(r"(?:[^/@$]*@)?([\w.-]+)", rest) if kind in ("http", "https") else None
+    short = hashlib.sha256(address.encode()).hexdigest()[:6]
+    return f"{kind}://{host[1] if host else ''}... ({short})"
 
 
 def without_passwords(text: str) -> str:

@@ -30,7 +30,9 @@ _FAMILIES = {
     "swaps": ("Changes of the serving versions, in each worker.", ("model",)),
 }
 _BUCKET, _SUM = "http_seconds_bucket", "http_seconds_sum"
-Gauges = Mapping[str, tuple[str, float]]
+Labelled = tuple[tuple[str, ...], Mapping[tuple[str, ...], float]]
+"""Names of labels, and the value for each of their values."""
+Gauges = Mapping[str, tuple[str, float | Labelled]]
 
 
 class Counters:
@@ -83,7 +85,7 @@ def exposition(tallies: Iterable[Mapping[tuple[str, ...], float]], gauges: Gauge
 
     Args:
         tallies: Of each worker; they are added up.
-        gauges: What is measured now: name -> what it is, value.
+        gauges: What is measured now: name -> what it is, and its value or those by label.
     """
     total: Counter[tuple[str, ...]] = Counter()
     for tally in tallies:
@@ -109,7 +111,14 @@ class _Collected(Collector):
             yield family
         yield self._latency()
         for name, (text, value) in self._gauges.items():
-            yield GaugeMetricFamily(f"icekeel_{name}", text, value=value)
+            if isinstance(value, tuple):
+                names, values = value
+                gauge = GaugeMetricFamily(f"icekeel_{name}", text, labels=names)
+                for key, number in values.items():
+                    gauge.add_metric(key, number)
+                yield gauge
+            else:
+                yield GaugeMetricFamily(f"icekeel_{name}", text, value=value)
 
     def _latency(self) -> HistogramMetricFamily:
         family = HistogramMetricFamily(

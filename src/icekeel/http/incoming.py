@@ -9,7 +9,7 @@ from base64 import b64decode
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
@@ -22,6 +22,7 @@ EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
 SLOWEST_BODY_S = 10.0
 DEEPEST = 64
 """Levels of objects and arrays in a body; a batch of requests has three."""
+FORM = b"application/x-www-form-urlencoded"
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
 _decode = msgspec.json.Decoder().decode
 
@@ -93,24 +94,27 @@ def request_id(headers: Headers) -> bytes | None:
     return given if given is not None and _REQUEST_ID.fullmatch(given) else None
 
 
-async def read_json(headers: Headers, receive: Receive, *, largest: int, slowest_s: float) -> Any:
-    """The decoded body of a request.
+async def read_body(
+    headers: Headers, receive: Receive, *, largest: int, slowest_s: float, form: bool = False
+) -> Any:
+    """The decoded body of a request: JSON, or what a page's form holds.
 
     Args:
         headers: Of the request, names in lower case.
         receive: Of ASGI.
         largest: Most bytes that are read.
         slowest_s: Most seconds until the whole body is there.
+        form: Read what a browser sends of a form, as text by name.
 
     Raises:
         RequestError: `wrong_content` (415), `too_large` (413), `too_slow` (408), `not_json` (400: malformed, not
             UTF-8, a number that JSON or a double does not have), `too_deep` (400), `duplicate_key` (400).
     """
-    kind = headers.get(b"content-type", b"application/json")
-    if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
-        raise RequestError(
-            Fault("wrong_content", "expected JSON", "Content-Type", shorten(_text(kind)), "application/json")
-        )
+    expected = FORM if form else b"application/json"
+    kind = headers.get(b"content-type", expected)
+    if kind != expected and kind.partition(b";")[0].strip().lower() != expected:
+        what, allowed = f"expected {'a form' if form else 'JSON'}", _text(expected)
+        raise RequestError(Fault("wrong_content", what, "Content-Type", shorten(_text(kind)), allowed))
     if headers.get(b"content-encoding", b"identity") != b"identity":
         raise RequestError(Fault("wrong_content", "encoded bodies are not read", "Content-Encoding"))
     declared = headers.get(b"content-length", b"0")
@@ -123,7 +127,22 @@ async def read_json(headers: Headers, receive: Receive, *, largest: int, slowest
         raise RequestError(
             Fault("too_slow", "the body did not arrive in time", allowed=f"{slowest_s:g} s")
         ) from error
-    return parse_json(body)
+    return parse_form(body) if form else parse_json(body)
+
+
+def parse_form(body: bytes) -> dict[str, str]:
+    """What a form holds, each name once.
+
+    Raises:
+        RequestError: `bad_form`.
+    """
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=20)
+    except ValueError as error:
+        raise RequestError(Fault("bad_form", "the form cannot be read", got=shorten(str(error)))) from error
+    if len(dict(pairs)) < len(pairs):
+        raise RequestError(Fault("bad_form", "a name comes twice"))
+    return dict(pairs)
 
 
 async def _read(receive: Receive, largest: int) -> bytes:

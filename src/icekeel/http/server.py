@@ -13,6 +13,8 @@ GET  /v1/trace/{id}, and the page /trace/{id}    what stands behind it, and what
 POST /v1/clock               {"now": ...}, in a rehearsal only      scope admin
 GET  /v1/reviews             flagged requests that wait for a person                        scope review
 GET, POST /v1/reviews/{prediction_id}   what a person decided (scope predict), deciding     scope review
+GET  /alerts, /alerts/{id}   the pages about alerts              scope read
+POST /alerts/{id}            a form of that page: acknowledge, mute, resolve              scope review
 GET  /v1/status              versions, keeper, problems             scope read
 GET  /v1/openapi.json, /metrics and / (the status page)             scope read unless on loopback
 GET  /healthz, /readyz                                              open
@@ -53,24 +55,15 @@ from icekeel.serving import Accepted, Answer, Draft
 
 from . import reviews
 from .admission import Admission, overload
+from .alerts import AlertPages, as_page
 from .counters import CONTENT_TYPE
-from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_json, request_id, token_of
+from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_body, request_id, token_of
 from .openapi import LARGEST_BATCH, LARGEST_HISTORY, openapi
 from .problems import Reply, internal, problem
 from .service import Service
 from .tracing import TRACE, trace_of
 
 POLL_S = 0.2
-PAGE_HEADERS = (
-    (
-        b"content-security-policy",
-        b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; form-action 'none'",
-    ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
-)
-"""A page runs nothing, fetches nothing, sends nothing and stands in no frame, whatever a value in it may hold."""
 PAGE = "page"
 LOGIN = (b"www-authenticate", b'Basic realm="any name, and a token as the password"')
 """Has a browser ask for a token."""
@@ -143,6 +136,7 @@ class Server:
         slowest_body_s: float = SLOWEST_BODY_S,
     ) -> None:
         self.service = Service(app, worker=worker)
+        self._alerts = AlertPages(self.service.registry, app.places.state / "forms.key", app.clock)
         self.admission = Admission()
         self._settings = app.settings
         self._slowest_body_s = slowest_body_s
@@ -174,6 +168,23 @@ class Server:
                 slow=True,
                 whole=True,
                 post=Route("review", "POST", "review", self._review, slow=True, whole=True),
+            ),
+            "/alerts": Route(PAGE, "GET", "read", lambda _: as_page(self._alerts.all()), slow=True),
+            "/alerts/*": Route(
+                PAGE,
+                "GET",
+                "read",
+                lambda call: as_page(self._alerts.one(call.last, CALLER.get()), form=True),
+                slow=True,
+                whole=True,
+                post=Route(
+                    PAGE,
+                    "POST",
+                    "review",
+                    lambda call: self._alerts.decide(call.last, call.body, CALLER.get()),
+                    slow=True,
+                    whole=True,
+                ),
             ),
             "/metrics": Route("metrics", "GET", look, self._metrics),
             "/": Route(PAGE, "GET", look, self._page, slow=True),
@@ -229,7 +240,8 @@ class Server:
             body = None
             if route.method == "POST":
                 largest = self._settings.largest_body
-                body = await read_json(headers, receive, largest=largest, slowest_s=self._slowest_body_s)
+                slowest, form = self._slowest_body_s, route.kind == PAGE
+                body = await read_body(headers, receive, largest=largest, slowest_s=slowest, form=form)
                 if not route.slow:
                     await self.admission.turn()
             if route.whole:
@@ -397,7 +409,7 @@ class Server:
         return Reply(200, _encode((await self._traced(call)).as_dict()))
 
     async def _trace_page(self, call: Call) -> Reply:
-        return _as_page(trace_page(await self._traced(call)))
+        return as_page(trace_page(await self._traced(call)))
 
     async def _traced(self, call: Call) -> Trace:
         """The online state is read in the thread that may close it, all else in another."""
@@ -460,7 +472,7 @@ class Server:
         return Reply(200, self.service.metrics(), (), CONTENT_TYPE)
 
     def _page(self, _: Any) -> Reply:
-        return _as_page(status_page(self.service.status(), self.service.registry))
+        return as_page(status_page(self.service.status(), self.service.registry))
 
     def _ready(self, _: Any) -> Reply:
         return Reply(200, _encode({"status": "ready", "degraded": self.service.ready()}))
@@ -494,10 +506,6 @@ def _asked(scope: Scope) -> tuple[str, dict[str, str]]:
     if len(query) < len(pairs):
         raise RequestError(Fault("bad_query", "a parameter comes twice", got=shorten(text)))
     return scope["path"].rpartition("/")[2], query
-
-
-def _as_page(page: str) -> Reply:
-    return Reply(200, page.encode(), PAGE_HEADERS, b"text/html; charset=utf-8")
 
 
 def _of(handler: Callable[[str, Any], Reply | Awaitable[Reply]], name: str) -> Handler:

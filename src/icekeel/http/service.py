@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,15 +14,16 @@ import lmdb
 
 from icekeel.app import App
 from icekeel.core.errors import Fault, IcekeelError, JournalError, StateError
-from icekeel.core.time import SECOND
+from icekeel.core.time import DAY, SECOND
 from icekeel.define import Refuse
 from icekeel.features.live import State
 from icekeel.features.online.extent import Extent
 from icekeel.operations.trace import Standing
+from icekeel.registry import GRADES
 from icekeel.serving import KEEPER_BEHIND, Answerer, Asked, AskedIndex, OnlineReader, Outcomes
 from icekeel.store import FeatureStore
 
-from .counters import Counters, exposition
+from .counters import Counters, Gauges, Labelled, exposition
 from .workers import Told, Workers, alive
 
 AGAIN = 25
@@ -265,7 +267,44 @@ class Service:
             raise StateError(*faults, *(fault for trouble in self._troubles.values() for fault in trouble))
         return self._degraded(self.state())
 
-    def gauges(self, workers: Sequence[Told]) -> Mapping[str, tuple[str, float]]:
+    def _alert_gauges(self) -> Gauges:
+        """Open alerts and what was told of alerts; nothing of them while the registry cannot be read."""
+        now = self.app.clock()
+        try:
+            alerts = self.registry.alerts(open_only=True)
+            last = {line.message: line.status for line in self.registry.deliveries(now - 7 * DAY)}
+        except StateError:
+            return {}
+        models = self.app.project.models
+        none = [((name, grade), 0.0) for name in models for grade in GRADES]
+        return {
+            "alerts_open": (
+                "Alerts that are not resolved, by model and severity.",
+                _by_label(("model", "severity"), [*none, *(((one.model, one.grade), 1.0) for one in alerts)]),
+            ),
+            "alerts_usd_per_day": (
+                "What the open alerts cost, dollars a day, as far as that is known.",
+                _by_label(
+                    ("model",),
+                    [
+                        *(((name,), 0.0) for name in models),
+                        *(((one.model,), one.cost or 0.0) for one in alerts),
+                    ],
+                ),
+            ),
+            "training_blocked": (
+                "Whether an open alert about bad data keeps a model from being trained.",
+                _by_label(
+                    ("model",), [((name,), float(bool(self.registry.blocks(name)))) for name in models]
+                ),
+            ),
+            "notices_undelivered": (
+                "Messages about alerts whose last attempt failed.",
+                sum(status in ("failed", "given up") for status in last.values()),
+            ),
+        }
+
+    def gauges(self, workers: Sequence[Told]) -> Gauges:
         """What is measured when somebody looks."""
         state = self.state()
         try:
@@ -294,8 +333,20 @@ class Service:
                 "Workers that serve another version of a model than the worker that was asked.",
                 max((len(workers) - _alike(name, workers) for name in self._answerers), default=0),
             ),
+            "keeper_lag_seconds": (
+                "How far the keeper is behind this process's clock, 0 in a rehearsal.",
+                0.0 if self._rehearsal else max(0, self.app.clock() - state.seen) / 1e6,
+            ),
+            **self._alert_gauges(),
             "keeper_rows": ("Pushed rows in the online state.", state.pushed),
         }
+
+
+def _by_label(labels: tuple[str, ...], found: Iterable[tuple[tuple[str, ...], float]]) -> Labelled:
+    total: Counter[tuple[str, ...]] = Counter()
+    for key, number in found:
+        total[key] += number  # type: ignore[assignment]  # numbers, not only whole ones
+    return labels, total
 
 
 def _alike(model: str, workers: Sequence[Told]) -> int:

@@ -5,23 +5,28 @@ yearly budget of false alarms, summaries of error, and alerts that name one caus
 handed in: this room must not know where they come from, what time it is, or how an alert is sent.
 """
 
-from .alerts import Alert, Signal, group
+from .alerts import BAD_DATA, Alert, Diagnosis, Origins, Signal, alert_id, diagnose, group
 from .detectors import Detector, Look, Standardiser, log_threshold
 from .drift import Finding, Reference, examine
 from .performance import DayPerformance, gap_series, loss_series, summarise
 from .profiles import Profile, Profiler, psi
 
 __all__ = [
+    "BAD_DATA",
     "Alert",
     "DayPerformance",
     "Detector",
+    "Diagnosis",
     "Finding",
     "Look",
+    "Origins",
     "Profile",
     "Profiler",
     "Reference",
     "Signal",
     "Standardiser",
+    "alert_id",
+    "diagnose",
     "examine",
     "gap_series",
     "group",

@@ -111,6 +111,7 @@ class Keeper:
         self._reconciled = False
         self._done = loop.done()
         self._again: float | None = None
+        loop.alerting.settled = lambda name: partial(self._settled, self._answers[name])
         self._open()
 
     def _open(self) -> None:
@@ -295,6 +296,7 @@ class Keeper:
     def _answered(self, txn: lmdb.Transaction, model: str, records: Sequence[Predicted]) -> None:
         if records:
             self._answers[model].answered(txn, records, self._in_shadow(model))
+            self._loop.alerting.recent[model].add(records)
             self._profiles[model].add(txn, records, self._loop.watch.profiler(model))
 
     def _note(self, txn: lmdb.Transaction, record: Entry) -> None:

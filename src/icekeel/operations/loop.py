@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from icekeel.core.frames import Floats
 from icekeel.core.time import DAY
 from icekeel.define import Model
 from icekeel.experiments import Metric, PairedDays, RolloutPlan, RolloutState, Split, Verdict, log_mismatch
@@ -24,11 +23,12 @@ from icekeel.registry import CHAMPION, Alias, Registry, Version
 from icekeel.serving.routing import CHALLENGER
 from icekeel.training.catalog import full_ladder
 
+from .alerting import SKEW, Alerting, alerted
 from .audits import blocked_by
 from .projections import Settled
 from .retraining import Job, Retraining, scheduled
 from .skew import AuditResult
-from .watch import SKEW, Between, Duty, Watch, alerted, error_name, row_errors, scored
+from .watch import Between, Duty, Watch, costs, error_name, scored
 from .workshop import SHADOW, admit, crown, decide, decided
 from .workspace import Workspace
 
@@ -61,7 +61,8 @@ class Loop:
         self._registry = registry
         self._journal = journal
         self._retraining = retraining
-        self.watch = Watch(workspace, registry, journal)
+        self.alerting = Alerting(workspace, registry, journal)
+        self.watch = Watch(workspace, registry, report=self.alerting.report)
 
     def done(self) -> int:
         """The end of the last day whose duties are done, by the registry's ledger; 0 before the first."""
@@ -102,7 +103,7 @@ class Loop:
         """
         model = self._project.models[name]
         self._admit_left(duty, model)
-        self.watch.trainings(name)
+        self.alerting.trainings(name)
         aliases = self._registry.aliases(name)
         if CHAMPION not in aliases:
             return
@@ -118,12 +119,12 @@ class Loop:
         log.error("duty_failed", exc_info=error, extra={"model": name, "step": step, "day": duty.day})
         title = f"{step} of {name} failed"
         todo = "Look at the keeper's log: the entry duty_failed has the trace."
-        self.watch.warn(duty.at, name, "duty", title, [f"{type(error).__name__}: {error}"], todo)
+        self.alerting.warn(duty.at, name, "duty", title, [f"{type(error).__name__}: {error}"], todo)
 
     def audited(self, duty: Duty, name: str, result: AuditResult) -> None:
         """Keep an alert where features were served other than they are recomputed."""
         if result.differences:
-            self.watch.warn(duty.at, name, SKEW, result.title, result.sentences(), result.todo)
+            self.alerting.warn(duty.at, name, SKEW, result.title, result.sentences(), result.todo)
 
     def full(self, at: int, *, size: int, free: int) -> None:
         """Keep an alert that the online state cannot grow: answers go on, with features of before."""
@@ -131,7 +132,7 @@ class Loop:
         sentence = f"it holds {size >> 20:,} MB at the most, and the disk has {free >> 20:,} MB left"
         for name in self._project.models:
             todo = "Free space on the disk; the keeper tries again every few seconds and loses nothing."
-            self.watch.warn(at, name, "online", title, [sentence], todo)
+            self.alerting.warn(at, name, "disk", title, [sentence], todo)
 
     def _admit_left(self, duty: Duty, model: Model) -> None:
         """Decide about a version whose training ended between its registration and its admission."""
@@ -236,7 +237,7 @@ class Loop:
     # Retraining
 
     def _retrain(self, duty: Duty, model: Model, alarmed: bool) -> None:
-        """Start a training that is due, unless a version is on trial: it is made up for when that has ended.
+        """Start a training that is due, unless a version is on trial or data are wrong: it is made up for afterwards.
 
         A version born now would be judged against a champion that may change any day, and one that replaced an
         undecided version in shadow every month might keep all of them from ever being decided.
@@ -252,6 +253,10 @@ class Loop:
         elif alarmed and retrain.on_alarm and duty.at - newest >= ALARM_PAUSE:
             reason = "the error of the answers raised an alarm"
         else:
+            return
+        if wrong := self._registry.blocks(model.name):
+            titles = [alert.title for alert in wrong]
+            log.warning("training_blocked", extra={"model": model.name, "reason": reason, "alerts": titles})
             return
         champion = self._registry.version(aliases[CHAMPION].version)
         at, blocking = blocked_by(self._registry, model.name)
@@ -275,16 +280,6 @@ def _days(model: Model, between: Between, since: int, until: int) -> Iterator[li
         rows = between(max(day * DAY, since), min((day + 1) * DAY, until))
         if mine := scored(model, (row for row in rows if row.asked_at >= since)):
             yield mine
-
-
-def costs(model: Model, predictions: Sequence[float], rows: Sequence[Settled]) -> Floats:
-    """What each answer cost: of the action's two mistakes where there is an action, else the error itself."""
-    if model.action is None:
-        return row_errors(model, predictions, rows)
-    target = np.array([row.target for row in rows], dtype=np.float64)
-    predicted = np.array(predictions, dtype=np.float64)
-    acted, true = predicted > model.action.threshold, target > 0.5
-    return np.where(acted & ~true, model.action.false, np.where(~acted & true, model.action.missed, 0.0))
 
 
 def _metric(model: Model) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from icekeel.core.time import DAY, parse_duration, to_datetime
+from icekeel.core.time import DAY, format_time, parse_duration, to_datetime
 from icekeel.registry import Registry
 
 from .runs import TRAIN, Runs
@@ -69,6 +71,13 @@ class Retraining:
         return self._runs.begin(
             KIND, self._command(job), asdict(job), limit_s=self._limit_s, at=job.at, wait=self._wait
         )
+
+
+def train_command(folder: Path, job: Job) -> list[str]:
+    """The command line that trains and admits."""
+    command = [sys.executable, "-m", "icekeel", "train", job.model, "--project", str(folder)]
+    command += ["--now", format_time(job.at), "--reason", job.reason, "--by", "keeper", "--json"]
+    return command + (["--rung", job.rung] if job.rung else [])
 
 
 def scheduled(every: str, newest: int, now: int) -> bool:

@@ -25,8 +25,9 @@ from icekeel.core.time import SECOND, Clock, format_duration
 from icekeel.registry import Registry, Run
 from icekeel.registry.records import Json
 
-TRAIN, INGEST, AUDIT, BACKUP, COMPACT, MIRROR = "train", "ingest", "audit", "backup", "compact", "mirror"
-KINDS = (TRAIN, INGEST, AUDIT, BACKUP, COMPACT, MIRROR)
+TRAIN, INGEST, AUDIT, BACKUP = "train", "ingest", "audit", "backup"
+COMPACT, MIRROR, TELL = "compact", "mirror", "tell"
+KINDS = (TRAIN, INGEST, AUDIT, BACKUP, COMPACT, MIRROR, TELL)
 LIMIT = "ICEKEEL_LIMIT_S"
 """Variable of a child's environment: after so many seconds it ends itself, whether or not anybody watches it."""
 STOP_S = 10.0

@@ -1,4 +1,4 @@
-"""What `icekeel up` does by itself and when: ingest, audit, back up, compact, mirror; and what follows from its end.
+"""What `icekeel up` does by itself and when: ingest, audit, back up, compact, mirror, tell of alerts; and what follows from its end.
 
 What is due is read from the ledger of runs: what was missed while nothing ran is done once, what was interrupted at
 once, what failed after 1, 2, 4 ... minutes, at most an hour.
@@ -17,14 +17,16 @@ from icekeel.core.time import DAY, HOUR, MINUTE, Clock
 from icekeel.registry import CHAMPION, Registry
 from icekeel.registry.records import Json
 
+from .alerting import Alerting
+from .notices import Teller
 from .retention import unmoved
-from .runs import AUDIT, BACKUP, COMPACT, INGEST, MIRROR, TRAIN, Ended, Runs
-from .watch import Watch
+from .runs import AUDIT, BACKUP, COMPACT, INGEST, MIRROR, TELL, TRAIN, Ended, Runs
 from .workspace import Workspace
 
 LOOK_S = 1.0
 STATE_LOOK_S = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = MINUTE, HOUR
+TELL_LIMIT_S = 120.0
 KEPT = 90 * DAY
 """How long the ledger keeps the runs of what is done again and again."""
 
@@ -118,17 +120,17 @@ class Schedule:
         tasks: What is done; the first comes first.
         runs: What runs them.
         registry: Its ledger says what was done when.
-        watch: Keeps alerts.
+        alerting: Keeps alerts.
         clock: The time.
     """
 
     def __init__(
-        self, tasks: Sequence[Task], runs: Runs, registry: Registry, watch: Watch, clock: Clock
+        self, tasks: Sequence[Task], runs: Runs, registry: Registry, alerting: Alerting, clock: Clock
     ) -> None:
         self._tasks = {(task.kind, task.of): task for task in tasks}
         self._runs = runs
         self._registry = registry
-        self._watch = watch
+        self._alerting = alerting
         self._clock = clock
         self._paces: dict[tuple[str, str], _Pace] = {}
         self._next = 0.0
@@ -138,7 +140,7 @@ class Schedule:
         for ended in self._runs.poll(self._note):
             self._next = 0.0
             if ended.kind == TRAIN:
-                self._watch.trainings(str(ended.details["model"]))
+                self._alerting.trainings(str(ended.details["model"]))
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + LOOK_S
@@ -194,7 +196,7 @@ class Schedule:
         for model in task.models:
             if trouble is not None:
                 sentences = list(trouble.sentences)
-                self._watch.warn(ended.at, model, trouble.cause, trouble.title, sentences, trouble.todo)
+                self._alerting.warn(ended.at, model, trouble.cause, trouble.title, sentences, trouble.todo)
             if ended.status == "done" and (trouble is None or trouble.cause != task.name):
                 self._over(model, task.name, ended.at)
         if self._paces:
@@ -207,7 +209,9 @@ class Schedule:
                 self._registry.resolve(alert.id, resolution="it went well the next time", at=at)
 
 
-def tasks_of(workspace: Workspace, registry: Registry, cadence: Cadence) -> Iterator[Task]:
+def tasks_of(
+    workspace: Workspace, registry: Registry, cadence: Cadence, teller: Teller | None = None
+) -> Iterator[Task]:
     """What is done for a project."""
     project, here = workspace.project, ("--project", str(workspace.project.folder), "--json")
     every_model = tuple(project.models)
@@ -230,6 +234,8 @@ def tasks_of(workspace: Workspace, registry: Registry, cadence: Cadence) -> Iter
         yield Task(AUDIT, model, ("audit", model, *here), (model,), limit_s, cadence.audit, ready, said)
     moved = partial(unmoved, workspace)
     yield Task(COMPACT, "", ("compact", *here), one, limit_s, state=moved)
+    if teller is not None:
+        yield Task(TELL, "", ("alerts", "tell", *here), one, TELL_LIMIT_S, state=teller.state)
     if cadence.mirrored:
         arguments = ("models", "mirror", *here)
         yield Task(MIRROR, "", arguments, one, limit_s, state=registry.changed)

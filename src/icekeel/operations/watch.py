@@ -11,13 +11,8 @@ import numpy as np
 
 from icekeel.core.errors import BundleError, StateError
 from icekeel.core.frames import Floats
-from icekeel.core.ids import digest
 from icekeel.core.time import DAY
 from icekeel.define import Model
-from icekeel.define.nodes import Windowed, walk
-from icekeel.features.plan import Plan
-from icekeel.journal import Alerted, Writer
-from icekeel.monitoring import Alert as Finding
 from icekeel.monitoring import (
     Detector,
     Look,
@@ -27,26 +22,19 @@ from icekeel.monitoring import (
     Signal,
     Standardiser,
     examine,
-    group,
     log_threshold,
 )
-from icekeel.registry import CHAMPION, PROFILE_FILE, Alert, Alias, Registry, read
+from icekeel.registry import CHAMPION, PROFILE_FILE, Alias, Registry, read
 from icekeel.training.problem import Problem
 
 from .projections import Settled
-from .retraining import KIND
 from .workspace import Workspace
 
 QUIET_DAYS = 21
 """Days of a version's own past that are needed to know what is usual for it."""
 DRIFT_SHARE = 0.5
 """Part of the false-alarm budget for the shape of inputs; the rest is for the error of answers."""
-SKEW = "skew"
-TRAINING = "training"
-"""Cause of an alert that only the next success closes."""
 REFUSED, MODEL = "refused", "model"
-FORGOTTEN, SKEW_FORGOTTEN = 3 * DAY, 8 * DAY
-"""An alert whose cause was not found for so long is over; skew is looked for once a week at least."""
 log = logging.getLogger(__name__)
 
 
@@ -58,6 +46,7 @@ class Duty:
     at: int
 
 
+Report = Callable[[int, str, Sequence[Signal]], None]
 Between = Callable[[int, int], Iterable[Settled]]
 """The answers of one model that were settled in `[since, until)`, in that order."""
 
@@ -87,17 +76,18 @@ class _ErrorWatch:
 
 
 class Watch:
-    """Looks at a day of each model and keeps its alerts.
+    """Looks at a day of each model.
 
     Args:
         workspace: The definitions, and where bundles lie.
-        registry, journal: What versions expect, and where alerts are recorded.
+        registry: What versions expect.
+        report: Told what was found: when, of which model, and the signals.
     """
 
-    def __init__(self, workspace: Workspace, registry: Registry, journal: Writer) -> None:
+    def __init__(self, workspace: Workspace, registry: Registry, *, report: Report) -> None:
         self._workspace = workspace
         self._registry = registry
-        self._journal = journal
+        self.report = report
         self._references: dict[str, tuple[str, Reference]] = {}
         self._errors: dict[str, _ErrorWatch] = {}
 
@@ -142,94 +132,9 @@ class Watch:
                 if found.flagged
             ]
         error = self._error_signal(duty, model, between, champion)
-        self.report(duty, model.name, [*signals, *([error] if error else [])])
+        self.report(duty.at, model.name, [*signals, *([error] if error else [])])
         opened = self._registry.alerts(model.name, open_only=True)
         return any(alert.evidence.get("error_alarm_at") == duty.at for alert in opened)
-
-    def report(self, duty: Duty, model: str, signals: Sequence[Signal]) -> None:
-        """Open an alert for each cause, renew those found again, close those that are over."""
-        known = self._registry.alerts(model, open_only=True)
-        found = group(
-            signals,
-            model=model,
-            at=duty.at,
-            sources=_sources(self._workspace.plans[model]),
-            open_alerts=[_finding(alert) for alert in known],
-        )
-        stored = {alert.id: alert for alert in known}
-        outcome = {signal.sentence for signal in signals if signal.subject == "outcome"}
-        for finding in found:
-            self._keep(finding, stored.get(finding.id), alarm=bool(outcome & set(finding.evidence)))
-        causes = {finding.cause for finding in found}
-        for alert in known:
-            last = int(alert.evidence.get("last_seen", alert.at))
-            quiet = SKEW_FORGOTTEN if alert.cause == SKEW else FORGOTTEN
-            if alert.cause not in {*causes, TRAINING} and duty.at - last >= quiet:
-                self._registry.resolve(alert.id, resolution=f"not found for {quiet // DAY} days", at=duty.at)
-
-    def warn(self, at: int, model: str, cause: str, title: str, sentences: Sequence[str], todo: str) -> None:
-        """Keep one alert of a model and a cause: opened the first time, renewed while it is open."""
-        known = {alert.cause: alert for alert in self._registry.alerts(model, open_only=True)}
-        stored = known.get(cause)
-        finding = Finding(
-            stored.id if stored else digest(f"{model}\n{cause}\n{at}".encode())[:16],
-            stored.at if stored else at,
-            model,
-            cause,
-            "",
-            title,
-            tuple(sentences),
-            todo,
-            at,
-            _finding(stored).times + 1 if stored else 1,
-        )
-        self._keep(finding, stored, alarm=False)
-
-    def trainings(self, model: str) -> None:
-        """Keep an alert while the last training of a model failed; a success, by hand too, closes it."""
-        ended = [
-            run
-            for run in self._registry.runs(KIND)
-            if run.details.get("model") == model and run.status in ("done", "failed")
-        ]
-        if not ended:
-            return
-        last, versions = ended[-1], self._registry.versions(model)
-        made = max((version.at for version in versions), default=0)
-        at = last.started_at if last.finished_at is None else last.finished_at
-        if last.status == "failed" and made <= last.started_at:
-            said = str(last.details.get("output", "")) or "it said nothing"
-            sentences = [f"it was begun for this reason: {last.details.get('reason', '')}", said]
-            todo = f"Run `icekeel train {model}` and read the error."
-            self.warn(at, model, TRAINING, f"the training of {model} failed", sentences, todo)
-            return
-        for alert in self._registry.alerts(model, open_only=True):
-            if alert.cause == TRAINING:
-                self._registry.resolve(alert.id, resolution="a training succeeded", at=max(at, made))
-
-    def _keep(self, finding: Finding, stored: Alert | None, *, alarm: bool) -> None:
-        evidence: dict[str, object] = {
-            "title": finding.title,
-            "sentences": list(finding.evidence),
-            "last_seen": finding.last_seen,
-            "times": finding.times,
-        }
-        if alarm:
-            evidence["error_alarm_at"] = finding.last_seen
-        if stored is not None:
-            if int(stored.evidence.get("last_seen", stored.at)) < finding.last_seen:
-                self._registry.renew(finding.id, {**stored.evidence, **evidence})
-            return
-        alert = Alert(
-            id=finding.id,
-            at=finding.at,
-            model=finding.model,
-            cause=finding.cause,
-            todo=finding.first_thing_to_do,
-            evidence=evidence,
-        )
-        if self._registry.record(alert):
-            self._journal.append(alerted(alert))
 
     def _error_signal(self, duty: Duty, model: Model, between: Between, champion: Alias) -> Signal | None:
         """An alarm if the daily error of the champion's answers has risen above the version's own past.
@@ -256,35 +161,6 @@ class Watch:
             f"{len(watch.recent)} days against {usual:.4g} in its quiet past"
         )
         return Signal("outcome", error_name(model), sentence, watch.look.log_evidence)
-
-
-def alerted(alert: Alert) -> Alerted:
-    """An alert as the journal has it."""
-    return Alerted(
-        at=alert.at,
-        id=alert.id,
-        model=alert.model,
-        cause=alert.cause,
-        severity="",
-        title=str(alert.evidence.get("title", "")),
-        evidence=dict(alert.evidence),
-    )
-
-
-def _finding(alert: Alert) -> Finding:
-    evidence = alert.evidence
-    return Finding(
-        alert.id,
-        alert.at,
-        alert.model,
-        alert.cause,
-        "",
-        str(evidence.get("title", "")),
-        tuple(evidence.get("sentences", ())),
-        alert.todo,
-        int(evidence.get("last_seen", alert.at)),
-        int(evidence.get("times", 1)),
-    )
 
 
 def error_name(model: Model) -> str:
@@ -323,9 +199,11 @@ def _mean_error(model: Model, rows: Iterable[Settled], champion: Alias) -> float
     return float(row_errors(model, [row.prediction for row in mine], mine).mean()) if mine else None
 
 
-def _sources(plan: Plan) -> dict[str, list[str]]:
-    """Feature -> the event tables it is computed from."""
-    return {
-        feature.name: sorted({node.keyed.table for node in walk(feature.node) if isinstance(node, Windowed)})
-        for feature in plan.features
-    }
+def costs(model: Model, predictions: Sequence[float], rows: Sequence[Settled]) -> Floats:
+    """What each answer cost: of the action's two mistakes where there is an action, else the error itself."""
+    if model.action is None:
+        return row_errors(model, predictions, rows)
+    target = np.array([row.target for row in rows], dtype=np.float64)
+    predicted = np.array(predictions, dtype=np.float64)
+    acted, true = predicted > model.action.threshold, target > 0.5
+    return np.where(acted & ~true, model.action.false, np.where(~acted & true, model.action.missed, 0.0))

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from icekeel.core.errors import BundleError
+from icekeel.core.errors import BundleError, Fault, TrainingError
 from icekeel.core.frames import Floats, Frame, Ints
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY
@@ -330,6 +330,31 @@ def admit(
             registry.set_alias(model.name, alias, version.name, share=share, reason=reason, by=by, at=at)
 
     return decide(registry, journal, model.name, kind, version.name, reason=reason, at=at, change=change)
+
+
+def allow_training(
+    registry: Registry, journal: Writer, model: str, *, override: str, by: str, at: int
+) -> None:
+    """Let a model be trained unless an open alert says that its data are wrong; an override is a decision.
+
+    Raises:
+        TrainingError: `training_blocked`, one for each such alert, and no override is given.
+    """
+    wrong = registry.blocks(model)
+    if wrong and not override.strip():
+        hint = f"icekeel alerts show {wrong[0].id}; resolve it, or train with --override REASON"
+        raise TrainingError(
+            *(
+                Fault(
+                    "training_blocked", "bad data: no version is trained", alert.cause, alert.title, hint=hint
+                )
+                for alert in wrong
+            )
+        )
+    if wrong:
+        evidence = {"alerts": [alert.id for alert in wrong]}
+        reason = f"by {by}, although {', '.join(alert.cause for alert in wrong)}: {override}"
+        decide(registry, journal, model, "override_block", "", reason=reason, at=at, evidence=evidence)
 
 
 def decide(

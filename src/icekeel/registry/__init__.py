@@ -6,20 +6,23 @@ files mean, and what metrics, gates and evidence say, is the business of those w
 
 from .bundles import Bundle, read, write
 from .contents import GUARD_FILE, INTERVAL_FILE, PROFILE_FILE, Contents
-from .records import Alert, Alias, Change, Decision, Json, Review, Run, Version
+from .records import GRADES, Alert, AlertChange, Alias, Change, Decision, Delivery, Json, Review, Run, Version
 from .store import CHAMPION, Registry
 
 __all__ = [
     "CHAMPION",
+    "GRADES",
     "GUARD_FILE",
     "INTERVAL_FILE",
     "PROFILE_FILE",
     "Alert",
+    "AlertChange",
     "Alias",
     "Bundle",
     "Change",
     "Contents",
     "Decision",
+    "Delivery",
     "Json",
     "Registry",
     "Review",

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 Json = Mapping[str, Any]
 """Evidence that the registry keeps without reading it: JSON values only; NaN comes back as None."""
+GRADES = ("unknown", "minor", "major", "critical")
+"""Severities of alerts in a word, see `Alert.grade`."""
+AlertState = Literal["open", "acknowledged", "muted", "resolved"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +114,32 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlertChange:
+    """One line of an alert's history, which is only ever added to.
+
+    Attributes:
+        state: What the alert is from here on: `acknowledged`, `muted`, `open` or `resolved`.
+        by, reason: Who changed it and why.
+        until: When a mute ends; None for other states.
+    """
+
+    alert: str
+    state: AlertState
+    by: str
+    reason: str
+    at: int
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """One cause with its evidence.
 
     Attributes:
-        cost: Severity in the project's money per year; None where nobody can say.
+        cost: Severity in the project's money per day; None where nobody can say.
         todo: The first thing to do.
         resolved_at: None while the alert is open.
+        changes: What people and the keeper made of it, oldest first.
     """
 
     id: str
@@ -129,6 +151,55 @@ class Alert:
     evidence: Json = field(default_factory=dict)
     resolved_at: int | None = None
     resolution: str = ""
+    changes: tuple[AlertChange, ...] = ()
+
+    def state(self, now: int) -> AlertState:
+        """What it is at a time: a mute that has ended leaves it open."""
+        if self.resolved_at is not None:
+            return "resolved"
+        last = self.changes[-1] if self.changes else None
+        if last is None or (last.state == "muted" and (last.until or 0) <= now):
+            return "open"
+        return last.state
+
+    @property
+    def diagnosis(self) -> str:
+        """What kind of cause it is: `bad data`, `shift`, `changed truth`, `capacity` or `code`."""
+        return str(self.evidence.get("diagnosis", ""))
+
+    @property
+    def title(self) -> str:
+        """One line."""
+        return str(self.evidence.get("title") or self.cause)
+
+    @property
+    def grade(self) -> str:
+        """Its severity in a word: dollars a day below 10 are `minor`, from 1,000 on `critical`."""
+        if self.cost is None:
+            return "unknown"
+        return "minor" if self.cost < 10 else "major" if self.cost < 1_000 else "critical"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One line of what was told to whom, which is only ever added to.
+
+    Attributes:
+        message: Id of the message, the same at each attempt.
+        channel: To whom, with no secret in it.
+        event: `opened` or `resolved`.
+        status: `begun` before an attempt, `delivered` or `failed` after it, `given up` after the last.
+        note: What came of the attempt, in words.
+        alerts: Ids of the alerts in the message.
+    """
+
+    message: str
+    channel: str
+    event: str
+    status: str
+    alerts: list[str]
+    at: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

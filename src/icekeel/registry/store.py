@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +16,10 @@ from icekeel.core.ids import new_id
 from icekeel.core.time import Clock
 
 from . import tables
-from .records import Alert, Alias, Change, Decision, Json, Review, Run, Version
+from .records import Alert, AlertChange, Alias, Change, Decision, Delivery, Json, Review, Run, Version
 
 CHAMPION = "champion"
-RowT = TypeVar("RowT", Version, Change, Decision, Alert, Review, Run)
+RowT = TypeVar("RowT", Version, Change, Decision, Alert, AlertChange, Delivery, Review, Run)
 
 
 class Registry:
@@ -334,7 +334,8 @@ class Registry:
         with self._writing() as connection:
             if connection.scalar(sql.select(table.c.id).where(table.c.id == what.id)) is not None:
                 return False
-            connection.execute(sql.insert(table), asdict(what))
+            values = {name: value for name, value in asdict(what).items() if name in table.c}
+            connection.execute(sql.insert(table), values)
             return True
 
     def decisions(self, model: str | None = None, since: int | None = None) -> list[Decision]:
@@ -344,25 +345,79 @@ class Registry:
     def alerts(
         self, model: str | None = None, since: int | None = None, *, open_only: bool = False
     ) -> list[Alert]:
-        """Alerts with `at >= since`, oldest first."""
-        query = _selected(tables.alerts, model, since)
-        return self._rows(Alert, query.where(tables.alerts.c.resolved_at.is_(None)) if open_only else query)
+        """Alerts with `at >= since`, oldest first, each with its history."""
+        table, changes = tables.alerts, tables.alert_changes
+        query = _selected(table, model, since)
+        with self._reading() as connection:
+            rows = connection.execute(
+                query.where(table.c.resolved_at.is_(None)) if open_only else query
+            ).mappings()
+            found = [Alert(**row) for row in rows]
+        of_these = sql.select(changes).where(changes.c.alert.in_([alert.id for alert in found]))
+        history: dict[str, list[AlertChange]] = {}
+        for change in self._rows(AlertChange, of_these.order_by(changes.c.position)) if found else ():
+            history.setdefault(change.alert, []).append(change)
+        return [replace(alert, changes=tuple(history.get(alert.id, ()))) for alert in found]
 
-    def resolve(self, alert: str, *, resolution: str, at: int | None = None) -> None:
+    def alert(self, identifier: str) -> Alert:
+        """The alert whose id this is, or begins so.
+
+        Raises:
+            RegistryError: `unknown_alert`, there is none, or there are several.
+        """
+        found = [alert for alert in self.alerts() if identifier and alert.id.startswith(identifier)]
+        if len(found) != 1:
+            what = "no such alert" if not found else "several alerts begin so"
+            allowed = ", ".join(alert.id for alert in found[:5])
+            raise RegistryError(
+                Fault("unknown_alert", what, "", f'"{identifier}"', allowed, "icekeel alerts list")
+            )
+        return found[0]
+
+    def blocks(self, model: str) -> list[Alert]:
+        """Open alerts about wrong data: nothing is learnt from those while they are open."""
+        return [alert for alert in self.alerts(model, open_only=True) if alert.diagnosis == "bad data"]
+
+    def change_alert(self, change: AlertChange) -> None:
+        """Acknowledges, mutes, resolves or opens again; a resolved alert stays as it is.
+
+        Raises:
+            RegistryError: `unknown_alert`; `no_reason`; `bad_until`, a mute has no end, or one that is past.
+        """
+        table = tables.alerts
+        with self._writing() as connection:
+            found = connection.execute(
+                sql.select(table.c.resolved_at).where(table.c.id == change.alert)
+            ).first()
+            if found is None:
+                raise RegistryError(Fault("unknown_alert", "no such alert", got=change.alert))
+            faults = [*_unreasoned(change.reason)]
+            if (change.state == "muted") is not (change.until is not None and change.until > change.at):
+                faults.append(Fault("bad_until", "a mute needs a time to come at which it ends", "until"))
+            if faults:
+                raise RegistryError(*faults)
+            if found.resolved_at is not None:
+                return
+            connection.execute(sql.insert(tables.alert_changes), asdict(change))
+            if change.state == "resolved":
+                ended = sql.update(table).where(table.c.id == change.alert)
+                connection.execute(ended.values(resolved_at=change.at, resolution=change.reason))
+
+    def resolve(self, alert: str, *, resolution: str, by: str = "keeper", at: int | None = None) -> None:
         """Closes an alert; one that is closed stays as it is.
 
         Raises:
             RegistryError: `unknown_alert`.
         """
-        table = tables.alerts
-        with self._writing() as connection:
-            if connection.scalar(sql.select(table.c.id).where(table.c.id == alert)) is None:
-                raise RegistryError(Fault("unknown_alert", "no such alert", got=alert))
-            still_open = sql.update(table).where(table.c.id == alert, table.c.resolved_at.is_(None))
-            connection.execute(still_open.values(resolved_at=self._time(at), resolution=resolution))
+        self.change_alert(
+            AlertChange(alert=alert, state="resolved", by=by, reason=resolution, at=self._time(at))
+        )
 
-    def renew(self, alert: str, evidence: Json) -> None:
+    def renew(self, alert: str, evidence: Json, **changes: Any) -> None:
         """Replaces the evidence of an open alert that was found again; one that is closed stays as it is.
+
+        Args:
+            changes: What else is known better by now: `cause`, `todo` or `cost`.
 
         Raises:
             RegistryError: `unknown_alert`.
@@ -372,7 +427,17 @@ class Registry:
             if connection.scalar(sql.select(table.c.id).where(table.c.id == alert)) is None:
                 raise RegistryError(Fault("unknown_alert", "no such alert", got=alert))
             still_open = sql.update(table).where(table.c.id == alert, table.c.resolved_at.is_(None))
-            connection.execute(still_open.values(evidence=evidence))
+            connection.execute(still_open.values(evidence=evidence, **changes))
+
+    def delivered(self, line: Delivery) -> None:
+        """Adds a line to what was told to whom."""
+        with self._writing() as connection:
+            connection.execute(sql.insert(tables.deliveries), asdict(line))
+
+    def deliveries(self, since: int = 0) -> list[Delivery]:
+        """What was told to whom from a time on, oldest first."""
+        table = tables.deliveries
+        return self._rows(Delivery, sql.select(table).where(table.c.at >= since).order_by(table.c.position))
 
     def reviews(self, model: str | None = None) -> list[Review]:
         """What people decided, oldest first."""
@@ -515,7 +580,7 @@ def _misfits(model: str, version: Version, share: float) -> Iterator[Fault]:
 
 def _unreasoned(reason: str) -> Iterator[Fault]:
     if not reason.strip():
-        yield Fault("no_reason", "a change of what serves needs a reason", "reason", f'"{reason}"')
+        yield Fault("no_reason", "a change needs a reason", "reason", f'"{reason}"')
 
 
 def _failures(version: Version) -> Iterator[Fault]:

@@ -114,6 +114,25 @@ alerts = sql.Table(
     _text("resolution"),
 )
 
+alert_changes = sql.Table(
+    "alert_changes",
+    _metadata,
+    sql.Column("position", sql.Integer, primary_key=True),
+    sql.Column("alert", sql.Text, sql.ForeignKey("alerts.id"), nullable=False),
+    *map(_text, ("state", "by", "reason")),
+    _time("at"),
+    _time("until", nullable=True),
+)
+
+deliveries = sql.Table(
+    "deliveries",
+    _metadata,
+    sql.Column("position", sql.Integer, primary_key=True),
+    *map(_text, ("message", "channel", "event", "status", "note")),
+    _document("alerts"),
+    _time("at"),
+)
+
 reviews = sql.Table(
     "reviews",
     _metadata,
@@ -252,10 +271,10 @@ def _from_first(engine: sql.Engine) -> int:
 
 
 def _only_added_to(connection: sql.Connection) -> None:
-    """SQLite itself refuses to change or remove what was registered, which alias stood for it, and what was decided."""
+    """SQLite itself refuses to change or remove what was registered, decided and told, and which alias stood for what."""
     if connection.dialect.name != "sqlite":
         return
-    for table in (versions, changes, decisions):
+    for table in (versions, changes, decisions, alert_changes, deliveries):
         for what in ("UPDATE", "DELETE"):
             refused = f"SELECT RAISE(ABORT, '{table.name} is only ever added to')"
             name = f"no_{what.lower()}_of_{table.name}"

@@ -20,7 +20,7 @@ from icekeel.operations import watch as watching
 from icekeel.operations.loop import Loop
 from icekeel.operations.projections import UNSCORED, Settled
 from icekeel.operations.retraining import Job
-from icekeel.operations.watch import Duty
+from icekeel.operations.watch import Duty, costs
 from icekeel.operations.workshop import SHADOW, admit, crown, roll_back
 from icekeel.registry import CHAMPION, Registry, Version
 from icekeel.serving.routing import CHALLENGER
@@ -433,7 +433,7 @@ def test_an_arm_s_unit_counts_once_by_its_first_answer(world: World, monkeypatch
         for day, probability in ((0, 1.0), (1, 0.0))
     )
     world.rows = [msgspec.structs.replace(row, unit="u", share=0.5) for row in (wrong, right)]
-    cost = float(loops.costs(world.model, [wrong.prediction], [wrong])[0])
+    cost = float(costs(world.model, [wrong.prediction], [wrong])[0])
     state = judged(world, monkeypatch)
     assert cost > 0
     assert state.primary == Split.of("one", np.array([cost]), np.array([]))

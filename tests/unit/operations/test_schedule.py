@@ -13,10 +13,10 @@ import pytest
 from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, MINUTE, SECOND, parse_time
 from icekeel.operations import schedule as scheduling
+from icekeel.operations.alerting import Alerting
 from icekeel.operations.audits import blocked_by
 from icekeel.operations.runs import AUDIT, BACKUP, COMPACT, INGEST, MIRROR, Ended, Note, Runs
 from icekeel.operations.schedule import Cadence, Schedule, Task, _audited, _taken_in, tasks_of
-from icekeel.operations.watch import Watch
 from icekeel.registry import Registry
 from icekeel.registry.records import Json
 from icekeel.settings import load_settings
@@ -73,7 +73,7 @@ class World:
         self.now = NOW
         self.app = app
         self.registry = Registry(app.places.registry, clock=lambda: self.now)
-        self.watch = Watch(app.workspace, self.registry, app.journal("test"))
+        self.watch = Alerting(app.workspace, self.registry, app.journal("test"))
         self.children = Children(self.registry)
         monkeypatch.setattr(scheduling, "time", self)
 
@@ -258,7 +258,7 @@ def test_much_in_the_journal_alone_is_moved_by_a_child(
     registry = app.registry()
     runs = Runs(registry, app.places.runs, {}, clock=app.clock)
     with app.journal("test") as journal:
-        watch = Watch(app.workspace, registry, journal)
+        watch = Alerting(app.workspace, registry, journal)
         schedule = Schedule(
             list(tasks_of(app.workspace, registry, app.cadence)), runs, registry, watch, app.clock
         )
