@@ -559,7 +559,8 @@ class App:
             registry, runs, partial(train_command, self.folder), limit_s=cadence.limit_s, wait=wait
         )
         loop = Loop(self.workspace, registry=registry, journal=journal, retraining=retraining)
-        tasks = [] if self.settings.rehearsal else list(tasks_of(self.workspace, registry, cadence, teller))
+        teller = self.teller(registry) if self.settings.notify else None
+        tasks = [] if wait else list(tasks_of(self.workspace, registry, cadence, teller))
         retention = Retention(self.workspace, registry, journal, kept=self.kept)
         try:
             return Keeper(

@@ -112,10 +112,9 @@ class _Collected(Collector):
         yield self._latency()
         for name, (text, value) in self._gauges.items():
             if isinstance(value, tuple):
-                names, values = value
-                gauge = GaugeMetricFamily(f"icekeel_{name}", text, labels=names)
-                for key, number in values.items():
-                    gauge.add_metric(key, number)
+                gauge = GaugeMetricFamily(f"icekeel_{name}", text, labels=value[0])
+                for labelled, number in value[1].items():
+                    gauge.add_metric(labelled, number)
                 yield gauge
             else:
                 yield GaugeMetricFamily(f"icekeel_{name}", text, value=value)
