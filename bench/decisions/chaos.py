@@ -207,8 +207,7 @@ class Chaos:
             return
         if victim == "stop":
             self.up.terminate()
-            if status := self.up.wait(PATIENCE_S):
-                self.unclean.append(status)
+            self.ended_well()
             self.killed["stop"] += 1
             return
         pids = {
@@ -294,8 +293,12 @@ class Chaos:
         """Stop `up` as a person does."""
         if self.up is not None and self.up.poll() is None:
             self.up.terminate()
-            if status := self.up.wait(PATIENCE_S):
-                self.unclean.append(status)
+            self.ended_well()
+
+    def ended_well(self) -> None:
+        """Wait for the end of `up`; where it had not begun anything yet SIGTERM ends it at once."""
+        if self.up is not None and (status := self.up.wait(PATIENCE_S)) not in (0, -signal.SIGTERM):
+            self.unclean.append(status)
 
     def end(self) -> None:
         """Leave no process behind, whatever went wrong."""

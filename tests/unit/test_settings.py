@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from icekeel.core.errors import SettingsError
-from icekeel.settings import Settings, load_settings, read_settings
+from icekeel.settings import Settings, load_settings, pace, read_settings
 
 KEY = "a secret of thirty-two characters!"
 
@@ -24,3 +24,19 @@ def test_a_secret_in_a_file_or_a_flag_is_refused_and_not_repeated(tmp_path: Path
             load_settings(tmp_path, flags)
         assert {fault.code for fault in caught.value.faults} == {"secret_setting"}
         assert KEY not in str(caught.value)
+
+
+def test_how_often_is_a_duration_or_never_and_a_limit_always_a_duration(tmp_path: Path) -> None:
+    never = {"ingest_every": "never", "audit_every": "never", "backup_every": "never"}
+    found = load_settings(tmp_path, never)
+    assert (pace(found.ingest_every), pace("15m")) == (0, 900_000_000)
+    for name, value in (("ingest_every", "often"), ("audit_every", 5), ("longest_run", "never")):
+        with pytest.raises(SettingsError) as caught:
+            load_settings(tmp_path, {name: value})
+        (fault,) = caught.value.faults
+        assert (fault.code, name in fault.what) == ("bad_setting", True)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(tmp_path, {"ingest_evry": "5m"})
+    assert (caught.value.faults[0].code, caught.value.faults[0].hint) == (
+        "unknown_setting", 'did you mean "ingest_every"?'
+    )  # fmt: skip

@@ -21,7 +21,7 @@ def told(run: Run) -> str:
     if "findings" in details:
         blocking = [str(one["audit"]) for one in details["findings"] if one["verdict"] == "block"]
         count = len(details["findings"])
-        return f"{count} audits, {'blocked by ' + ', '.join(blocking) if blocking else 'none blocks'}"
+        return f"audits: {count}, {'blocked by ' + ', '.join(blocking) if blocking else 'none blocks'}"
     made = [str(details[name]) for name in ("did", "version", "why") if details.get(name)]
     if not made and run.status == "failed":
         made = str(details.get("output", "")).splitlines()[-1:]

@@ -6,6 +6,7 @@ once, what failed after 1, 2, 4 ... minutes, at most an hour.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from icekeel.core.errors import StateError
 from icekeel.core.time import DAY, HOUR, MINUTE, Clock
 from icekeel.registry import CHAMPION, Registry
 from icekeel.registry.records import Json
@@ -23,12 +25,14 @@ from .retention import unmoved
 from .runs import AUDIT, BACKUP, COMPACT, INGEST, MIRROR, TELL, TRAIN, Ended, Runs
 from .workspace import Workspace
 
+MOST_SAID = 500
 LOOK_S = 1.0
 STATE_LOOK_S = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = MINUTE, HOUR
 TELL_LIMIT_S = 120.0
 KEPT = 90 * DAY
 """How long the ledger keeps the runs of what is done again and again."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,13 @@ class Schedule:
         if task.every and not pace.failures and pace.begun <= now < pace.begun + task.every:
             return False
         pace.next_look = time.monotonic() + STATE_LOOK_S
-        pace.trying = task.state()
+        try:
+            pace.trying = task.state()
+        except StateError:
+            raise
+        except Exception as error:  # nor a file that cannot be looked at
+            log.error("state_not_read", exc_info=error, extra={"task": task.name})
+            return False
         return pace.trying is not None and bool(task.every or pace.trying != pace.done)
 
     def _note(self, ended: Ended) -> Json:
@@ -192,7 +202,7 @@ class Schedule:
             todo = f"Run `{command}` and read the error; it is tried again by itself."
             trouble = Trouble(task.name, f"{task.name} failed", (said,), todo)
         elif ended.status == "done":
-            did, trouble = task.said(ended.result)
+            did, trouble = self._said(task, ended.result)
         for model in task.models:
             if trouble is not None:
                 sentences = list(trouble.sentences)
@@ -202,6 +212,13 @@ class Schedule:
         if self._paces:
             self._paces[task.kind, task.of].note(ended.status, ended.started_at, ended.at)
         return {"did": did} if did else {}
+
+    def _said(self, task: Task, result: Any) -> tuple[str, Trouble | None]:
+        try:
+            return task.said(result)
+        except Exception as error:  # a result of another shape must not end the keeper
+            log.error("result_not_read", exc_info=error, extra={"task": task.name})
+            return _plain(result)[:MOST_SAID], None
 
     def _over(self, model: str, cause: str, at: int) -> None:
         for alert in self._registry.alerts(model, open_only=True):

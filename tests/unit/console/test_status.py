@@ -56,6 +56,15 @@ def test_the_latest_twenty_decisions_newest_first(registry: Registry) -> None:
     assert shown == list(range(23, 3, -1))
 
 
+def test_the_latest_runs_with_what_they_did(registry: Registry) -> None:
+    status = samples.fill(registry)
+    run = registry.start_run("ingest", details={"of": "Arrivals"}, at=samples.MARCH)
+    registry.finish_run(run, "failed", details={"of": "Arrivals", "output": "a\ncannot read x.csv"})
+    html = status_page(status, registry)
+    shown = ["ingest", "Arrivals", "2013-03-01 00:00", "failed", "cannot read x.csv"]
+    assert cells(html, "ingest") == shown
+
+
 def test_versions_with_the_gates_that_failed(registry: Registry) -> None:
     html = status_page(samples.fill(registry), registry)
     assert cells(html, "late-5")[-1] == "all 3 passed"

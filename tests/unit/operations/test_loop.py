@@ -328,6 +328,28 @@ def test_one_retrain_a_month_with_the_rung_of_the_champion(world: World) -> None
     ]
 
 
+def test_an_audit_that_blocks_blocks_the_scheduled_training_once_on_record_and_until_it_is_mended(
+    world: World,
+) -> None:
+    world.version(1)
+    world.alias(CHAMPION, 1)
+
+    def audited(at: int, verdict: str) -> None:
+        found = {"model": "late", "findings": [{"audit": "leakage", "verdict": verdict}]}
+        world.registry.finish_run(world.registry.start_run("audit", details=found, at=at), "done", at=at)
+
+    audited(T0 + 27 * DAY, "block")
+    for day in range(28, 40):
+        world.day(day)
+    assert world.trainer.jobs == []
+    (decision,) = [one for one in world.registry.decisions("late") if one.kind == "block"]
+    assert decision.reason == "scheduled: every month; not trained, since these audits block: leakage"
+    assert decision.version == ""
+    audited(T0 + 39 * DAY + HOUR, "pass")
+    world.day(40)
+    assert len(world.trainer.jobs) == 1
+
+
 def test_a_retrain_that_an_experiment_put_off_is_made_up_for(world: World) -> None:
     world.version(1)
     world.version(2)

@@ -173,6 +173,18 @@ def test_rows_set_aside_open_an_alert_of_their_source_that_a_good_run_does_not_c
     assert [cause for cause, _ in world.open_alerts()] == ["source Scans"]
 
 
+def test_a_result_or_a_state_that_cannot_be_read_does_not_end_the_keeper(world: World) -> None:
+    def broken() -> int:
+        raise OSError("no such folder")
+
+    unreadable = replace(EVERY, of="Orders", kind=COMPACT, state=broken)
+    schedule = world.schedule(replace(EVERY, said=lambda rows: _taken_in("Scans", rows)), unreadable)
+    assert world.begins(schedule) == ["ingest Scans"]
+    world.children.end(INGEST, "done", world.now, [{"table": "Scans"}])
+    schedule.poll()
+    assert world.registry.runs(INGEST)[0].details["did"] == "table Scans"
+
+
 def test_an_audit_that_blocks_alarms_until_one_does_not(world: World) -> None:
     task = Task(
         AUDIT, "late", ("audit", "late"), ("late",), 60.0, HOUR, said=lambda result: _audited("late", result)
