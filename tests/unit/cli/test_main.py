@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
@@ -19,9 +20,11 @@ from icekeel.cli.main import COMMANDS
 from icekeel.cli.scaffold import scaffold
 from icekeel.define.audits import AUDITS
 from icekeel.journal import Quarantined, QuarantinedRow, Writer
+from icekeel.registry import Alert as RegistryAlert
+from icekeel.testing.small import write_small_project
 from icekeel.training.audits import ALWAYS
 
-from .conftest import NOW, Call
+from .conftest import NOW, Call, Said
 
 NAMES = [*(command.__name__.rstrip("_") for command in COMMANDS), "models"]
 DOCS = Path(__file__).parents[3] / "docs"
@@ -436,3 +439,100 @@ import icekeel.__main__
     light = "import sys, icekeel.cli.entry; print(sorted(n for n in sys.modules if n.startswith('icekeel')))"
     done = subprocess.run([sys.executable, "-c", light], capture_output=True, text=True, check=True)
     assert done.stdout == "['icekeel', 'icekeel.cli', 'icekeel.cli.entry']\n"
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Path:
+    """A project with one open alert about bad data."""
+    folder = tmp_path / "small"
+    write_small_project(folder)
+    app = App(folder)
+    registry = app.registry()
+    evidence = {
+        "title": "Scans: late",
+        "sentences": ["nothing for 3 h"],
+        "diagnosis": "bad data",
+        "examples": ["p1"],
+    }
+    registry.record(
+        RegistryAlert(
+            id="abc123",
+            at=app.clock(),
+            model="late",
+            cause="source Scans",
+            todo="look at the feed",
+            evidence=evidence,
+        )
+    )
+    registry.close()
+    return folder
+
+
+def fault_of(said: Said) -> str:
+    return str(json.loads(said.err.splitlines()[-1])["error"])
+
+
+def test_an_alert_is_listed_shown_acknowledged_muted_and_resolved(late: Path, call: Call) -> None:
+    alert, where = "abc123", ("--project", late, "--json")
+    (row,) = call("alerts", "late", "--open", *where).json
+    assert (row["id"], row["state"], row["usd_per_day"]) == (alert, "open", None)
+    assert call("alerts", "list", "late", *where).json == [row]
+    assert (
+        call("alerts", "ack", "abc", "--reason", "mine", "--by", "ann", *where).json["state"]
+        == "acknowledged"
+    )
+    assert (
+        call("alerts", "mute", alert, "--until", "4h", "--reason", "known", *where).json["state"] == "muted"
+    )
+    text = call("alerts", "show", alert, "--project", late).out
+    assert all(
+        one in text for one in ("nothing for 3 h", "look at the feed", "icekeel trace p1", "ann", "muted")
+    )
+    assert call("alerts", "resolve", alert, "--reason", "mended", *where).json["resolved_at"]
+    assert call("alerts", "--open", *where).json == []
+    history = [one["state"] for one in call("alerts", "show", alert, *where).json["history"]]
+    assert history == ["acknowledged", "muted", "resolved"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("show",), "missing_option"),
+        (("test", "abc123"), "missing_option"),
+        (("mute", "abc123", "--reason", "r"), "missing_option"),
+        (("ack", "abc123", "--until", "4h", "--reason", "r"), "missing_option"),
+        (("ack", "abc123"), "no_reason"),
+        (("ack", "zzz", "--reason", "r"), "unknown_alert"),
+        (("mute", "abc123", "--until", "2001-01-01", "--reason", "r"), "bad_until"),
+        (("close", "abc123"), "unknown_action"),
+        (("export",), "missing_option"),
+    ],
+)
+def test_what_cannot_be_done_with_an_alert_is_said(
+    late: Path, call: Call, words: tuple[str, ...], code: str
+) -> None:
+    got = call("alerts", *words, "--project", late, "--json")
+    assert (got.status, fault_of(got)) == (1, code)
+
+
+def test_bad_data_keep_a_model_from_being_trained_without_a_reason(late: Path, call: Call) -> None:
+    got = call("train", "late", "--project", late, "--json")
+    assert (got.status, fault_of(got)) == (1, "training_blocked")
+    assert call("decisions", "--project", late, "--json").json == []
+    call("train", "late", "--override", "the gap is old", "--now", "1999-01-01", "--project", late)
+    (decision,) = call("decisions", "--project", late, "--json").json
+    assert (decision["decision"], "the gap is old" in decision["reason"]) == ("override_block", True)
+
+
+def test_rules_are_exported_and_channels_tested(late: Path, call: Call, tmp_path: Path) -> None:
+    written = call("alerts", "export", "--out", tmp_path / "prom", "--project", late, "--json").json[
+        "written"
+    ]
+    assert [Path(one).name for one in written] == ["icekeel-rules.yml", "icekeel-dashboard.json"]
+    assert "no channels" in call("alerts", "test", "--project", late).err
+    (late / "icekeel.toml").write_text('notify = ["https://127.0.0.1:1/very-secret"]\n')
+    got = call("alerts", "test", "--project", late, "--json")
+    assert (got.status, got.json[0]["took_it"]) == (1, False)
+    assert "very-secret" not in got.out + got.err + call("config", "--project", late, "--json").out
+    (late / "icekeel.toml").write_text('notify = ["no address"]\n')
+    assert fault_of(call("config", "--project", late, "--json")) == "bad_setting"
