@@ -172,7 +172,7 @@ class Player:
         registry = Registry(folder / ".icekeel" / "registry.db", clock=lambda: plan.end)
         try:
             with System(folder) as system:
-                self._play(course, stream, system, token, registry, say)
+                self._play(course, stream, system, token, registry, say, canary="canary" not in without)
             course.alerts = registry.alerts(self._past.model.name)
             course.decisions = registry.decisions(self._past.model.name)
         finally:
@@ -188,9 +188,11 @@ class Player:
         token: str,
         registry: Registry,
         say: Say,
+        *,
+        canary: bool,
     ) -> None:
         name, notes = self._past.model.name, _Notes(course, stream)
-        acts = _Acts(course.changes, lambda at: Ground(system, registry, self._past.model, at))
+        acts = _Acts(course.changes, lambda at: Ground(system, registry, self._past.model, at, canary))
 
         def on_day(at: int, played: Any) -> None:
             say(f"{format_time(at)[:10]} {played.answered:,} answered, {played.pushed:,} events")

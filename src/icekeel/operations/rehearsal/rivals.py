@@ -19,12 +19,13 @@ SIMPLEST = "group"
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What an act has to work on: the processes, the registry of the copy, and the virtual time."""
+    """What an act has to work on: the processes, the registry of the copy, the virtual time, and whether versions are tried."""
 
     system: System
     registry: Registry
     model: Model
     at: int
+    canary: bool = True
 
     @property
     def bundles(self) -> Path:
@@ -40,8 +41,11 @@ def challenge(ground: Ground, kind: str) -> None:
     if kind == "broken":
         _break(ground, equal)
     challenger = {"better": best, "equal": equal, "worse": worse, "broken": equal}[kind]
-    share = 0.5 if ground.model.rollout is None else _share(ground.model)
-    _set(ground, CHALLENGER, challenger, share)
+    rollout = ground.model.rollout
+    if not ground.canary:  # whatever is new serves at once
+        _set(ground, CHAMPION, challenger, 1.0)
+    elif rollout is not None:
+        _set(ground, CHALLENGER, challenger, float(rollout.share))
 
 
 def settle(ground: Ground) -> None:
@@ -53,11 +57,6 @@ def settle(ground: Ground) -> None:
     best = ground.registry.versions(model)[0].name
     if aliases[CHAMPION].version != best:
         _set(ground, CHAMPION, best, 1.0)
-
-
-def _share(model: Model) -> float:
-    rollout = model.rollout
-    return 0.5 if rollout is None else float(rollout.share)
 
 
 def _set(ground: Ground, alias: str, version: str, share: float) -> None:
