@@ -46,12 +46,17 @@ def facts(keeper: Keeper, folder: Path) -> list[Any]:
     with keeper._online.begin() as txn:
         pending = keeper._answers["late"].pending(txn)
         told = sorted(bytes(key) for key, _ in txn.cursor(keeper._told))
-        profiles = [
-            keeper._profiles["late"].read(txn, TRAINED_TO // DAY + day, keeper._loop.watch.profiler("late"))
-            for day in range(4)
-        ]
+        known = keeper._loop.watch.baseline("late")
+        assert known is not None
+        days = range(TRAINED_TO // DAY, TRAINED_TO // DAY + 4)
+        profiles = [keeper._minutes["late"].day(txn, day, *known) for day in days]
     state = keeper.state
-    counts = [None if one is None else one.to_dict() for one in profiles]
+    counts = [
+        # Of events only what a question can still meet is read again.
+        {name: cells for name, cells in one.to_dict().items() if not name.startswith("table ")}
+        for one in profiles
+        if one is not None
+    ]
     return [
         settled(keeper),
         windows(app, keeper._online),

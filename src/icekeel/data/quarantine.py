@@ -77,7 +77,7 @@ class SetAside:
     @property
     def rules(self) -> list[str]:
         """What is wrong with which field, without the row's place and value: `items: out of range`."""
-        return [_rule(fault) for fault in self.faults]
+        return [rule_of(fault) for fault in self.faults]
 
     def broken(self, names: Iterable[str]) -> dict[str, Any]:
         """Of these fields those that a fault names, and their values."""
@@ -86,7 +86,8 @@ class SetAside:
         return {name: values.get(name) for name in names if name in named}
 
 
-def _rule(fault: str) -> str:
+def rule_of(fault: str) -> str:
+    """What is wrong with which field, without the row's place and value."""
     pushed = _PUSHED.fullmatch(fault)
     return fault if pushed is None else ": ".join(part for part in (pushed["field"], pushed["what"]) if part)
 

@@ -327,6 +327,9 @@ class Watch:
 
     Attributes:
         false_alarms_per_year: The one budget that all detectors of the model share.
+        segments: Categories of the request by whose values the predictions are watched; by default every one that is
+            not private. Of each the four most frequent values that have 200 past rows and a fiftieth of all.
     """
 
     false_alarms_per_year: float = 4.0
+    segments: tuple[Any, ...] = ()

@@ -1,37 +1,59 @@
 """Is what comes in, goes out and comes true still what it used to be, and who should be told?
 
-Mergeable profiles of columns, daily tests of their shape, detectors that look every minute within a stated
-yearly budget of false alarms, summaries of error, and alerts that name one cause. Pure arithmetic on arrays
-handed in: this room must not know where they come from, what time it is, or how an alert is sent.
+Streams of rows counted in cells, minute by minute and day by day; what is usual for them, learnt from the past;
+detectors and daily tests of shape that share a yearly budget of false alarms; and alerts that name one cause. Pure
+arithmetic on arrays handed in: this room must not know where they come from, what time it is, or how an alert is sent.
 """
 
 from .alerts import BAD_DATA, Alert, Diagnosis, Origins, Signal, alert_id, diagnose, group
-from .detectors import Detector, Look, Standardiser, log_threshold
+from .baseline import HEARTBEATS, MINUTES, PROFILE_DAYS, SHAPES, Baseline, Monitored
+from .detectors import Bank, Seen, Series, State, log_bar
 from .drift import Finding, Reference, examine
-from .performance import DayPerformance, gap_series, loss_series, summarise
+from .facts import Now, arrivals, signal, silence
+from .learning import Heartbeat, learn, learn_heartbeat, learn_rate
+from .performance import ASSUMED, expected_error
 from .profiles import Profile, Profiler, psi
+from .streams import Cells, Counted, Stream, cells_of, declared
 
 __all__ = [
+    "ASSUMED",
     "BAD_DATA",
+    "HEARTBEATS",
+    "MINUTES",
+    "PROFILE_DAYS",
+    "SHAPES",
     "Alert",
-    "DayPerformance",
-    "Detector",
+    "Bank",
+    "Baseline",
+    "Cells",
+    "Counted",
     "Diagnosis",
     "Finding",
-    "Look",
+    "Heartbeat",
+    "Monitored",
+    "Now",
     "Origins",
     "Profile",
     "Profiler",
     "Reference",
+    "Seen",
+    "Series",
     "Signal",
-    "Standardiser",
+    "State",
+    "Stream",
     "alert_id",
+    "arrivals",
+    "cells_of",
+    "declared",
     "diagnose",
     "examine",
-    "gap_series",
+    "expected_error",
     "group",
-    "log_threshold",
-    "loss_series",
+    "learn",
+    "learn_heartbeat",
+    "learn_rate",
+    "log_bar",
     "psi",
-    "summarise",
+    "signal",
+    "silence",
 ]

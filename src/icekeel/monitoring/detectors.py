@@ -1,163 +1,275 @@
 """Has a number moved, asked every minute? Detectors whose false alarms fit a yearly budget.
 
-A statistic of each window (a mean, a rate, a count) is freed of its hour-of-week pattern, divided by the
-spread that quiet days really have, and fed to an e-detector: a Shiryaev-Roberts sum of e-values (Shin,
-Ramdas and Rinaldo 2024, "E-detectors", arXiv 2203.03532). Its mean time to a false alarm is at least its
-threshold, whatever the number of looks.
+Each watched series says of a minute how many rows it saw and the sum of their scores. What the sum ought to be is
+known by hour of the week from quiet past weeks; what it was is weighed by e-values, which hold for one row as for a
+thousand and for any number of looks: likelihood ratios against the worst change that is harmless. A
+Shiryaev-Roberts sum of them is an e-detector (Shin, Ramdas and Rinaldo 2024, "E-detectors", arXiv 2203.03532): its
+mean time to a false alarm is at least its threshold.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
-from icekeel.core.frames import Floats, Ints
+from icekeel.core.frames import Bools, Floats, Ints
 from icekeel.core.time import DAY, HOUR
 
 HOURS_OF_WEEK = 168
-LARGEST = 8.0
-"""Standardised values are cut here: one absurd window may not raise an alarm of its own for ever."""
-_SIZES = np.array([0.125, 0.25, 0.5, 1.0, 2.0])
-_BETS = np.concatenate([_SIZES, -_SIZES])
+LOOKS_PER_YEAR = 365 * 1440
+MEMORY_DAYS = 15
+"""The level of a series follows its quiet days with this memory: seasons and growth are no news."""
+LEARN_ROWS, LEARN_LOOKS = 200, 45
+"""Rows and looks from which the rate of arrivals is learnt once a system is live: a history may be a sample."""
+_SIZES = {
+    "mean": np.array([0.1, 0.2, 0.4, 0.8, 1.6]),
+    "share": np.log([1.4, 2.2, 5.0, 20.0, 300.0]),
+    "rate": np.log([1.15, 1.4, 2.0, 4.0, 16.0]),
+}
+"""What is bet on, upwards and downwards: standard deviations of a row, odds, and rates."""
+BETS = 10
+_SIGN = np.repeat([1.0, -1.0], BETS // 2)
+_ABOVE = 4.0
+"""Evidence is kept up to so much above its bar: after the change has ended it is below soon."""
+Kind = Literal["mean", "share", "rate"]
+KINDS: tuple[Kind, ...] = ("mean", "share", "rate")
 
 
-@dataclass(frozen=True, slots=True)
-class Standardiser:
-    """What a window's statistic is expected to be, and how much quiet windows vary.
-
-    Attributes:
-        expected: Mean by hour of the week in UTC, 168 values; hours never seen hold the overall mean.
-        scale: Standard deviation per window that also explains how whole days differ.
-    """
-
-    expected: tuple[float, ...]
-    scale: float
-
-    @classmethod
-    def fit(cls, at: Ints, value: Floats) -> Standardiser:
-        """Learnt from quiet past windows: start (microseconds UTC) and statistic, shape `(n,)`; NaN skipped.
-
-        The scale is the larger of the spread of windows and of the spread of day means times the square
-        root of windows per day (batch means, Law and Kelton 2000, section 9.5.3): where days differ by more
-        than their windows would, the windows are not independent. Deviations are taken from the *other*
-        weeks' mean, so that a short past does not look calmer than it is.
-        """
-        known = ~np.isnan(value)
-        at, value = at[known], value[known]
-        if not len(value):
-            return cls((0.0,) * HOURS_OF_WEEK, 0.0)
-        hour = _hour_of_week(at)
-        weeks = np.bincount(hour, minlength=HOURS_OF_WEEK)
-        sums = np.bincount(hour, value, minlength=HOURS_OF_WEEK)
-        overall = float(value.mean())
-        expected = np.where(weeks > 0, sums / np.maximum(weeks, 1), overall)
-        others = (sums[hour] - value) / np.maximum(weeks[hour] - 1, 1)
-        residual = value - np.where(weeks[hour] > 1, others, overall)
-        _, place = np.unique(at // DAY, return_inverse=True)
-        per_day = np.bincount(place)
-        day_sums = np.bincount(place, residual)
-        variance = max(float(np.square(residual).mean()), float((day_sums**2 / per_day).mean()))
-        return cls(tuple(expected.tolist()), math.sqrt(variance))
-
-    def standardise(self, at: Ints, value: Floats) -> Floats:
-        """Deviations from the expected in units of the scale, cut at 8; NaN stays NaN.
-
-        Where the past never varied, any deviation is as large as can be.
-        """
-        deviation = value - np.array(self.expected)[_hour_of_week(at)]
-        scaled = deviation / self.scale if self.scale > 0 else np.sign(deviation) * LARGEST
-        return np.asarray(np.clip(scaled, -LARGEST, LARGEST), dtype=np.float64)
-
-
-def _hour_of_week(at: Ints) -> Ints:
-    return np.asarray((at // HOUR) % HOURS_OF_WEEK, dtype=np.int64)
-
-
-def log_threshold(looks_per_year: float, detectors: int, false_alarms_per_year: float) -> float:
-    """Log of the threshold at which all detectors together keep to the yearly budget.
-
-    An e-detector's mean time to a false alarm is at least its threshold (Shin et al. 2024, theorem 2.4), so
-    the threshold is the number of looks all detectors take for each false alarm that is allowed.
-    """
-    return math.log(looks_per_year * detectors / false_alarms_per_year)
-
-
-def start() -> Floats:
-    """Log state of a detector that has seen nothing, shape `(10,)`: five sizes of change, both signs."""
-    return np.full(len(_BETS), -np.inf)
-
-
-def advance(log_m: Floats, x: Floats, tolerance: float) -> Floats:
-    """State after one more standardised value `x` of shape `(...)`; state of shape `(..., 10)`.
-
-    `M = (M + 1) exp(l (|x| - tolerance) - l^2 / 2)` for each size `l` and sign (e-SR, Shin et al. 2024,
-    eq. 8, sub-Gaussian increments), in log space because `M` overflows soon after a change. Changes up to
-    `tolerance` are harmless by definition. A NaN leaves the state as it was.
-    """
-    push = np.asarray(x, dtype=np.float64)[..., None] * np.sign(_BETS) - tolerance
-    sizes = np.abs(_BETS)
-    moved = np.logaddexp(log_m, 0.0) + sizes * push - sizes**2 / 2
-    return np.where(np.isnan(push), log_m, moved)
-
-
-def log_evidence(log_m: Floats) -> Floats:
-    """Log of the mean over sizes and signs, itself an e-detector; shape `(...)`."""
-    return np.asarray(np.logaddexp.reduce(log_m, axis=-1) - math.log(len(_BETS)))
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one look found: the standardised value, the log evidence against its bar, which way."""
-
-    z: float
-    log_evidence: float
-    alarm: bool
-    direction: str
-
-
-@dataclass(frozen=True, slots=True)
-class Detector:
-    """One statistic that is watched: how it is standardised, its bar, and what was seen so far.
+class Series(msgspec.Struct, frozen=True):
+    """One number that is watched.
 
     Attributes:
-        standardiser: Learnt from quiet past windows.
-        bar: Log threshold; see `log_threshold`.
-        tolerance: Standardised change that is harmless.
-        log_m: State of the e-detector.
+        subject, name, segment: What it is about, as in `Signal`.
+        change: What a change of it means: `level`, `nulls`, `range`, `category`, `rate`.
+        label: The category, where it is the share of one.
+        kind: Mean of a score in [0, 1], share of rows, or rows of a minute.
+        expected: Of quiet past rows.
+        hours: What each hour of the week (UTC) adds to that; empty where hours do not differ.
+        tolerance: Change that is harmless: what quiet days differ by, and a little. Of a rate, as a share of it.
+        dispersion: How much more the sums of quiet minutes vary than independent rows would.
+        spread: Standard deviation of one row.
+        logs: Of a mean: log of the mean of `exp(bet * score)` for each bet, under the reference.
+        blind: Why it cannot be watched within the budget; empty where it is.
     """
 
-    standardiser: Standardiser
-    bar: float
-    tolerance: float = 0.25
-    log_m: tuple[float, ...] = (-math.inf,) * len(_BETS)
+    subject: str
+    name: str
+    change: str
+    kind: Kind
+    expected: float
+    spread: float
+    tolerance: float
+    dispersion: float = 1.0
+    hours: tuple[float, ...] = ()
+    logs: tuple[float, ...] = ()
+    segment: str = ""
+    label: str = ""
+    blind: str = ""
 
-    def look(self, at: int, value: float) -> tuple[Detector, Look]:
-        """The detector after one more window, and what it shows. After an alarm it starts afresh."""
-        z = float(self.standardiser.standardise(np.array([at]), np.array([value]))[0])
-        state = advance(np.array(self.log_m), np.array(z), self.tolerance)
-        evidence = float(log_evidence(state))
-        alarm = evidence >= self.bar
-        direction = "above" if int(np.argmax(state)) < len(_SIZES) else "below"
-        kept = start() if alarm else state
-        return replace(self, log_m=tuple(kept.tolist())), Look(z, evidence, alarm, direction)
+    @property
+    def key(self) -> str:
+        """Names it among the series of a model."""
+        return "/".join((self.subject, self.name, self.segment, self.change, self.label))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; a state of minus infinity is null."""
-        return {
-            "expected": list(self.standardiser.expected),
-            "scale": self.standardiser.scale,
-            "bar": self.bar,
-            "tolerance": self.tolerance,
-            "log_m": [None if math.isinf(m) else m for m in self.log_m],
-        }
+
+def bets(kind: Kind, spread: float) -> Floats:
+    """Natural parameters that are bet on, shape `(10,)`: five sizes upwards, then the same downwards."""
+    sizes = _SIZES[kind] / max(spread, 1e-9) if kind == "mean" else _SIZES[kind]
+    return np.concatenate([sizes, -sizes])
+
+
+def log_moments(scores: Floats, counts: Ints, spread: float) -> Floats:
+    """Log of the mean of `exp(bet * score)` over rows with these scores, shape `(10,)`: exact, whatever their shape."""
+    theta = bets("mean", spread)
+    weights = counts / max(1, counts.sum())
+    known = weights > 0
+    return np.asarray(
+        np.logaddexp.reduce(np.outer(theta, scores[known]) + np.log(weights[known]), axis=1), dtype=np.float64
+    )
+
+
+def log_bar(series: int, false_alarms_per_year: float) -> float:
+    """Log threshold at which so many series together keep to a yearly budget.
+
+    An e-detector's mean time to a false alarm is at least its threshold (Shin et al. 2024, theorem 2.4), so the
+    threshold is the number of looks of all series for each false alarm that is allowed.
+    """
+    return math.log(LOOKS_PER_YEAR * max(1, series) / false_alarms_per_year)
+
+
+class State(msgspec.Struct, array_like=True):
+    """What a bank has seen, as raw float64 and int64 arrays.
+
+    Attributes:
+        log_m: Log of each detector's sum, shape `(n, 10)`.
+        since: When the evidence of each bet last began, microseconds UTC, shape `(n, 10)`.
+        level: What is added to the expected (a rate: by what it is multiplied), NaN while it is learnt, shape `(n,)`.
+        day: The day being added up.
+        rows, sums, looks: Of the day (of a rate being learnt: since it began), shape `(n,)`.
+    """
+
+    log_m: bytes
+    since: bytes
+    level: bytes
+    day: int
+    rows: bytes
+    sums: bytes
+    looks: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A `State` as arrays."""
+
+    log_m: Floats
+    since: Ints
+    level: Floats
+    day: int
+    rows: Floats
+    sums: Floats
+    looks: Floats
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Detector:
-        """The detector that `to_dict` wrote."""
-        standardiser = Standardiser(tuple(data["expected"]), data["scale"])
-        log_m = tuple(-math.inf if m is None else m for m in data["log_m"])
-        return cls(standardiser, data["bar"], data["tolerance"], log_m)
+    def start(cls, series: Sequence[Series], *, learnt: bool) -> Seen:
+        """Nothing seen; `learnt`: rates are those of the past, instead of being learnt first."""
+        n, rate = len(series), np.array([one.kind == "rate" for one in series], dtype=np.bool_)
+        log_m, since, none = np.full((n, BETS), -np.inf), np.zeros((n, BETS), np.int64), np.zeros(n)
+        parts: list[Any] = [log_m, since, np.where(rate, 1.0 if learnt else np.nan, 0.0), 0, none, none, none]
+        return cls(*parts)
+
+    @classmethod
+    def of(cls, state: State) -> Seen:
+        """From its bytes."""
+        values: list[Any] = [
+            np.frombuffer(part, dtype=np.int64 if at == 1 else np.float64)
+            for at, part in enumerate(
+                (state.log_m, state.since, state.level, state.rows, state.sums, state.looks)
+            )
+        ]
+        log_m, since, level, rows, sums, looks = values
+        return cls(log_m.reshape(-1, BETS), since.reshape(-1, BETS), level, state.day, rows, sums, looks)
+
+    def state(self) -> State:
+        """Its bytes."""
+        parts = [
+            np.ascontiguousarray(part).tobytes()
+            for part in (self.log_m, self.since, self.level, self.rows, self.sums, self.looks)
+        ]
+        return State(parts[0], parts[1], parts[2], self.day, *parts[3:])
+
+
+class Bank:
+    """Many series, looked at together.
+
+    Args:
+        series: What is watched.
+        bar: Log evidence from which on a series alarms.
+    """
+
+    def __init__(self, series: Sequence[Series], bar: float) -> None:
+        self.series, self.bar = series, bar
+        n = len(series)
+        self._kind = np.array([KINDS.index(one.kind) for one in series], dtype=np.int64)
+        self._rate = self._kind == 2
+        self._theta = np.array([bets(one.kind, one.spread) for one in series]).reshape(n, BETS)
+        self._odds = np.expm1(self._theta)
+        self._mean = np.array([one.expected for one in series])
+        self._hours = np.array([one.hours or (0.0,) * HOURS_OF_WEEK for one in series]).reshape(
+            n, HOURS_OF_WEEK
+        )
+        self._logs = np.array([one.logs or (0.0,) * BETS for one in series]).reshape(n, BETS)
+        self._logs = np.where((self._kind == 0)[:, None], self._logs - self._theta * self._mean[:, None], 0.0)
+        self._tolerance = np.array([one.tolerance for one in series])[:, None] * _SIGN
+        self._dispersion = np.array([one.dispersion for one in series])[:, None]
+        self._watched = np.array([not one.blind for one in series], dtype=np.bool_)
+        self._rows_of_kind = [np.flatnonzero(self._kind == kind) for kind in range(3)]
+        self._top = bar + _ABOVE + math.log(BETS)
+
+    def expected(self, seen: Seen, at: int) -> Floats:
+        """What each series ought to be at a time, shape `(n,)`; NaN while it is learnt."""
+        usual = self._usual(at)
+        return np.where(self._rate, usual * seen.level, usual + seen.level)
+
+    def _usual(self, at: int) -> Floats:
+        usual: Floats = self._mean + self._hours[:, (at // HOUR) % HOURS_OF_WEEK]
+        return np.where(self._rate, np.maximum(usual, 0.0), usual)
+
+    def evidence(self, seen: Seen) -> Floats:
+        """Log evidence of each series, shape `(n,)`: the mean over bets is itself an e-detector."""
+        return np.asarray(np.logaddexp.reduce(seen.log_m, axis=1) - math.log(BETS))
+
+    def alarms(self, seen: Seen) -> Bools:
+        """Which series are above their bar, shape `(n,)`."""
+        return np.asarray(self._watched & (self.evidence(seen) >= self.bar), dtype=np.bool_)
+
+    def since(self, seen: Seen, one: int) -> tuple[int, bool]:
+        """When the change of a series seems to have begun, and whether it is upwards."""
+        bet = int(seen.log_m[one].argmax())
+        return int(seen.since[one, bet]), bet < BETS // 2
+
+    def look(self, seen: Seen, at: int, rows: Floats, sums: Floats) -> Seen:
+        """What is known after one more window that began at `at`.
+
+        Args:
+            rows, sums: Rows and the sum of their scores of each series, shape `(n,)`; of a rate, looks (minutes) and
+                rows. A series with no row is left as it was.
+        """
+        if at // DAY != seen.day:
+            seen = self._turn(seen, at // DAY)
+        expected = self.expected(seen, at)
+        learning = np.isnan(expected)
+        idle = self._rate & (expected * rows < 1e-6) & (sums == 0)
+        looked = (rows > 0) & ~learning & ~idle
+        gain = self._gain(expected, rows, sums)
+        moved = np.minimum(np.logaddexp(seen.log_m, 0.0) + gain, self._top)
+        log_m = np.where(looked[:, None], moved, seen.log_m)
+        quiet = seen.log_m < 1.0
+        since = np.where(quiet & looked[:, None], at, seen.since)
+        usual = self._usual(at)
+        day_rows = seen.rows + rows * np.where(self._rate, usual, 1.0)
+        day_sums = seen.sums + sums - np.where(self._rate, 0.0, rows * usual)
+        after = replace(seen, log_m=log_m, since=since, rows=day_rows, sums=day_sums, looks=seen.looks + rows)
+        return self._learn(after) if learning.any() else after
+
+    def _gain(self, expected: Floats, rows: Floats, sums: Floats) -> Floats:
+        """Log of each bet's e-value of one window, shape `(n, 10)`.
+
+        `(bet * sum - rows * log E exp(bet * score)) / dispersion`, the expectation under the harmless mean that fits
+        best: exact for scores of the reference's shape, for shares (Bernoulli) and for arrivals (Poisson); with the
+        dispersion a quasi-likelihood (McCullagh and Nelder 1989, chapter 9).
+        """
+        worst = self._tolerance + np.nan_to_num(expected)[:, None]
+        mean, share, rate = self._rows_of_kind
+        cost = np.empty_like(self._theta)
+        cost[mean] = self._logs[mean] + self._theta[mean] * worst[mean]
+        cost[share] = np.log1p(np.clip(worst[share], 1e-6, 1 - 1e-6) * self._odds[share])
+        level = np.nan_to_num(expected)[rate][:, None]
+        cost[rate] = np.maximum(level * (1 + self._tolerance[rate]), 1e-9) * self._odds[rate]
+        gain: Floats = (self._theta * sums[:, None] - cost * rows[:, None]) / self._dispersion
+        # Where less than nothing is harmless there is nothing to be found downwards.
+        floor = np.where(self._rate[:, None], 1 + self._tolerance, worst)
+        return np.where((self._kind > 0)[:, None] & (floor <= 1e-6) & (_SIGN < 0), -np.inf, gain)
+
+    def _turn(self, seen: Seen, day: int) -> Seen:
+        """At the end of a day the levels of quiet series move a little to what they were."""
+        share = 1.0 / MEMORY_DAYS
+        quiet = (self.evidence(seen) < self.bar) & (seen.rows > 0) & ~np.isnan(seen.level)
+        mean = seen.sums / np.maximum(seen.rows, 1e-9)
+        # Little of a day says little: a level moves less where the day is uncertain beside the tolerance.
+        noise = np.array([one.spread**2 for one in self.series]) * self._dispersion[:, 0]
+        scale = np.where(self._rate, 1.0, noise) / np.maximum(seen.rows, 1e-9)
+        weight = share / (1 + scale / np.maximum(np.abs(self._tolerance[:, 0]), 1e-6) ** 2)
+        level = np.where(quiet, seen.level + weight * (mean - seen.level), seen.level)
+        learning = np.isnan(seen.level)
+        zero = [np.where(learning, part, 0.0) for part in (seen.rows, seen.sums, seen.looks)]
+        return replace(seen, level=level, day=day, rows=zero[0], sums=zero[1], looks=zero[2])
+
+    def _learn(self, seen: Seen) -> Seen:
+        """A rate is known once enough has arrived."""
+        ready = np.isnan(seen.level) & (seen.sums >= LEARN_ROWS) & (seen.looks >= LEARN_LOOKS)
+        return replace(seen, level=np.where(ready, seen.sums / np.maximum(seen.rows, 1e-9), seen.level))

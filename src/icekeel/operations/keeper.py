@@ -32,24 +32,27 @@ from icekeel.journal import (
     Positions,
     Predicted,
     Pushed,
+    Quarantined,
     Record,
     Reviewed,
     Tail,
     Ticked,
 )
+from icekeel.monitoring import Baseline
 from icekeel.registry import Alias, Registry
 from icekeel.serving import load_version
 
 from .loop import Loop
+from .minutes import Minutes, known_at
 from .past import Past, stored_rows
-from .profiles import DayProfiles
 from .projections import UNSCORED, AnswerProjection, EventProjection, Settled, Shadow
 from .reach import Reach
 from .retention import Retention
 from .reviews import review_of
 from .schedule import Schedule
 from .skew import Auditor
-from .watch import Duty
+from .streams import Streams
+from .watch import Duty, row_errors, shown
 from .workshop import SHADOW
 from .workspace import Workspace
 
@@ -123,7 +126,10 @@ class Keeper:
         self._answers = {
             name: AnswerProjection(online, model, project) for name, model in project.models.items()
         }
-        self._profiles = {name: DayProfiles(online, name) for name in project.models}
+        self._minutes = {
+            name: Minutes(online, Streams(model, self._workspace.plans[name], project))
+            for name, model in project.models.items()
+        }
         self._told, self._ticks = online.open_db(b"told"), online.open_db(b"ticks")
         self._cell, self._reach, self._extent = StateCell(online), Reach(online), Extent(Path(online.path()))
         with writing(online) as txn:
@@ -159,6 +165,8 @@ class Keeper:
         Of what was moved into history, since its segments may be gone; then of what is in the journal alone.
         """
         manifest = self._workspace.history.manifest()
+        for minutes in self._minutes.values():
+            minutes.rebuilding = True
         self._from_history(manifest)
         self._tail = Tail(self._workspace.journal, Positions(manifest.journal))
         seen = self._time_seen()
@@ -167,6 +175,8 @@ class Keeper:
             seen = self._time_seen()
         with writing(self._online) as txn:
             self._commit(txn, now=max(self.state.now, self._done), seen=seen)
+            for minutes in self._minutes.values():
+                minutes.skip(txn, self.state.now if self._rehearsal else self._clock())
         self._extent.note()
 
     def _from_history(self, manifest: Manifest) -> None:
@@ -182,10 +192,12 @@ class Keeper:
                 newest = max(newest, self._events.apply(txn, [pushed]))
                 for answers in self._answers.values():
                     answers.happened(txn, [pushed] if pushed.table == answers.table else [])
+                self._count(txn, [pushed])
         for name in self._answers:
             for records in past.answers(name):
                 with writing(self._online) as txn:
                     self._answered(txn, name, records)
+                    self._count(txn, [])
         with writing(self._online) as txn:
             for record in recorded(self._workspace.history, manifest, (Decided, Alerted, Ticked)):
                 self._note(txn, record)
@@ -279,6 +291,7 @@ class Keeper:
             for name, answers in self._answers.items():
                 self._answered(txn, name, [record for record in predicted if record.model == name])
                 answers.happened(txn, [record for record in pushed if record.table == answers.table])
+            self._count(txn, records)
             for record in records:
                 self._note(txn, record)
             self._commit(
@@ -297,7 +310,48 @@ class Keeper:
         if records:
             self._answers[model].answered(txn, records, self._in_shadow(model))
             self._loop.alerting.recent[model].add(records)
-            self._profiles[model].add(txn, records, self._loop.watch.profiler(model))
+            if known := self._watched(txn, model, records[0].at):
+                self._minutes[model].answered(txn, records, *known)
+
+    def _watched(self, txn: lmdb.Transaction, model: str, at: int) -> tuple[str, Baseline] | None:
+        """The champion and what is usual for it, its minutes begun."""
+        known = self._loop.watch.baseline(model)
+        if known is None or not at:
+            return None
+        self._minutes[model].begin(txn, *known, at if self._rehearsal else self._clock())
+        return known
+
+    def _count(self, txn: lmdb.Transaction, records: Sequence[Record]) -> None:
+        """Rows of event tables, rows set aside and outcomes, in the minutes of each model."""
+        pushed = [record for record in records if isinstance(record, Pushed)]
+        aside = [record for record in records if isinstance(record, Quarantined)]
+        for name, answers in self._answers.items():
+            settled, answers.fresh = answers.fresh, []
+            times = [known_at(record) for record in pushed if record.rows] + [
+                row.settled_at for row in settled
+            ]
+            first = min(times, default=self.state.now)
+            if not (pushed or aside or settled) or not (known := self._watched(txn, name, first)):
+                continue
+            version, baseline = known
+            self._minutes[name].pushed(txn, pushed, baseline)
+            for one in aside:
+                self._minutes[name].set_aside(txn, one, baseline)
+            model = self._workspace.project.models[name]
+            if mine := shown(settled, version):
+                error = row_errors(model, [row.prediction for row in mine], mine)
+                self._minutes[name].settled(txn, mine, error, baseline)
+
+    def _look_at_minutes(self, until: int) -> None:
+        """Look at every minute that is over, in order; the state and what it told are of one transaction."""
+        for name, minutes in self._minutes.items():
+            known = self._loop.watch.baseline(name)
+            if known is None:
+                continue
+            budget = self._workspace.project.models[name].watch.false_alarms_per_year
+            with writing(self._online) as txn:
+                for at, signals in minutes.close(txn, until, known[1], budget):
+                    self._loop.watch.report(at, name, signals)
 
     def _note(self, txn: lmdb.Transaction, record: Entry) -> None:
         """Which decisions and alerts the journal has, and how far a rehearsal is."""
@@ -382,7 +436,9 @@ class Keeper:
             with writing(self._online) as txn:
                 self._commit(txn, serial=self.state.serial + 1, seen=seen)
         for duty in duties:
+            self._look_at_minutes(duty.at)
             self._do(duty)
+        self._look_at_minutes(now)
         with writing(self._online) as txn:
             self._commit(txn, serial=self.state.serial + 1, now=now, seen=seen)
 
@@ -391,6 +447,7 @@ class Keeper:
             for answers in self._answers.values():
                 answers.close(txn, duty.at)
                 answers.forget(txn, duty.at)
+            self._count(txn, [])
             if duty.day % PRUNE_DAYS == 0:
                 self._windows.prune(txn, duty.at)
             self._reach.forget(txn)
@@ -420,7 +477,8 @@ class Keeper:
 
     def _look(self, duty: Duty, model: str) -> None:
         with self._online.begin() as txn:
-            profile = self._profiles[model].read(txn, duty.day, self._loop.watch.profiler(model))
+            known = self._loop.watch.baseline(model)
+            profile = None if known is None else self._minutes[model].day(txn, duty.day, *known)
         self._loop.do(duty, model, partial(self._settled, self._answers[model]), profile)
 
     def _settled(self, answers: AnswerProjection, since: int, until: int) -> Iterator[Settled]:

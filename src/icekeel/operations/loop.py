@@ -107,7 +107,7 @@ class Loop:
         aliases = self._registry.aliases(name)
         if CHAMPION not in aliases:
             return
-        alarmed = self.watch.look(duty, model, between, profile, aliases[CHAMPION])
+        alarmed = self.watch.look(duty, model, profile)
         if CHALLENGER in aliases:
             self._judge_split(duty, model, between, aliases)
         if SHADOW in aliases:

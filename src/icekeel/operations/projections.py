@@ -117,6 +117,9 @@ class AnswerProjection:
         environment: Of the keeper.
         model: The definition.
         project: For the outcome's event table.
+
+    Attributes:
+        fresh: What was settled since somebody took it away.
     """
 
     def __init__(self, environment: lmdb.Environment, model: Model, project: Project) -> None:
@@ -137,6 +140,7 @@ class AnswerProjection:
         self._row: Row = compile_event(tuple(table.fields.values()), parts)
         self._filtered = self._outcome.keyed.where is not None
         self._valued = self._outcome.value is not None
+        self.fresh: list[Settled] = []
 
     @property
     def within(self) -> int:
@@ -274,6 +278,7 @@ class AnswerProjection:
             waiting.prediction, waiting.answer, waiting.shadows, target, waiting.verdict, waiting.source,
         )  # fmt: skip
         txn.put(self._mine + _sortable(at) + waiting.id.encode(), _pack(settled), db=self._settled)
+        self.fresh.append(settled)
 
     def settled(self, txn: lmdb.Transaction, since: int, until: int) -> Iterator[Settled]:
         """Answers settled in `[since, until)`, in that order."""

@@ -13,7 +13,6 @@ import numpy as np
 from icekeel.core.errors import BundleError, Fault, TrainingError
 from icekeel.core.frames import Floats, Frame, Ints
 from icekeel.core.ids import digest
-from icekeel.core.time import DAY
 from icekeel.data import Snapshot, Vault
 from icekeel.data.answers import ANSWERS
 from icekeel.data.history import QUESTIONS
@@ -24,7 +23,6 @@ from icekeel.engines.similar import SIMILAR_FILE
 from icekeel.features.offline import historical_features
 from icekeel.features.plan import make_plan
 from icekeel.journal import Decided, Writer
-from icekeel.monitoring import Profiler
 from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version, read, write
 from icekeel.serving import load_version
 from icekeel.serving.routing import CHALLENGER
@@ -44,15 +42,17 @@ from icekeel.training.dataset import (
 from icekeel.training.pipeline import Recipe, Standing, Trained, rows_with_outcome, train
 from icekeel.training.problem import TrainingSet
 
+from .baselines import learn_baseline
 from .lineage import code_digest, definitions_of, lineage_of
 from .snapshots import TRAINING
+from .streams import Streams
 from .workspace import Workspace
 
 SHADOW = "shadow"
 COMPARED = "no_worse_than_champion"
 """The gate that holds a candidate against the champion; absent where there is nothing to compare on."""
-PROFILE_DAYS = 60
 Say = Callable[[str], None]
+Files = Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,14 @@ class Workshop:
         def audit(known: Ints, rows: TrainingSet, said: Floats) -> list[Finding]:
             return examine(self._audit_input(snapshot, data, known, rows, said), ALWAYS)
 
-        trained = train(recipe, data, say=say, champion=champion, describe=_profile, audit=audit)
+        streams = Streams(model, self._workspace.plans[order.model], self._workspace.project)
+
+        def describe(known: Ints, rows: TrainingSet, said: Floats, found: Mapping[str, Any]) -> Files:
+            past = (self._workspace.history, snapshot.manifest)
+            made = learn_baseline(streams, data, known, rows, said, found, *past)
+            return {PROFILE_FILE: msgspec.json.encode(made, order="sorted")}
+
+        trained = train(recipe, data, say=say, champion=champion, describe=describe, audit=audit)
         bundle = write(self._workspace.bundles, trained.files, msgspec.to_builtins(trained.contents))
         version = self._registry.register(
             order.model,
@@ -280,14 +287,6 @@ class Workshop:
         plan = self._workspace.plans[model.name]
         loaded = load_version(self._registry.version(alias.version), self._workspace.bundles, plan)
         return Standing(loaded.engine, loaded.contents.trained_to)
-
-
-def _profile(rows: TrainingSet) -> dict[str, bytes]:
-    """How the training data looked, in all and day by day, for monitoring."""
-    profiler = Profiler.fit(rows.columns, rows.frame)
-    day = rows.asked_at // DAY
-    days = [profiler.profile(rows.frame.take(day == one)).to_dict() for one in np.unique(day)[-PROFILE_DAYS:]]
-    return {PROFILE_FILE: msgspec.json.encode({"profiler": profiler.to_dict(), "days": days}, order="sorted")}
 
 
 def admit(

@@ -60,6 +60,7 @@ WORST_CALIBRATION = 0.05
 MOST_SHUFFLED = 10_000
 """Later rows on which the importance of features is measured."""
 Say = Callable[[str], None]
+Describe = Callable[[Ints, TrainingSet, Floats, Mapping[str, Any]], Mapping[str, bytes]]
 Examine = Callable[[Ints, TrainingSet, Floats], Sequence[Finding]]
 """Audits: places of the questions with an outcome, their rows, what the backtest said to each (NaN where untested)."""
 
@@ -118,7 +119,7 @@ def train(
     *,
     say: Say,
     champion: Standing | None = None,
-    describe: Callable[[TrainingSet], Mapping[str, bytes]] | None = None,
+    describe: Describe | None = None,
     audit: Examine | None = None,
 ) -> Trained:
     """Climb the ladder, refit the winner on all rows, and put it through every gate.
@@ -128,7 +129,8 @@ def train(
         data: Past questions; those with known outcomes are learnt from.
         say: Told what is happening, in sentences.
         champion: What serves now, to be compared with on the latest rows.
-        describe: Makes further files of the bundle from the rows learnt from.
+        describe: Makes further files of the bundle from places of the questions with an outcome, their rows, what the
+            backtest said to each (NaN where untested), and the metrics so far.
         audit: Looks at the rows learnt from; what blocks is a failed gate.
 
     Raises:
@@ -157,16 +159,18 @@ def train(
     if curve is not None:
         fitted = put_right(fitted, curve)
     golden = build_golden(fitted, rows.frame)
-    files = {**fitted.files, GOLDEN_FILE: golden, **(describe(rows) if describe else {})}
+    files, said = {**fitted.files, GOLDEN_FILE: golden}, trial.predicted(winner, len(rows))
     if model.guard is not None:
-        files[GUARD_FILE], metrics["guard"] = _guard(model, data, known, trial.predicted(winner, len(rows)))
+        files[GUARD_FILE], metrics["guard"] = _guard(model, data, known, said)
+    if describe:
+        files |= describe(known, rows, said, metrics)
     if problem.task == "number":
         files[INTERVAL_FILE], metrics["interval"] = _interval(trial, winner, say)
     if rows.of_kinds(*CODED).columns:  # texts alone liken no case to another
         files[SIMILAR_FILE], metrics["similar"] = _similar(model, data, known, rows, trial, winner, say)
     metrics |= _measured(model, data, known, trial, winner, rng)
     metrics["errors"] = {step.rung: step.error for step in ladder.steps}
-    findings = audit(known, rows, trial.predicted(winner, len(rows))) if audit else []
+    findings = audit(known, rows, said) if audit else []
     metrics["audits"] = [asdict(one) for one in findings]
     gates = [
         better_than_simplest(ladder, winner),

@@ -1,0 +1,172 @@
+"""A series that alarmed, in figures: what it was, what it is, and what kind of change that looks like."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from icekeel.core.frames import Floats, Ints
+
+from .alerts import Signal
+from .detectors import Series
+from .streams import Cells
+
+FACTORS = {
+    60: "minutes for seconds, or hours for minutes", 1000: "thousands for ones", 100: "cents for dollars, or percent for shares",
+    24: "days for hours", 7: "weeks for days", 10: "tenths for ones", 12: "years for months, or dozens for pieces",
+    2.54: "inches for centimetres", 25.4: "inches for millimetres", 3.6: "m/s for km/h", 1.609: "miles for kilometres",
+    1.852: "knots for km/h", 2.205: "pounds for kilograms", 3.281: "feet for metres", 3600: "hours for seconds", 86400: "days for seconds",
+}  # fmt: skip
+"""Quotients of units that are taken for one another."""
+CLOSE = 0.12
+"""By how much a quotient may miss one, as a log."""
+
+
+class Now(NamedTuple):
+    """A column since its change seems to have begun.
+
+    Attributes:
+        counts: Rows per cell.
+        total, logs, known: Sum of its values, sum of their log absolute values, number of those that are not 0.
+        unseen: Values without a cell of their own, and how often they came.
+        usual: Mean log absolute value of the hours before; None where nothing came then.
+    """
+
+    counts: Ints
+    total: float
+    logs: float
+    known: float
+    unseen: Mapping[str, int]
+    usual: float | None = None
+
+
+def signal(
+    one: Series, cells: Cells, now: Now, *, up: bool, size: float, since: int, examples: Sequence[str]
+) -> Signal:
+    """What a series found, with the facts by which its cause can be named."""
+    name = one.name.partition(".")[0] if one.subject == "source" else one.name
+    place = one.name + (f" where {one.segment}" if one.segment else "")
+    change, sentence = _told(one, cells, now, up)
+    subject: Any = one.subject if one.subject != "answer" else "process"
+    if one.name == "degraded" and now.unseen:
+        subject, name = _degraded(max(now.unseen, key=lambda word: now.unseen[word]))
+    return Signal(subject, name, f"{place}: {sentence}", size, change, one.segment, since, tuple(examples))
+
+
+def _degraded(word: str) -> tuple[str, str]:
+    """Who is to blame for an answer that says it was degraded."""
+    if word.startswith("stale:"):
+        return "source", word.partition(":")[2].partition(".")[0]
+    return "process", "store" if word.startswith("windows") else "keeper" if word.startswith(
+        "keeper"
+    ) else word
+
+
+def _told(one: Series, cells: Cells, now: Now, up: bool) -> tuple[str, str]:
+    before = np.array(cells.counts, dtype=np.float64)
+    if one.change == "nulls":
+        return "nulls", f"{_share(now.counts, 0)} missing, was {_share(before, 0)}"
+    if cells.categories is None:
+        return _number(one, cells, now, up)
+    last = len(before) - 1
+    if cells.fixed:
+        word = max(now.unseen, key=lambda text: now.unseen[text], default="") or one.label
+        change = _FIXED.get(one.name.rpartition(".")[2], "rate")
+        change = "skew" if change == "type" and ("future" in word or "later" in word) else change
+        at = last if now.unseen else cells.categories.index(one.label) + 1 if one.label else last
+        return (
+            change,
+            f"{word or 'others'}: {_share(now.counts[1:], at - 1)} of the rows, was {_share(before[1:], at - 1)}",
+        )
+    shares, were = _shares(now.counts), _shares(before)
+    away = [at for at in range(1, last) if were[at] > 0.005 and shares[at] < were[at] / 4]
+    new = [word for word in now.unseen if shares[last] > 2 * were[last]]
+    if new and away:
+        gone = cells.categories[max(away, key=lambda at: were[at]) - 1]
+        return (
+            "category",
+            f"{gone} has gone ({_share(before[1:], cells.categories.index(gone))} before) and {new[0]} has come",
+        )
+    if new:
+        return (
+            "category",
+            f"{', '.join(new[:3])} never seen before: {shares[last]:.1%} of the rows, others were {were[last]:.1%}",
+        )
+    at = cells.categories.index(one.label) + 1 if one.label else last
+    return "shape", f"{one.label or 'other categories'}: {shares[at]:.1%} of the rows, was {were[at]:.1%}"
+
+
+_FIXED = {
+    "quarantine": "type",
+    "duplicates": "doubled",
+    "degraded": "late",
+    "source": "rate",
+    "answers": "level",
+}
+
+
+def _number(one: Series, cells: Cells, now: Now, up: bool) -> tuple[str, str]:
+    known = max(1.0, float(now.counts[1:].sum()))
+    mean, field = now.total / known, one.name.rpartition(".")[2]
+    if one.subject == "source" and field == "repeated":
+        return "stale", f"{mean:.0%} of the rows say the same as one shortly before, was {cells.mean:.1%}"
+    if one.subject == "source" and field == "lateness":
+        return (
+            "late" if up else "skew",
+            f"rows come {mean / 60:,.1f} minutes after what they tell, was {cells.mean / 60:,.1f}",
+        )
+    usual = cells.log_mean if now.usual is None else now.usual
+    ratio = math.exp(np.clip(now.logs / now.known - usual, -50, 50)) if now.known >= 3 else 1.0
+    unit, words = unit_of(ratio)
+    about = f"mean {mean:.4g}, was {cells.mean:.4g}"
+    if one.change == "range":
+        outside = float(now.counts[1] + now.counts[-1]) / known
+        about += f"; {outside:.1%} lie outside of all that was seen"
+    if one.subject == "outcome":
+        return "error", about
+    if unit:
+        return "unit", f"{about}: about {unit} ({words}?)"
+    return "level", about
+
+
+def unit_of(ratio: float) -> tuple[str, str]:
+    """A change of unit that explains a quotient of values, `("60 times", "minutes for seconds")`; empty where none does."""
+    if not (ratio > 0 and math.isfinite(ratio)):
+        return "", ""
+    for factor, words in FACTORS.items():
+        for quotient, text in ((factor, f"{factor:g} times"), (1 / factor, f"1/{factor:g}")):
+            if abs(math.log(ratio / quotient)) < CLOSE:
+                return text, words
+    return "", ""
+
+
+def _shares(counts: Ints | Floats) -> Floats:
+    shares: Floats = counts / max(1.0, float(counts[1:].sum()))
+    return shares
+
+
+def _share(counts: Ints | Floats, at: int) -> str:
+    return f"{float(counts[at]) / max(1.0, float(counts.sum())):.1%}"
+
+
+def arrivals(one: Series, *, came: float, owed: float, since: int, size: float) -> Signal:
+    """A rate that moved.
+
+    Args:
+        came, owed: Rows since the change began, and how many were expected.
+    """
+    ratio = came / max(owed, 1e-9)
+    change = "missing" if ratio < 0.05 else "doubled" if 1.7 <= ratio <= 2.4 else "rate"
+    sentence = f"{one.name}: {came:,.0f} rows where {owed:,.0f} were expected"
+    return Signal(one.subject, one.name, sentence, size, change, since=since)  # type: ignore[arg-type]
+
+
+def silence(subject: str, name: str, *, since: int, minutes: float, owed: float) -> Signal:
+    """Nothing has arrived for longer than is ordinary."""
+    sentence = (
+        f"{name}: nothing has come for {minutes:,.0f} minutes, in which {owed:,.1f} deliveries were expected"
+    )
+    return Signal(subject, name, sentence, owed, "missing", since=since)  # type: ignore[arg-type]
