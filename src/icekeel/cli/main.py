@@ -26,6 +26,7 @@ from .forgetting import forget
 from .freshness import freshness
 from .guards import guard
 from .labels import labels
+from .monitoring import monitor
 from .options import HERE, AsJson, ProjectFolder
 from .output import fail
 from .projects import check, config, init, plan, token
@@ -56,6 +57,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
         ingest,
         quarantine,
         freshness,
+        monitor,
         snapshots,
         dataset,
         train,

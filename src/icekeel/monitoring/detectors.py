@@ -251,9 +251,11 @@ class Bank:
         level = np.nan_to_num(expected)[rate][:, None]
         cost[rate] = np.maximum(level * (1 + self._tolerance[rate]), 1e-9) * self._odds[rate]
         gain: Floats = (self._theta * sums[:, None] - cost * rows[:, None]) / self._dispersion
-        # Where less than nothing is harmless there is nothing to be found downwards.
-        floor = np.where(self._rate[:, None], 1 + self._tolerance, worst)
-        return np.where((self._kind > 0)[:, None] & (floor <= 1e-6) & (_SIGN < 0), -np.inf, gain)
+        # Where less than nothing is harmless, or more than all, there is nothing to be found that way.
+        edge = np.where(self._rate[:, None], 1 + self._tolerance, worst)
+        below = (self._kind > 0)[:, None] & (edge <= 1e-6) & (_SIGN < 0)
+        above = (self._kind == 1)[:, None] & (edge >= 1 - 1e-6) & (_SIGN > 0)
+        return np.where(below | above, -np.inf, gain)
 
     def _turn(self, seen: Seen, day: int) -> Seen:
         """At the end of a day the levels of quiet series move a little to what they were."""

@@ -87,7 +87,10 @@ class Reference:
             logs = np.log(np.maximum(distances, SMALLEST_DISTANCE))
             usual[name] = float(np.exp(np.mean(logs) + spreads * np.std(logs)))
             noise = _noise(binning, total[name], float(np.median(counts.sum(axis=1))), spreads)
-            excess[name] = max(0.0, usual[name] - noise**2 / usual[name]) if usual[name] else 0.0
+            # Few days tell a far quantile badly: only what lies two standard errors above counting noise is excess.
+            error = float(np.std(logs)) * math.sqrt((1 + spreads**2 / 2) / len(logs))
+            sure = usual[name] * math.exp(-2 * error) > noise
+            excess[name] = usual[name] - noise**2 / usual[name] if sure else 0.0
         return cls(profiler, Profile(total), usual, excess, rate)
 
 

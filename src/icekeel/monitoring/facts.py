@@ -75,7 +75,7 @@ def _told(one: Series, cells: Cells, now: Now, up: bool) -> tuple[str, str]:
     if cells.fixed:
         word = max(now.unseen, key=lambda text: now.unseen[text], default="") or one.label
         change = _FIXED.get(one.name.rpartition(".")[2], "rate")
-        change = "skew" if change == "type" and ("future" in word or "later" in word) else change
+        change = "skew" if change == "type" and any(text in word for text in _AHEAD) else change
         at = last if now.unseen else cells.categories.index(one.label) + 1 if one.label else last
         return (
             change,
@@ -99,6 +99,8 @@ def _told(one: Series, cells: Cells, now: Now, up: bool) -> tuple[str, str]:
     return "shape", f"{one.label or 'other categories'}: {shares[at]:.1%} of the rows, was {were[at]:.1%}"
 
 
+_AHEAD = ("has not come", "after the time from which")
+"""Of rules that a clock breaks."""
 _FIXED = {
     "quarantine": "type",
     "duplicates": "doubled",

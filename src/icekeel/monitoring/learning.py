@@ -18,7 +18,7 @@ from .streams import ARRIVALS, Draft, Stream
 
 MOST_WINDOWS = 12_000
 WINDOWS = (MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR)
-HARMLESS = 0.05
+HARMLESS = 0.03
 """Standard deviations of a row that a level may move and nobody need be told."""
 HARMLESS_SHARE, HARMLESS_RATE = 0.002, 0.1
 SPREADS = (3.0, 4.5, 7.0, 10.0)
@@ -209,12 +209,19 @@ def _between(plain: Sequence[Series], past: Past, mean: Floats, hours: Floats) -
         level = level + step / MEMORY_DAYS * np.minimum(1.0, rows / typical)
     total = np.maximum(past.rows.sum(axis=0), 1.0)
     noise = variance * np.minimum(dispersion, 4.0)
-    daily = np.maximum(squares - (days.rows > 0).sum(axis=0) * noise, 0.0) / total
+    daily = _beyond_chance(squares, days.rows, noise) / total
     each = _blocks(residual, HOUR)
     off = each.sums - each.rows * levels[np.searchsorted(days.at, each.at // DAY * DAY)]
     squares = np.where(each.rows > 0, off**2 / np.maximum(each.rows, 1e-9), 0.0).sum(axis=0)
-    hourly = np.maximum(squares - (each.rows > 0).sum(axis=0) * noise, 0.0) / total
+    hourly = _beyond_chance(squares, each.rows, noise) / total
     return np.sqrt(np.maximum(daily, hourly)), dispersion
+
+
+def _beyond_chance(squares: Floats, rows: Floats, noise: Floats) -> Floats:
+    """What a sum of squares has beyond what rows alone lead to, and a standard deviation of that more."""
+    blocks = (rows > 0).sum(axis=0)
+    left: Floats = np.maximum(squares - (blocks + np.sqrt(2 * blocks)) * noise, 0.0)
+    return left
 
 
 def calm(series: Sequence[Series], between: Floats, past: Past, bar: float) -> list[Series]:
@@ -273,14 +280,15 @@ def learn_rate(subject: str, name: str, at: Ints) -> Series:
     day = (first + np.arange(span)) // 24
     days = np.unique(day, return_inverse=True)[1]
     told, due = np.bincount(days, counts), np.bincount(days, expected)
-    level, squares, total = 1.0, 0.0, 0.0
+    level, squares, total, seen, noise = 1.0, 0.0, 0.0, 0, min(dispersion, 4.0)
     for came, owed in zip(told, due, strict=True):
         if owed >= 1:
             step = came / owed - level
-            squares += max(0.0, step**2 - min(dispersion, 4.0) / owed) * owed
-            total += owed
+            squares += step**2 * owed - noise
+            total, seen = total + owed, seen + 1
             level += step / MEMORY_DAYS
-    between = math.sqrt(squares / total) if total else 0.0
+    # Beyond what chance leads to, and a standard deviation of that.
+    between = math.sqrt(max(0.0, squares - math.sqrt(2 * seen) * noise) / total) if total else 0.0
     error = math.sqrt(dispersion / max(1.0, float(sums[cells > 0].mean())))
     return replace(
         one,

@@ -263,7 +263,7 @@ class Minutes:
         standing.active |= dict.fromkeys(due, at)
         evidence = bank.evidence(seen)
         found = [self._signal(txn, bank, seen, baseline, above[key], at, evidence) for key in due]
-        return [one for one in found if one is not None]
+        return list({(one.name, one.sentence): one for one in found if one is not None}.values())
 
     def _signal(
         self, txn: lmdb.Transaction, bank: Bank, seen: Seen, baseline: Baseline, place: int, at: int, evidence: Floats

@@ -138,9 +138,7 @@ def scored(model: Model, rows: Iterable[Settled]) -> list[Settled]:
 
 def shown(rows: Iterable[Settled], version: str) -> list[Settled]:
     """The answers of a version that callers got: what the guard kept from them alarms nobody, it was found before."""
-    return [
-        row for row in rows if row.version == version and row.verdict != REFUSED and row.source == MODEL
-    ]
+    return [row for row in rows if row.version == version and row.verdict != REFUSED and row.source == MODEL]
 
 
 def costs(model: Model, predictions: Sequence[float], rows: Sequence[Settled]) -> Floats:

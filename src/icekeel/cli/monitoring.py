@@ -1,0 +1,81 @@
+"""The command about what is watched."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from icekeel.core.time import format_second, roughly
+
+from .options import HERE, AsJson, ProjectFolder, open_app
+from .output import print_json, print_rows, print_text
+
+SHOWN = 15
+
+
+def monitor(
+    model: Annotated[str, typer.Argument(help="One model (default: all).")] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="Every series, instead of those nearest to their bar.")
+    ] = False,
+    project: ProjectFolder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """What is watched, minute by minute: expected, evidence against its bar, share of the budget, and blind spots."""
+    app = open_app(project)
+    names = [app.model(model).name] if model else list(app.project.models)
+    found = [app.monitor(name) for name in names]
+    if as_json:
+        print_json(found)
+        return
+    for one in found:
+        _show(one, every=every)
+
+
+def _show(found: dict[str, Any], *, every: bool) -> None:
+    budget, error = found["budget"], found["error"]
+    watched = [row for row in found["series"] if not row["blind"]]
+    blind = [row for row in found["series"] if row["blind"]]
+    print_text(
+        f"{found['version']}: {len(watched)} series share {budget['minutes']:g} false alarms a year, daily shapes "
+        f"{budget['shapes']:g}, silences {budget['silences']:g}; looked at until {format_second(found['looked_until'])}"
+    )
+    rows = [
+        {
+            "about": _about(row),
+            "change": row["change"],
+            "expected": row["expected"],
+            "harmless": row["tolerance"],
+            "evidence": f"{row['evidence']:.1f} of {row['bar']:.1f}",
+        }
+        for row in (watched if every else watched[:SHOWN])
+    ]
+    print_rows(rows, as_json=False, empty="no series is watched")
+    silences = [
+        {
+            "source": row["source"],
+            "last": f"{roughly(round(row['silent_minutes'] * 60e6))} ago",
+            "missed": f"{row['missed']:.1f} of {row['limit']:.1f} deliveries"
+            if not row["blind"]
+            else row["blind"],
+        }
+        for row in found["sources"]
+    ]
+    print_rows(silences, as_json=False, empty="no source is watched")
+    if error["estimated"] is not None:
+        print_text(
+            f"{error['estimated_is']}: {error['estimated']:.4g}, was {error['estimated_usual']:.4g}; {error['assumes']}"
+        )
+    if error["realised"] is not None:
+        print_text(
+            f"realised {error['realised_is']}: {error['realised']:.4g}, was {error['realised_usual']:.4g}, "
+            f"{error['realised_rows']:,} outcomes of {error['days']} days"
+        )
+    for row in blind:
+        print_text(f"not watched: {_about(row)}, {row['change']}: {row['blind']}")
+
+
+def _about(row: dict[str, Any]) -> str:
+    parts = (f"{row['subject']} {row['name']}", row["label"], row["segment"])
+    return ", ".join(part for part in parts if part)
