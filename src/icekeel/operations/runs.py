@@ -156,15 +156,13 @@ class Runs:
 
     def poll(self, note: Note) -> list[Ended]:
         """Those that have ended since the last time, children of an earlier keeper included; they are in the ledger then."""
-        for kind in tuple(self._orphaned):
-            self._note_orphans(kind, note)
+        ended = [one for kind in tuple(self._orphaned) for one in self._note_orphans(kind, note)]
         for child in tuple(self._children.values()):
             if child.process.poll() is not None:
                 self._over.append(self._ended(child))
                 del self._children[child.run.kind]
             elif time.monotonic() > child.began + child.limit_s + GRACE_S:
                 child.process.kill()
-        ended = []
         while self._over:
             found = self._over[0]
             self._write_down(found, note(found))
@@ -191,17 +189,19 @@ class Runs:
                 log.error("run_not_noted", extra={"kind": child.run.kind, "why": str(error)})
         self._children.clear()
 
-    def _note_orphans(self, kind: str, note: Note) -> None:
+    def _note_orphans(self, kind: str, note: Note) -> list[Ended]:
         """What became of those that outlived their keeper, or died with it, once none of them lives."""
-        held = self._take_lock(kind)
+        held, found = self._take_lock(kind), list[Ended]()
         if held is None:
-            return
+            return found
         with held:
             for run in self._registry.runs(kind):
                 if run.status == "running":
                     ended = self._read(run, None)
                     self._write_down(ended, note(ended) if ended.status == "done" else {})
+                    found.append(ended)
         self._orphaned.discard(kind)
+        return found
 
     def _ended(self, child: _Child, at: int | None = None) -> Ended:
         status = child.process.returncode

@@ -23,6 +23,7 @@ from .alerting import Alerting
 from .notices import Teller
 from .retention import unmoved
 from .runs import AUDIT, BACKUP, COMPACT, INGEST, MIRROR, TELL, TRAIN, Ended, Runs
+from .snapshots import TRAINING
 from .workspace import Workspace
 
 MOST_SAID = 500
@@ -144,6 +145,7 @@ class Schedule:
         for ended in self._runs.poll(self._note):
             self._next = 0.0
             if ended.kind == TRAIN:
+                self._close(ended)
                 self._alerting.trainings(str(ended.details["model"]))
         if time.monotonic() < self._next:
             return
@@ -212,6 +214,13 @@ class Schedule:
         if self._paces:
             self._paces[task.kind, task.of].note(ended.status, ended.started_at, ended.at)
         return {"did": did} if did else {}
+
+    def _close(self, ended: Ended) -> None:
+        """The entry of the training as such, which a child that was killed left open."""
+        for run in self._registry.runs(TRAINING):
+            same = run.details.get("model") == ended.details.get("model")
+            if run.status == "running" and same and run.started_at == ended.started_at:
+                self._registry.finish_run(run.id, "interrupted", at=ended.at)
 
     def _said(self, task: Task, result: Any) -> tuple[str, Trouble | None]:
         try:

@@ -185,6 +185,20 @@ def test_a_result_or_a_state_that_cannot_be_read_does_not_end_the_keeper(world: 
     assert world.registry.runs(INGEST)[0].details["did"] == "table Scans"
 
 
+def test_a_training_that_was_killed_leaves_no_entry_open(world: World) -> None:
+    runs = Runs(world.registry, world.app.places.runs, {}, clock=lambda: world.now)
+    schedule = Schedule([], runs, world.registry, world.watch, lambda: world.now)
+    world.registry.start_run("train", details={"model": "late"}, at=NOW)
+    for at, model in ((NOW, "late"), (NOW + 1, "late"), (NOW, "other")):
+        world.registry.start_run("training", details={"model": model}, at=at)
+    schedule.poll()
+    assert [run.status for run in world.registry.runs("train")] == ["interrupted"]
+    left = {
+        (run.started_at, run.details["model"]) for run in world.registry.runs() if run.status == "running"
+    }
+    assert left == {(NOW + 1, "late"), (NOW, "other")}
+
+
 def test_an_audit_that_blocks_alarms_until_one_does_not(world: World) -> None:
     task = Task(
         AUDIT, "late", ("audit", "late"), ("late",), 60.0, HOUR, said=lambda result: _audited("late", result)
