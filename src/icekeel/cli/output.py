@@ -11,6 +11,9 @@ import msgspec
 
 from icekeel.core.errors import IcekeelError
 
+WIDEST_PAGE = 120
+"""Columns of a table on a page for people, where no terminal says how many there are."""
+
 
 def say(text: str) -> None:
     """Progress, for whoever is watching."""
@@ -32,20 +35,24 @@ def print_line(value: Any) -> None:
     print(msgspec.json.encode(value).decode(), flush=True)
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str = "") -> None:
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str = "", most: int = 10_000
+) -> None:
     """A result that is a list: the same keys are the columns of a table for people.
 
     Args:
         rows: What was found; all with the same keys.
         as_json: For programs.
         empty: What people are told where there is nothing.
+        most: How wide the table may be where no terminal has a width of its own.
     """
     if as_json:
         print_json(rows)
     elif not rows:
         say(empty)
     else:
-        print_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
+        names = [name.replace("_", " ") for name in rows[0]]
+        print_table(names, [list(row.values()) for row in rows], most=most)
 
 
 def print_parts(parts: Iterable[tuple[str, Sequence[str], Sequence[Mapping[str, Any]]]]) -> None:
@@ -55,11 +62,11 @@ def print_parts(parts: Iterable[tuple[str, Sequence[str], Sequence[Mapping[str, 
         for line in lines:
             print(f"  {line}")
         if rows:
-            print_rows(rows, as_json=False)
+            print_rows(rows, as_json=False, most=WIDEST_PAGE)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table for people."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, most: int = 10_000) -> None:
+    """A table for people, at most so wide where no terminal has a width of its own."""
     # Loaded where it is used: rich takes a third of the time of `icekeel --help`.
     from rich import box
     from rich.console import Console
@@ -70,8 +77,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     console = Console(highlight=False)
-    if not console.is_terminal:  # no line is broken for a program or a file
-        console = Console(highlight=False, width=Console(width=10_000).measure(table).maximum)
+    if not console.is_terminal:  # no line of a list is broken for a program or a file
+        console = Console(highlight=False, width=min(most, Console(width=10_000).measure(table).maximum))
     console.print(table)
 
 

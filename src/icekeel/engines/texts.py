@@ -1,9 +1,9 @@
-"""What a text adds to a linear model: words, pairs of words and pieces of words, each with a weight.
+"""What a text adds to a linear model: words, two and three of them in a row, and pieces of words, each with a weight.
 
 The tokeniser is here alone, for training and for serving. A text is made comparable (Unicode NFKC, case folded, its
 first 10,000 characters) and cut into words: runs of letters, digits and marks of any script. It counts as its words and
-pairs of neighbouring words, and as the pieces of three to five characters of its words, ends marked, which is what makes
-something of misspelling, of inflection and of scripts that do not part words. Each is one of 2^18 cells by a hash, so
+phrases of two and three of them, and as the pieces of three to five characters of its words, ends marked, which is what
+makes something of misspelling, of inflection and of scripts that do not part words. Each is one of 2^18 cells by a hash, so
 that no text of anybody's is stored. Words and pieces weigh `(1 + ln count) * idf`, each of the two scaled to length
 1 (Manning, Raghavan and Schuetze 2008, "Introduction to Information Retrieval", section 6.4).
 """
@@ -30,8 +30,9 @@ from .encoder import Value
 LONGEST = 10_000
 """Characters of a text that are read."""
 CELLS = 1 << 18
-"""For words and their pairs; as many follow for pieces."""
+"""For words and phrases; as many follow for pieces."""
 PIECES = (3, 4, 5)
+LONGEST_PHRASE = 3
 
 _Hashes = NDArray[np.uint64]
 _MARKS = (
@@ -40,7 +41,7 @@ _MARKS = (
 )
 """Vowel signs and accents: Python's `\\w` would end a word of Hindi or Thai at them."""
 _WORD = re.compile(rf"[\w{_MARKS}]+")
-_BASE, _PAIR = 0x9E3779B97F4A7C15, np.uint64(0xD6E8FEB86659FD93)
+_BASE, _NEXT = 0x9E3779B97F4A7C15, np.uint64(0xD6E8FEB86659FD93)
 
 
 class Tokens(NamedTuple):
@@ -48,15 +49,15 @@ class Tokens(NamedTuple):
 
     Attributes:
         words: In order.
-        cells: Of every word, pair and piece.
-        owners: The word each belongs to; a pair belongs to its first and its next word alike.
-        pairs: How many of the last tokens are pairs.
+        cells: Of every piece, word and phrase.
+        owners: The word each belongs to, of a phrase its first.
+        lengths: How many words each belongs to alike, from its owner on.
     """
 
     words: list[str]
     cells: Ints
     owners: Ints
-    pairs: int
+    lengths: Ints
 
 
 class Counted(NamedTuple):
@@ -88,11 +89,13 @@ def tokens(text: str) -> Tokens:
         found = (sums[inner + size] - sums[inner]) * inverses[inner]
         cells.append(_cells(found + np.uint64(size)) + CELLS)
         owners.append(before[inner + 1] - 1)
-    pairs = whole[:-1] * _PAIR + whole[1:]
-    order = np.arange(len(words))
-    cells += [_cells(whole), _cells(pairs)]
-    owners += [order, order[:-1]]
-    return Tokens(words, np.concatenate(cells), np.concatenate(owners), len(pairs))
+    lengths, phrases = [np.ones(sum(map(len, owners)), dtype=np.int64)], whole
+    for length in range(1, LONGEST_PHRASE + 1):
+        cells.append(_cells(phrases))
+        owners.append(np.arange(len(phrases)))
+        lengths.append(np.full(len(phrases), length))
+        phrases = phrases[:-1] * _NEXT + whole[length:]
+    return Tokens(words, *map(np.concatenate, (cells, owners, lengths)))
 
 
 def counted(found: Tokens) -> Counted:
@@ -151,7 +154,7 @@ def pack(cells: Array, idf: Array, weights: Array) -> bytes:
 
 
 class WordsTerm:
-    """Adds up the weights of a text's words, pairs and pieces.
+    """Adds up the weights of a text's words, phrases and pieces.
 
     Raises:
         BundleError: not the weights that were written.
@@ -183,19 +186,18 @@ class WordsTerm:
         return np.array([self.one(value) for value in values], dtype=np.float64)
 
     def added(self, name: str, value: Value) -> Sequence[tuple[tuple[str, ...], float]]:
-        """What each word adds, its pieces and half of its pairs included; in all what the text adds."""
+        """What each word adds, its pieces and its part of phrases included; in all what the text adds."""
         if not isinstance(value, str):
             return [((name,), self.null)]
         found = tokens(value)
         cells = counted(found)
         each = tf_idf(cells, self.idf) * self.weights[cells.cells] / cells.counts
-        amounts = each[cells.places]
-        n, sums = len(found.words), np.zeros(len(found.words))
-        alone = len(amounts) - found.pairs
-        np.add.at(sums, found.owners[:alone], amounts[:alone])
-        for shift in (0, 1):
-            np.add.at(sums, found.owners[alone:] + shift, amounts[alone:] / 2)
+        amounts = each[cells.places] / found.lengths
+        sums = np.zeros(len(found.words))
+        for shift in range(LONGEST_PHRASE):
+            reached = found.lengths > shift
+            np.add.at(sums, found.owners[reached] + shift, amounts[reached])
         by_word: dict[str, float] = {}
-        for word, amount in zip(found.words, sums.tolist(), strict=True) if n else ():
+        for word, amount in zip(found.words, sums.tolist(), strict=True):
             by_word[word] = by_word.get(word, 0.0) + amount
         return [((f'{name}: "{word}"',), amount) for word, amount in by_word.items()]

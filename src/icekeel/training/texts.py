@@ -6,9 +6,8 @@ Numbers become curves and categories levels, as in `icekeel.training.linear`; ea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -31,8 +30,15 @@ MOST_TOKENS = 20_000_000
 Ten thousand texts of 200 words hold that many.
 """
 _NONE = np.zeros(0, dtype=np.int64)
-_Texts: TypeAlias = Mapping[str, list[Counted]]
-"""Text column -> the cells of each row's text."""
+
+
+class _Counts(dict[str | None, Counted]):
+    """The cells of each text, cut up once however often it is asked for, in half of the memory."""
+
+    def __missing__(self, text: str | None) -> Counted:
+        found = counted(tokens(text or ""))
+        self[text] = Counted(found.cells.astype(np.int32), found.counts.astype(np.int32), _NONE)
+        return self[text]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +59,20 @@ class Texts:
     def fit(self, problem: Problem, data: TrainingSet) -> Fitted:
         """The weights of all rows."""
         problem.check(data)
-        weight = self.weight or self._best_weight(problem, data)
-        model = _Model.fit(problem, data, weight, self.fewest_rows)
+        data, counts = _latest(data), _Counts()
+        weight = self.weight or self._best_weight(problem, data, counts)
+        model = _Model(problem, data, counts, self.fewest_rows, weight)
         files = model.files()
+        counts.clear()
         return Fitted(files, load_engine(files), model.predict, replace(self, weight=weight))
 
-    def _best_weight(self, problem: Problem, data: TrainingSet) -> float:
+    def _best_weight(self, problem: Problem, data: TrainingSet, counts: _Counts) -> float:
         earlier, later = data.split(0.2)
         if len(earlier) < 100 or len(np.unique(earlier.target)) < 2:
             return self.tried[0]
 
         def error(weight: float) -> float:
-            model = _Model.fit(problem, earlier, weight, self.fewest_rows)
+            model = _Model(problem, earlier, counts, self.fewest_rows, weight)
             return problem.error_of(later.target, model.predict(later.frame))
 
         return min(self.tried, key=error)
@@ -106,44 +114,34 @@ class _Model:
     """What was fitted, in the library's own terms: the bundle's engine is held against it."""
 
     def __init__(
-        self, problem: Problem, data: TrainingSet, texts: _Texts, fewest_rows: int, weight: float
+        self, problem: Problem, data: TrainingSet, counts: _Counts, fewest_rows: int, weight: float
     ) -> None:
+        from sklearn.linear_model import LogisticRegression, Ridge  # type: ignore[import-untyped]
+
         self.link: Link = problem.link
-        self.columns = data.columns
+        self.columns, self.counts = data.columns, counts
         self.rest = data.of_kinds(*CODED)
         self.bases = Linear().bases(self.rest)
         # A level seen in five rows is drawn half-way to zero, as in `Linear`, whatever tokens are.
         self.scale = 1.0 / np.sqrt(Linear().penalty * weight)
         self.vocabularies = [
-            _Vocabulary.of(column, texts[column.name], fewest_rows)
+            _Vocabulary.of(column, self.counted(data.frame, column), fewest_rows)
             for column in data.columns
             if column.kind is Kind.TEXT
         ]
-
-    @classmethod
-    def fit(cls, problem: Problem, data: TrainingSet, weight: float, fewest_rows: int) -> _Model:
-        from sklearn.linear_model import LogisticRegression, Ridge  # type: ignore[import-untyped]
-
-        data = _latest(data)
-        texts = _counted(data.frame, data.columns)
-        model = cls(problem, data, texts, fewest_rows, weight)
-        matrix = model.matrix(data.frame, texts)
-        del texts
+        matrix = self.matrix(data.frame)
         if problem.task == "probability":
-            found = LogisticRegression(C=weight, max_iter=1_000, tol=1e-5).fit(matrix, data.target)
-            model.estimator, model.unit, model.zero = found, 1.0, 0.0
+            self.unit, self.zero = 1.0, 0.0
+            self.estimator: Any = LogisticRegression(C=weight, max_iter=1_000, tol=1e-5).fit(
+                matrix, data.target
+            )
         else:
             y = np.log(data.target) if problem.log_target else data.target
-            model.zero = float(np.median(y))
-            model.unit = float(np.mean(np.abs(y - model.zero))) or 1.0
-            scaled = (y - model.zero) / model.unit
-            model.estimator = Ridge(alpha=1.0 / weight, solver="sparse_cg", tol=1e-6).fit(matrix, scaled)
-        model.centre()
-        return model
-
-    estimator: Any  # of scikit-learn, which has no types
-    unit: float
-    zero: float
+            self.zero = float(np.median(y))
+            self.unit = float(np.mean(np.abs(y - self.zero))) or 1.0
+            scaled = (y - self.zero) / self.unit
+            self.estimator = Ridge(alpha=1.0 / weight, solver="sparse_cg", tol=1e-6).fit(matrix, scaled)
+        self.centre()
 
     def centre(self) -> None:
         """Centre what numbers and categories add, and let what no row had add what the average row does."""
@@ -158,7 +156,11 @@ class _Model:
             centre(basis, design, self.weights)
             coefficients[own.start - 1 : own.stop - 1] = (self.weights[own] + self.weights[0] - before) / unit
 
-    def matrix(self, frame: Frame, texts: _Texts) -> Any:
+    def counted(self, frame: Frame, column: Column) -> list[Counted]:
+        """The cells of each text of a column."""
+        return [self.counts[text] for text in frame[column.name]]
+
+    def matrix(self, frame: Frame) -> Any:
         """The design, shape `(n_rows, n_columns)`: curves and levels, a flag for each null text, then tokens."""
         from scipy.sparse import csr_array, hstack
 
@@ -169,7 +171,7 @@ class _Model:
         nulls = [np.array([[value is None] for value in frame[v.column.name]]) for v in self.vocabularies]
         parts = [whole[:, 1:] * self.scale]  # without the intercept, which the library adds
         parts += [csr_array(null.reshape(n, 1) * self.scale) for null in nulls]
-        parts += [v.matrix(texts[v.column.name]) for v in self.vocabularies]
+        parts += [v.matrix(self.counted(frame, v.column)) for v in self.vocabularies]
         return hstack(parts, format="csr")
 
     def predict(self, frame: Frame) -> Floats:
@@ -177,9 +179,7 @@ class _Model:
         if not len(frame):
             return np.zeros(0)
         scores = self.estimator.predict if self.link != "logit" else self.estimator.decision_function
-        return from_link_many(
-            self.link, scores(self.matrix(frame, _counted(frame, self.columns))) * self.unit + self.zero
-        )
+        return from_link_many(self.link, scores(self.matrix(frame)) * self.unit + self.zero)
 
     def files(self) -> dict[str, bytes]:
         """The files of the bundle."""
@@ -197,16 +197,6 @@ class _Model:
         ordered = tuple(terms[column.name] for column in self.columns)
         spec = LinearSpec(self.columns, ordered, float(self.weights[0]), self.link)
         return {ENGINE_FILE: msgspec.json.encode(spec), **files}
-
-
-def _counted(frame: Frame, columns: Sequence[Column]) -> _Texts:
-    """The cells of each text, in half of the memory."""
-
-    def of(value: str | None) -> Counted:
-        found = counted(tokens(value or ""))
-        return Counted(found.cells.astype(np.int32), found.counts.astype(np.int32), _NONE)
-
-    return {one.name: [of(value) for value in frame[one.name]] for one in columns if one.kind is Kind.TEXT}
 
 
 def _latest(data: TrainingSet) -> TrainingSet:

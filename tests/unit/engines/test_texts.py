@@ -34,16 +34,21 @@ def test_words_of_any_script(text: str, words: list[str]) -> None:
     found = tokens(text)
     assert found.words == words
     n, pieces = naive(text)
-    assert len(found.cells) == pieces + n + max(0, n - 1) and found.pairs == max(0, n - 1)
-    assert ((found.cells >= CELLS).sum(), (found.cells < CELLS).sum()) == (pieces, n + found.pairs)
-    assert all(0 <= owner < n for owner in found.owners)
+    spans = [max(0, n - length + 1) for length in (1, 2, 3)]
+    assert ((found.cells >= CELLS).sum(), (found.cells < CELLS).sum()) == (pieces, sum(spans))
+    assert np.bincount(found.lengths[found.cells < CELLS], minlength=4)[1:].tolist() == spans
+    assert all(found.owners >= 0) and all(found.owners + found.lengths <= n)
 
 
 def test_a_word_has_one_cell_wherever_it_stands() -> None:
     first, second = tokens("late payment"), tokens("a very late payment")
     assert set(first.cells) <= set(second.cells)
     assert not set(tokens("early").cells) & set(first.cells)
-    assert len(set(tokens("ab ba").cells[-3:])) == 3  # order matters to words and to pairs
+    assert len(set(tokens("ab ba").cells[-3:])) == 3  # order matters to words and to phrases
+    phrase = int(tokens("paid too late").cells[-1])
+    assert (
+        phrase in tokens("it was paid too late again").cells and phrase not in tokens("too late paid").cells
+    )
 
 
 def test_length_is_bounded() -> None:
