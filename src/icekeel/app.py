@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -36,8 +35,7 @@ from icekeel.define.windows import EVER
 from icekeel.features.freshness import TableAge, table_age
 from icekeel.features.live import StateCell, all_views
 from icekeel.features.online.chunks import FORMAT
-from icekeel.features.online.extent import Extent
-from icekeel.features.online.lmdb import DAMAGE, open_environment
+from icekeel.features.online.lmdb import open_environment
 from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Predicted, Writer
@@ -52,8 +50,8 @@ from icekeel.operations.loop import Loop
 from icekeel.operations.monitor import monitor
 from icekeel.operations.notices import Teller
 from icekeel.operations.projections import LAYOUT
-from icekeel.operations.reach import carry
 from icekeel.operations.readiness import Answered, Circumstances, readiness
+from icekeel.operations.renewal import Renewal
 from icekeel.operations.retention import Kept, Retention
 from icekeel.operations.retraining import Retraining, train_command
 from icekeel.operations.reviews import Reviews
@@ -486,14 +484,7 @@ class App:
         They are made anew too where those that there are cannot be read, and where `ask_anew` was called. At most one
         keeper may run.
         """
-        if not self.places.rebuild.exists():
-            try:
-                if (self.places.online / "data.mdb").exists():
-                    return self._keeper(self.online(readonly=False), registry, journal)
-            except (StateError, *DAMAGE) as error:
-                log.error("online_state_unreadable", extra={"why": str(error)})
-        self._rebuild(registry, journal)
-        return self._keeper(self.online(readonly=False), registry, journal)
+        return self._renewal(registry, journal).keeper()
 
     def keep(
         self, registry: Registry, journal: Writer, stop: threading.Event, *, ready: Callable[[], None]
@@ -503,70 +494,14 @@ class App:
         Args:
             ready: Told once the first one stands.
         """
-        keeper = self.keeper(registry, journal)
-        ready()
-        while True:
-            try:
-                keeper.run(stop, anew=partial(self._anew, _inode(self.places.online / "data.mdb")))
-            except (StateError, *DAMAGE) as error:
-                if isinstance(error, StateError) and error.code != "state_damaged":
-                    raise
-                log.error("online_state_damaged", extra={"why": str(error)})
-                self.ask_anew()
-            except lmdb.PanicError as error:  # the disk failed in the middle of a commit: none of it is there
-                log.error("online_state_reopened", extra={"why": str(error)})
-            if stop.is_set():
-                return
-            keeper = self.keeper(registry, journal)
+        self._renewal(registry, journal).keep(stop, ready=ready)
 
     def ask_anew(self) -> None:
         """Have the keeper make all projections anew, now or when it next starts."""
-        self.places.make()
-        self.places.rebuild.touch()
+        self.places.ask_anew()
 
-    def _anew(self, opened: int) -> bool:
-        """Whether the projections are to be made anew: asked for, or what was opened is gone or damaged."""
-        try:
-            Extent(self.places.online).check()
-        except StateError:
-            return True
-        file = _inode(self.places.online / "data.mdb")
-        return self.places.rebuild.exists() or not file or file != opened
-
-    def _rebuild(self, registry: Registry, journal: Writer) -> None:
-        """Make the projections beside their place, and put them there when they are whole.
-
-        Servers read the old ones until then. They look for another file a few times a second, and take its absence
-        for a loss only when they find none twice.
-        """
-        folder = self.places.online
-        draft, old = folder.with_suffix(".draft"), folder.with_suffix(".old")
-        if old.exists() and not folder.exists():  # a crash came between the two renames below
-            old.rename(folder)
-        for left in (draft, old):
-            shutil.rmtree(left, ignore_errors=True)
-        with open_environment(draft) as online:
-            self._carry(online)
-            self._keeper(online, registry, journal).rebuild()
-            online.sync(True)
-        if folder.exists():
-            folder.rename(old)
-        draft.rename(folder)
-        self.places.rebuild.unlink(missing_ok=True)
-        for other in folder.parent.iterdir():
-            if other != folder:
-                shutil.rmtree(other, ignore_errors=True)
-
-    def _carry(self, fresh: lmdb.Environment) -> None:
-        """What old serials stood for; without it, answers of before are not audited, and nothing else is lost."""
-        for folder in self.places.online.parent.iterdir():
-            if folder.suffix or not (folder / "data.mdb").exists():
-                continue
-            try:
-                with open_environment(folder) as old:
-                    carry(old, fresh)
-            except (StateError, lmdb.Error) as error:
-                log.warning("reach_not_carried", extra={"why": str(error)})
+    def _renewal(self, registry: Registry, journal: Writer) -> Renewal:
+        return Renewal(self.places, lambda online: self._keeper(online, registry, journal))
 
     def _keeper(self, online: lmdb.Environment, registry: Registry, journal: Writer) -> Keeper:
         environment = {f"ICEKEEL_{name.upper()}": str(value) for name, value in asdict(self.settings).items()}
@@ -593,14 +528,6 @@ class App:
         except BaseException:
             online.close()
             raise
-
-
-def _inode(path: Path) -> int:
-    """Which file a path names; 0 for none."""
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return 0
 
 
 def _plan(model: Model, project: Project) -> Plan:

@@ -239,6 +239,11 @@ class Places:
         """Make the folder, for its owner alone, where there is none."""
         self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
 
+    def ask_anew(self) -> None:
+        """Have the keeper make all projections anew, now or when it next starts."""
+        self.make()
+        self.rebuild.touch()
+
     @property
     def journal(self) -> Path:
         """Segments of the journal."""
