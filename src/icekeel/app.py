@@ -47,7 +47,6 @@ from icekeel.operations.forgetting import Forgetting, as_stored, check_marks, en
 from icekeel.operations.keeper import Keeper
 from icekeel.operations.labelling import Labelling
 from icekeel.operations.loop import Loop
-from icekeel.operations.monitor import monitor
 from icekeel.operations.notices import Teller
 from icekeel.operations.projections import LAYOUT
 from icekeel.operations.readiness import Answered, Circumstances, readiness
@@ -61,7 +60,6 @@ from icekeel.operations.skew import SAMPLE, Auditor, AuditResult
 from icekeel.operations.snapshots import Snapshots
 from icekeel.operations.study import Study
 from icekeel.operations.trace import Standing, Trace, trace
-from icekeel.operations.watch import read_baseline
 from icekeel.operations.workshop import Say, Workshop
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import Registry
@@ -302,21 +300,6 @@ class App:
                     return briefing(self.workspace, registry, version, online, now=self.clock())
             except StateError:
                 return briefing(self.workspace, registry, version, None, now=self.clock())
-
-    def monitor(self, name: str) -> dict[str, Any]:
-        """What is watched of a model, and what is found now; see `operations.monitor`.
-
-        Raises:
-            RegistryError: `no_champion`.
-            StateError: `not_watched_yet`; or there is no online state.
-            BundleError: the champion's bundle is damaged.
-        """
-        model = self.model(name)
-        with closing(self.registry()) as registry:
-            version = registry.champion(name)
-        baseline = read_baseline(self.places.bundles, version.digest)
-        with self.online(readonly=True) as online:
-            return monitor(self.workspace, model, version.name, baseline, online, self.clock())
 
     def readiness(self, about: Briefing, *, words: int) -> list[Answered]:
         """The five questions before a version is trusted; `words` are those of its page. See `operations.readiness`."""

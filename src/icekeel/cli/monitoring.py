@@ -10,6 +10,7 @@ from icekeel.core.time import format_second, roughly
 
 from .options import HERE, AsJson, ProjectFolder, open_app
 from .output import print_json, print_rows, print_text
+from .versions import registry_of
 
 SHOWN = 15
 
@@ -23,9 +24,12 @@ def monitor(
     as_json: AsJson = False,
 ) -> None:
     """What is watched, minute by minute: expected, evidence against its bar, share of the budget, and blind spots."""
+    from icekeel.operations.monitor import monitor as look
+
     app = open_app(project)
     names = [app.model(model).name] if model else list(app.project.models)
-    found = [app.monitor(name) for name in names]
+    with registry_of(app) as registry, app.online(readonly=True) as online:
+        found = [look(app.workspace, registry, name, online, app.clock()) for name in names]
     if as_json:
         print_json(found)
         return

@@ -38,6 +38,8 @@ _ABOVE = 4.0
 """Evidence is kept up to so much above its bar: after the change has ended it is below soon."""
 Kind = Literal["mean", "share", "rate"]
 KINDS: tuple[Kind, ...] = ("mean", "share", "rate")
+SHARE, RATE = 1, 2
+"""Places among them."""
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -175,7 +177,7 @@ class Bank:
         self.series, self.bar = series, bar
         n = len(series)
         self._kind = np.array([KINDS.index(one.kind) for one in series], dtype=np.int64)
-        self._rate = self._kind == 2
+        self._rate = self._kind == RATE
         self._theta = np.array([bets(one.kind, one.spread) for one in series]).reshape(n, BETS)
         self._odds = np.expm1(self._theta)
         self._mean = np.array([one.expected for one in series])
@@ -187,7 +189,6 @@ class Bank:
         self._tolerance = np.array([one.tolerance for one in series])[:, None] * _SIGN
         self._dispersion = np.array([one.dispersion for one in series])[:, None]
         self._watched = np.array([not one.blind for one in series], dtype=np.bool_)
-        self._rows_of_kind = [np.flatnonzero(self._kind == kind) for kind in range(3)]
         self._top = bar + _ABOVE + math.log(BETS)
 
     def expected(self, seen: Seen, at: int) -> Floats:
@@ -205,6 +206,8 @@ class Bank:
 
     def alarms(self, seen: Seen) -> Bools:
         """Which series are above their bar, shape `(n,)`."""
+        if not (seen.log_m >= self.bar).any():  # the mean over bets is no larger than the largest
+            return np.zeros(len(self.series), dtype=np.bool_)
         return np.asarray(self._watched & (self.evidence(seen) >= self.bar), dtype=np.bool_)
 
     def since(self, seen: Seen, one: int) -> tuple[int, bool]:
@@ -221,41 +224,45 @@ class Bank:
         """
         if at // DAY != seen.day:
             seen = self._turn(seen, at // DAY)
-        expected = self.expected(seen, at)
-        learning = np.isnan(expected)
-        idle = self._rate & (expected * rows < 1e-6) & (sums == 0)
-        looked = (rows > 0) & ~learning & ~idle
-        gain = self._gain(expected, rows, sums)
-        moved = np.minimum(np.logaddexp(seen.log_m, 0.0) + gain, self._top)
-        log_m = np.where(looked[:, None], moved, seen.log_m)
-        quiet = seen.log_m < 1.0
-        since = np.where(quiet & looked[:, None], at, seen.since)
-        usual = self._usual(at)
-        day_rows = seen.rows + rows * np.where(self._rate, usual, 1.0)
-        day_sums = seen.sums + sums - np.where(self._rate, 0.0, rows * usual)
-        after = replace(seen, log_m=log_m, since=since, rows=day_rows, sums=day_sums, looks=seen.looks + rows)
+        filled = np.flatnonzero(rows > 0)
+        usual, learning = self._usual(at)[filled], np.isnan(seen.level[filled])
+        rate, n, total = self._rate[filled], rows[filled], sums[filled]
+        expected = np.where(rate, usual * seen.level[filled], usual + seen.level[filled])
+        looked = ~learning & ~(rate & (expected * n < 1e-6) & (total == 0))
+        places = filled[looked]
+        log_m, since = seen.log_m.copy(), seen.since.copy()
+        before = log_m[places]
+        gain = self._gain(places, expected[looked], n[looked], total[looked])
+        log_m[places] = np.minimum(np.logaddexp(before, 0.0) + gain, self._top)
+        since[places] = np.where(before < 1.0, at, since[places])
+        day_rows, day_sums, looks = seen.rows.copy(), seen.sums.copy(), seen.looks.copy()
+        day_rows[filled] += np.where(rate, n * usual, n)
+        day_sums[filled] += np.where(rate, total, total - n * usual)
+        looks[filled] += n
+        after = Seen(log_m, since, seen.level, seen.day, day_rows, day_sums, looks)
         return self._learn(after) if learning.any() else after
 
-    def _gain(self, expected: Floats, rows: Floats, sums: Floats) -> Floats:
-        """Log of each bet's e-value of one window, shape `(n, 10)`.
+    def _gain(self, places: Ints, expected: Floats, rows: Floats, sums: Floats) -> Floats:
+        """Log of each bet's e-value of one window, shape `(len(places), 10)`.
 
         `(bet * sum - rows * log E exp(bet * score)) / dispersion`, the expectation under the harmless mean that fits
         best: exact for scores of the reference's shape, for shares (Bernoulli) and for arrivals (Poisson); with the
         dispersion a quasi-likelihood (McCullagh and Nelder 1989, chapter 9).
         """
-        worst = self._tolerance + np.nan_to_num(expected)[:, None]
-        mean, share, rate = self._rows_of_kind
-        cost = np.empty_like(self._theta)
-        cost[mean] = self._logs[mean] + self._theta[mean] * worst[mean]
-        cost[share] = np.log1p(np.clip(worst[share], 1e-6, 1 - 1e-6) * self._odds[share])
-        level = np.nan_to_num(expected)[rate][:, None]
-        cost[rate] = np.maximum(level * (1 + self._tolerance[rate]), 1e-9) * self._odds[rate]
-        gain: Floats = (self._theta * sums[:, None] - cost * rows[:, None]) / self._dispersion
+        kind, theta, odds, tolerance = (
+            part[places] for part in (self._kind, self._theta, self._odds, self._tolerance)
+        )
+        worst = np.where(
+            (kind == RATE)[:, None], expected[:, None] * (1 + tolerance), expected[:, None] + tolerance
+        )
+        cost = self._logs[places] + theta * worst
+        share, rate = kind == SHARE, kind == RATE
+        cost[share] = np.log1p(np.clip(worst[share], 1e-6, 1 - 1e-6) * odds[share])
+        cost[rate] = np.maximum(worst[rate], 1e-9) * odds[rate]
+        gain: Floats = (theta * sums[:, None] - cost * rows[:, None]) / self._dispersion[places]
         # Where less than nothing is harmless, or more than all, there is nothing to be found that way.
-        edge = np.where(self._rate[:, None], 1 + self._tolerance, worst)
-        below = (self._kind > 0)[:, None] & (edge <= 1e-6) & (_SIGN < 0)
-        above = (self._kind == 1)[:, None] & (edge >= 1 - 1e-6) & (_SIGN > 0)
-        return np.where(below | above, -np.inf, gain)
+        below = (kind > 0)[:, None] & (np.where(rate[:, None], 1 + tolerance, worst) <= 1e-6) & (_SIGN < 0)
+        return np.where(below | (share[:, None] & (worst >= 1 - 1e-6) & (_SIGN > 0)), -np.inf, gain)
 
     def _turn(self, seen: Seen, day: int) -> Seen:
         """At the end of a day the levels of quiet series move a little to what they were."""

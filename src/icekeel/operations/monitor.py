@@ -11,27 +11,30 @@ from icekeel.core.errors import Fault, StateError
 from icekeel.core.time import DAY, MINUTE
 from icekeel.define import Model
 from icekeel.monitoring import ASSUMED, HEARTBEATS, MINUTES, SHAPES, Baseline, Seen
+from icekeel.registry import Registry
 
 from .minutes import Minutes
 from .streams import ANSWERS, OUTCOMES, REQUESTS, Streams
+from .watch import read_baseline
 from .workspace import Workspace
 
 RECENT_DAYS = 7
 Told = dict[str, Any]
 
 
-def monitor(
-    workspace: Workspace, model: Model, version: str, baseline: Baseline, online: lmdb.Environment, now: int
-) -> Told:
+def monitor(workspace: Workspace, registry: Registry, name: str, online: lmdb.Environment, now: int) -> Told:
     """All that is watched of a model's champion, as JSON values; times are microseconds UTC.
 
     Args:
-        version, baseline: The champion, and what is usual for it.
         online: Where the keeper counts.
 
     Raises:
+        RegistryError: `no_champion`.
+        BundleError: the champion's bundle is damaged.
         StateError: `not_watched_yet`: the keeper has counted nothing of this version.
     """
+    model, champion = workspace.project.models[name], registry.champion(name)
+    version, baseline = champion.name, read_baseline(workspace.bundles, champion.digest)
     minutes = Minutes(online, Streams(model, workspace.plans[model.name], workspace.project))
     with online.begin() as txn:
         standing = minutes.standing(txn)

@@ -76,13 +76,13 @@ def test_an_e_value_is_one_on_average_whatever_the_rows() -> None:
 @pytest.mark.parametrize("kind", ["mean", "share", "rate"])
 def test_mean_time_to_a_false_alarm_is_at_least_the_threshold(kind: Kind) -> None:
     rng, threshold = np.random.default_rng(1), 300.0
-    draws = {
-        "mean": lambda: rng.uniform(size=(1500, 200)),
-        "share": lambda: (rng.uniform(size=(1500, 200)) < 0.02).astype(float),
-        "rate": lambda: rng.poisson(0.7, size=(1500, 200)).astype(float),
+    draws: dict[str, Floats] = {
+        "mean": rng.uniform(size=(1500, 200)),
+        "share": np.asarray(rng.uniform(size=(1500, 200)) < 0.02, dtype=np.float64),
+        "rate": np.asarray(rng.poisson(0.7, size=(1500, 200)), dtype=np.float64),
     }
     expected = {"mean": 0.5, "share": 0.02, "rate": 0.7}[kind]
-    first = first_alarms(series(kind, expected=expected), draws[kind](), 1.0, math.log(threshold))
+    first = first_alarms(series(kind, expected=expected), draws[kind], 1.0, math.log(threshold))
     assert np.where(first == 0, 1500, first).mean() > threshold
 
 
