@@ -1,0 +1,142 @@
+"""Minutes that the keeper looks at: quiet ones say nothing, what changes is found, named and told once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from icekeel.cli.main import cli
+from icekeel.core.errors import StateError
+from icekeel.core.time import DAY, HOUR, MINUTE
+from icekeel.monitoring import Signal
+from icekeel.operations.alerting import Alerting
+from icekeel.operations.monitor import monitor
+from icekeel.testing.small import TRAINED_TO
+
+from .shipping import WORLD, Office, drain, kept, open_app, run_day, temporary_project
+
+
+@pytest.fixture(scope="module")
+def trained() -> Iterator[Path]:
+    with temporary_project() as folder:
+        yield folder
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "small"))
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Signal]]:
+    """What was reported, and when."""
+    found: list[tuple[int, Signal]] = []
+    before = Alerting.report
+
+    def report(self: Alerting, at: int, model: str, signals: Any) -> None:
+        found.extend((at, signal) for signal in signals)
+        before(self, at, model, signals)
+
+    monkeypatch.setattr(Alerting, "report", report)
+    return found
+
+
+def ask_changed(office: Office, day: int, **changes: Any) -> None:
+    """The questions of a day, with other fields from noon on."""
+    start = TRAINED_TO + day * DAY
+    for row in WORLD.questions:
+        if start < row["asked_at"] <= start + DAY:
+            request = {name: value for name, value in row.items() if name != "asked_at"}
+            late = row["asked_at"] > start + 12 * HOUR
+            office.answerers["late"].answer(request | (changes if late else {}), asked_at=row["asked_at"])
+
+
+def test_quiet_days_say_nothing_and_a_field_that_is_null_is_found_within_hours(
+    folder: Path, told: list[tuple[int, Signal]]
+) -> None:
+    app = open_app(folder)
+    with kept(app) as keeper:
+        office = Office(app, keeper._online)
+        for day in range(3):
+            run_day(keeper, office, day)
+        assert told == []
+        start = TRAINED_TO + 3 * DAY
+        office.push(start, start + DAY)
+        drain(keeper)
+        ask_changed(office, 3, weight=None)
+        for minute in range(1440):  # as a rehearsal's clock ticks
+            office.tick(start + (minute + 1) * MINUTE)
+        drain(keeper)
+        office.close()
+        at, first = next((at, one) for at, one in told if one.subject == "field")
+        assert (first.name, first.change) == ("weight", "nulls")
+        assert start + 12 * HOUR < at < start + 15 * HOUR
+        assert start + 12 * HOUR - HOUR < first.since < at
+        assert first.examples
+        assert all(app.answers().one(one).request["weight"] is None for one in first.examples[:2])
+        assert len([one for one in told if one[1].sentence == first.sentence]) <= 12
+        with keeper._online.begin() as txn:
+            before = keeper._minutes["late"].standing(txn)
+    with kept(app) as again:  # nothing is looked at twice
+        seen = len(told)
+        drain(again)
+        with again._online.begin() as txn:
+            assert again._minutes["late"].standing(txn) == before
+        assert len(told) == seen
+
+
+def test_the_same_records_make_the_same_evidence_however_they_are_read(folder: Path, tmp_path: Path) -> None:
+    found = []
+    for name in ("at once", "in parts"):
+        app = open_app(Path(shutil.copytree(folder, tmp_path / name)))
+        with kept(app) as keeper:
+            office = Office(app, keeper._online)
+            office.push(TRAINED_TO, TRAINED_TO + DAY)
+            drain(keeper)
+            for hour in range(0, 24, 6):
+                office.ask(TRAINED_TO + hour * HOUR, TRAINED_TO + (hour + 6) * HOUR)
+                if name == "in parts":
+                    drain(keeper)
+            office.tick(TRAINED_TO + DAY)
+            drain(keeper)
+            office.close()
+            with keeper._online.begin() as txn:
+                found.append(keeper._minutes["late"].standing(txn).state)
+    assert found[0] == found[1]
+
+
+def test_what_is_watched_can_be_asked_for(folder: Path) -> None:
+    app = open_app(folder)
+    with kept(app) as keeper:
+        registry = app.registry()
+        with pytest.raises(StateError, match="nothing of late-1"):
+            monitor(app.workspace, registry, "late", keeper._online, app.clock())
+        office = Office(app, keeper._online)
+        for day in range(2):
+            run_day(keeper, office, day)
+        office.close()
+        registry.close()
+    (told,) = msgspec.json.decode(
+        CliRunner().invoke(cli, ["monitor", "late", "--json", "--project", str(folder)]).stdout
+    )
+    assert told["looked_until"] == TRAINED_TO + 2 * DAY
+    watched = [one for one in told["series"] if not one["blind"]]
+    assert sum(one["share"] for one in watched) == pytest.approx(told["budget"]["minutes"])
+    assert told["budget"]["a_year"] == 4
+    assert {"field", "prediction", "guard", "source", "outcome", "traffic"} <= {
+        one["subject"] for one in watched
+    }
+    assert all(one["share"] == 0 for one in told["series"] if one["blind"])
+    assert {one["source"] for one in told["sources"]} == {"late", "Scans", "Deliveries"}
+    error = told["error"]
+    assert error["estimated"] == pytest.approx(error["estimated_usual"], rel=0.3)
+    assert "calibrated" in error["assumes"]
+    assert error["realised_rows"] > 50
+    shown = CliRunner().invoke(cli, ["monitor", "--project", str(folder)]).stdout
+    assert "share 2 false alarms a year" in shown
