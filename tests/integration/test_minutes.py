@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from icekeel.cli.main import cli
 from icekeel.core.errors import StateError
 from icekeel.core.time import DAY, HOUR, MINUTE
+from icekeel.journal import Refused
 from icekeel.monitoring import Signal
 from icekeel.operations.alerting import Alerting
 from icekeel.operations.monitor import monitor
@@ -140,3 +141,18 @@ def test_what_is_watched_can_be_asked_for(folder: Path) -> None:
     assert error["realised_rows"] > 50
     shown = CliRunner().invoke(cli, ["monitor", "--project", str(folder)]).stdout
     assert "share 2 false alarms a year" in shown
+
+
+def test_requests_that_are_refused_name_the_field(folder: Path, told: list[tuple[int, Signal]]) -> None:
+    app = open_app(folder)
+    with kept(app) as keeper:
+        office = Office(app, keeper._online)
+        run_day(keeper, office, 0)
+        start = TRAINED_TO + DAY
+        for minute in range(60):
+            office.journal.append(Refused(start + minute * MINUTE, "late", 1, {"missing_field service": 1}))
+        office.tick(start + HOUR)
+        drain(keeper)
+        office.close()
+    found = next(one for _, one in told if one.subject == "field")
+    assert (found.name, found.change) == ("service", "nulls")

@@ -51,6 +51,9 @@ def signal(
     place = one.name + (f" where {one.segment}" if one.segment else "")
     change, sentence = _told(one, cells, now, up)
     subject: Any = one.subject if one.subject != "answer" else "process"
+    if one.name == "refused" and now.unseen:
+        code, _, field = max(now.unseen, key=lambda word: now.unseen[word]).partition(" ")
+        name, change = field or "request", _REFUSED.get(code, "type")
     if one.name == "degraded" and now.unseen:
         subject, name = _degraded(max(now.unseen, key=lambda word: now.unseen[word]))
     return Signal(subject, name, f"{place}: {sentence}", size, change, one.segment, since, tuple(examples))
@@ -101,6 +104,8 @@ def _told(one: Series, cells: Cells, now: Now, up: bool) -> tuple[str, str]:
 
 _AHEAD = ("has not come", "after the time from which")
 """Of rules that a clock breaks."""
+_REFUSED = {"missing_field": "nulls", "not_allowed": "category", "out_of_range": "unit"}
+"""What a field is like of which requests are refused for such a fault."""
 _FIXED = {
     "quarantine": "type",
     "duplicates": "doubled",

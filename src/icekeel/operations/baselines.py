@@ -33,7 +33,7 @@ from icekeel.monitoring import (
 from icekeel.training.dataset import Learnable
 from icekeel.training.problem import Problem, TrainingSet
 
-from .streams import ANSWERS, OUTCOMES, REQUESTS, Streams
+from .streams import ANSWERS, OUTCOMES, REFUSED, REQUESTS, Streams
 
 MOST_ROWS = 100_000
 """Latest rows of each stream that are learnt from."""
@@ -69,6 +69,8 @@ def learn_baseline(
         (ANSWERS, *_answered(streams, data, known, rows, said), tuple(_declared(metrics))),
         (OUTCOMES, *_came(streams, rows, said), ()),
     ]
+    accepted = declared("field", REFUSED, {"accepted": 1 - RARE})
+    parts.append((f"intake {streams.model.name}", Frame({}), np.zeros(0, np.int64), (accepted,)))
     for name, table in streams.tables.items():
         frame, at, share = _events(streams, table, history, manifest)
         parts.append((f"table {name}", frame, at, ()))

@@ -34,6 +34,7 @@ from icekeel.journal import (
     Pushed,
     Quarantined,
     Record,
+    Refused,
     Reviewed,
     Tail,
     Ticked,
@@ -324,7 +325,7 @@ class Keeper:
     def _count(self, txn: lmdb.Transaction, records: Sequence[Record]) -> None:
         """Rows of event tables, rows set aside and outcomes, in the minutes of each model."""
         pushed = [record for record in records if isinstance(record, Pushed)]
-        aside = [record for record in records if isinstance(record, Quarantined)]
+        aside = [record for record in records if isinstance(record, Quarantined | Refused)]
         for name, answers in self._answers.items():
             settled, answers.fresh = answers.fresh, []
             times = [known_at(record) for record in pushed if record.rows] + [
@@ -336,7 +337,10 @@ class Keeper:
             version, baseline = known
             self._minutes[name].pushed(txn, pushed, baseline)
             for one in aside:
-                self._minutes[name].set_aside(txn, one, baseline)
+                if isinstance(one, Refused):
+                    self._minutes[name].refused(txn, one, baseline)
+                else:
+                    self._minutes[name].set_aside(txn, one, baseline)
             model = self._workspace.project.models[name]
             if mine := shown(settled, version):
                 error = row_errors(model, [row.prediction for row in mine], mine)

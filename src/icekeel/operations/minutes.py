@@ -19,7 +19,7 @@ from icekeel.core.frames import Floats, Frame, Ints
 from icekeel.core.time import DAY, HOUR, MINUTE
 from icekeel.data import AVAILABLE
 from icekeel.data.quarantine import rule_of
-from icekeel.journal import Predicted, Pushed, Quarantined
+from icekeel.journal import Predicted, Pushed, Quarantined, Refused
 from icekeel.monitoring import (
     Bank,
     Baseline,
@@ -35,7 +35,7 @@ from icekeel.monitoring import (
 )
 
 from .projections import Settled
-from .streams import ANSWERS, OUTCOMES, REQUESTS, Streams, digests, seen_before
+from .streams import ANSWERS, OUTCOMES, REFUSED, REQUESTS, Streams, digests, seen_before
 
 KEPT = DAY
 """How long counted minutes are kept, for the facts of an alarm."""
@@ -128,6 +128,7 @@ class Minutes:
         at = np.array([record.at for record in records], dtype=np.int64)
         ids = [record.id for record in records]
         self._add(txn, baseline, REQUESTS, self._streams.asked(records), at, ids, standing)
+        self._intake(txn, baseline, self._model, f"field.{REFUSED}", ["accepted"] * len(ids), at, standing)
         before = _ints(standing.hashes.get(ANSWERS, b""))
         mine = digests(record.key or record.id for record in records)
         again = seen_before(mine, before, TWICE)
@@ -159,7 +160,9 @@ class Minutes:
             frame, last = self._streams.rows(table, rows, known, _ints(standing.hashes.get(key, b"")))
             standing.hashes[key] = last.tobytes()
             self._add(txn, baseline, key, frame, known, [], standing)
-            self._intake(txn, baseline, name, ["kept"] * len(rows), known, standing)
+            self._intake(
+                txn, baseline, name, f"source.{name}.quarantine", ["kept"] * len(rows), known, standing
+            )
         self._keep(txn, standing)
 
     def set_aside(self, txn: lmdb.Transaction, record: Quarantined, baseline: Baseline) -> None:
@@ -167,20 +170,28 @@ class Minutes:
         if record.table in self._streams.tables:
             rules = [rule_of(row.faults[0]) if row.faults else "unknown" for row in record.rows]
             at = np.full(len(rules), record.at, dtype=np.int64)
-            self._intake(txn, baseline, record.table, rules, at, self._standing(txn))
+            column = f"source.{record.table}.quarantine"
+            self._intake(txn, baseline, record.table, column, rules, at, self._standing(txn))
+
+    def refused(self, txn: lmdb.Transaction, record: Refused, baseline: Baseline) -> None:
+        """Count requests that were refused for faults of their own, each with its most frequent fault."""
+        if record.model != self._model:
+            return
+        words = [
+            word
+            for word, times in sorted(record.faults.items(), key=lambda pair: -pair[1])
+            for _ in range(times)
+        ]
+        words = (words or ["unknown"])[: record.asked]
+        at = np.full(len(words), record.at, dtype=np.int64)
+        self._intake(txn, baseline, self._model, f"field.{REFUSED}", words, at, self._standing(txn))
 
     def _intake(
-        self,
-        txn: lmdb.Transaction,
-        baseline: Baseline,
-        table: str,
-        rules: list[str],
-        at: Ints,
+        self, txn: lmdb.Transaction, baseline: Baseline, name: str, column: str, words: list[str], at: Ints,
         standing: Standing,
-    ) -> None:
-        column = np.array(rules, dtype=object)
-        frame = Frame({f"source.{table}.quarantine": column})
-        self._add(txn, baseline, f"intake {table}", frame, at, [], standing)
+    ) -> None:  # fmt: skip
+        frame = Frame({column: np.array(words, dtype=object)})
+        self._add(txn, baseline, f"intake {name}", frame, at, [], standing)
 
     def _add(
         self, txn: lmdb.Transaction, baseline: Baseline, name: str, frame: Frame, at: Ints, ids: Sequence[str],

@@ -24,6 +24,8 @@ from icekeel.monitoring import expected_error
 from .projections import Settled
 
 REQUESTS, ANSWERS, OUTCOMES = "requests", "answers", "outcomes"
+REFUSED = "refused"
+"""Column of what was wrong with requests that were refused."""
 SHAPED = (Kind.NUM, Kind.FLAG, Kind.CAT)
 SAME = 100
 """Rows among which a table's values must not be the same again."""
