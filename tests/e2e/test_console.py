@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from icekeel.console import render, status_page, trace_page
+from icekeel.console import alert_page, alerts_page, render, status_page, trace_page
 from tests.unit.console import samples
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -75,7 +75,11 @@ def status(tmp_path: Path) -> str:
 def test_pages_fit_every_width_and_run_and_fetch_nothing(tmp_path: Path, status: str) -> None:
     report, hostile = render(samples.report()), render(samples.hostile(HOSTILE))
     traced = trace_page(samples.trace(HOSTILE))
-    pages = [(html, width) for html in (report, hostile, status, traced) for width in (360, 768, 1280)]
+    alert = samples.alert(HOSTILE)
+    alerts = (alert_page(alert, [], alert.at, token="0" * 64), alerts_page([alert], alert.at))
+    pages = [
+        (html, width) for html in (report, hostile, status, traced, *alerts) for width in (360, 768, 1280)
+    ]
     looks = look(tmp_path, pages)
     assert [one["width"] for one in looks] == [width for _, width in pages]
     assert [one["needs"] for one in looks] == [width for _, width in pages]

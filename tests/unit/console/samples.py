@@ -14,7 +14,7 @@ from icekeel.core.time import DAY, HOUR, parse_time
 from icekeel.operations.outcome import OutcomeTrace, Told
 from icekeel.operations.trace import FeatureTrace, Gate, Step, Trace, VersionTrace
 from icekeel.operations.window_rows import WindowRows
-from icekeel.registry import Alert, Decision, Json, Registry
+from icekeel.registry import Alert, AlertChange, Decision, Json, Registry
 from tests.unit.journal.examples import PREDICTED
 
 MARCH = parse_time("2013-03-01")
@@ -290,3 +290,28 @@ def trace(hostile: str = "") -> Trace:
         codes=["unseen_value:ink"],
     )
     return Trace(record, version, features, outcome, "1 of 2 features differ", [hostile or "a note"])
+
+
+def alert(text: str = "nothing for 3 h") -> Alert:
+    """An alert with all that it can have."""
+    at = [MARCH + hour * 3_600_000_000 for hour in range(24)]
+    series = {"name": text, "at": at, "values": [1.0] * 20 + [5.0] * 4, "low": 0.5, "high": 1.5}
+    evidence = {
+        "title": text,
+        "sentences": [text, text],
+        "diagnosis": "bad data",
+        "since": at[19],
+        "reckoning": text,
+        "series": series,
+        "examples": ["0" * 28],
+    }
+    change = AlertChange(alert="a1", state="acknowledged", by=text, reason=text, at=at[23])
+    return Alert(
+        id="a1",
+        at=at[22],
+        model="late",
+        cause=f"source {text}",
+        todo=text,
+        evidence=evidence,
+        changes=(change,),
+    )
