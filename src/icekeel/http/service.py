@@ -18,7 +18,10 @@ from icekeel.core.time import DAY, SECOND
 from icekeel.define import Refuse
 from icekeel.features.live import State
 from icekeel.features.online.extent import Extent
+from icekeel.monitoring import Baseline
+from icekeel.operations.monitor import nearest
 from icekeel.operations.trace import Standing
+from icekeel.operations.watch import read_baseline
 from icekeel.registry import GRADES
 from icekeel.serving import KEEPER_BEHIND, Answerer, Asked, AskedIndex, OnlineReader, Outcomes
 from icekeel.store import FeatureStore
@@ -69,6 +72,7 @@ class Service:
         self._asked_anew = -ANEW_PAUSE_S
         self._troubles: dict[str, Sequence[Fault]] = {}
         self._rehearsal = app.settings.rehearsal
+        self._baselines: dict[str, tuple[str, Baseline]] = {}
         self._meant = app.settings.workers if worker else 1
         self.refresh()
 
@@ -304,6 +308,22 @@ class Service:
             ),
         }
 
+    def _evidence(self) -> Iterator[tuple[tuple[str, ...], float]]:
+        """Model and kind of change -> how near the detectors are to an alarm; nothing of what cannot be read."""
+        if self._online is None:
+            return
+        for name, model in self.app.project.models.items():
+            try:
+                version = self.registry.champion(name)
+                if self._baselines.get(name, ("",))[0] != version.name:
+                    baseline = read_baseline(self.app.places.bundles, version.digest)
+                    self._baselines[name] = (version.name, baseline)
+                known = self._baselines[name][1]
+                found = nearest(self.app.workspace, model, version.name, known, self._online)
+            except (IcekeelError, lmdb.Error):
+                continue
+            yield from (((name, kind), share) for kind, share in found.items())
+
     def gauges(self, workers: Sequence[Told]) -> Gauges:
         """What is measured when somebody looks."""
         state = self.state()
@@ -338,6 +358,10 @@ class Service:
                 0.0 if self._rehearsal else max(0, self.app.clock() - state.seen) / 1e6,
             ),
             **self._alert_gauges(),
+            "detector_evidence": (
+                "Evidence of the watched series nearest to its bar, as a share of that, by kind of change.",
+                _by_label(("model", "kind"), self._evidence()),
+            ),
             "keeper_rows": ("Pushed rows in the online state.", state.pushed),
         }
 

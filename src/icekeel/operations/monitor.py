@@ -64,6 +64,30 @@ def monitor(workspace: Workspace, registry: Registry, name: str, online: lmdb.En
     }  # fmt: skip
 
 
+def nearest(
+    workspace: Workspace, model: Model, version: str, baseline: Baseline, online: lmdb.Environment
+) -> dict[str, float]:
+    """Kind of change -> the evidence of the series nearest to its bar, as a share of that; at 1 it alarms.
+
+    `silence` is that of the sources. Empty while nothing of this version has been counted.
+    """
+    minutes = Minutes(online, Streams(model, workspace.plans[model.name], workspace.project))
+    with online.begin() as txn:
+        standing = minutes.standing(txn)
+    found: dict[str, float] = {}
+    if standing.version == version:
+        budget = model.watch.false_alarms_per_year
+        for row in _series(baseline, Seen.of(standing.state), standing.closed, budget):
+            if not row["blind"]:
+                found[row["change"]] = max(found.get(row["change"], 0.0), row["evidence"] / row["bar"])
+        for part in baseline.monitored:
+            beat, heartbeat = standing.beats.get(part.stream.name), part.heartbeat
+            if beat is not None and heartbeat is not None and not heartbeat.blind and heartbeat.limit:
+                missed = heartbeat.owed(beat.last, standing.closed) / heartbeat.limit
+                found["silence"] = max(found.get("silence", 0.0), missed)
+    return found
+
+
 def _series(baseline: Baseline, seen: Seen, at: int, budget: float) -> list[Told]:
     """One entry for each series, those nearest to their bar first; the share is of the budget, in alarms a year."""
     bank = baseline.bank(budget)
