@@ -13,9 +13,13 @@ from urllib.parse import urlencode
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from icekeel.app import App
 from icekeel.core.time import HOUR
+from icekeel.operations.monitor import monitor
 from icekeel.operations.prometheus import write_files
+from icekeel.operations.watch import read_baseline
 from icekeel.registry import Alert, Delivery, Registry
+from icekeel.testing.small import REQUEST, keep_up
 from tests.unit.http.conftest import NOW, Client
 
 HOSTILE = "</p><script>alert(1)</script>"
@@ -195,3 +199,28 @@ tests:
         ["promtool", "test", "rules", "test.yml"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert fired.returncode == 0, fired.stdout + fired.stderr
+
+
+def test_metrics_tell_how_near_the_detectors_are(client: Client) -> None:
+    for _ in range(5):
+        assert client.predict(dict(REQUEST)).status == 200
+    service, app = client.server.service, App(client.folder, clock=lambda: NOW + HOUR)
+    service._connect(None)  # a process opens the environment once
+    keep_up(app)
+    service.follow_files()
+    assert service._online is not None
+    families = text_string_to_metric_families(client.call("GET", "/metrics").body.decode())
+    (family,) = [one for one in families if one.name == "icekeel_detector_evidence"]
+    shares = {one.labels["kind"]: one.value for one in family.samples}
+    registry = app.registry()
+    version = registry.champion("late")
+    registry.close()
+    baseline = read_baseline(app.places.bundles, version.digest)
+    model = app.model("late")
+    told = monitor(app.workspace, model, version.name, baseline, service._online, NOW + HOUR)
+    seen = [row for row in told["series"] if not row["blind"]]
+    assert {row["change"] for row in seen} <= set(shares)
+    assert shares and all(share >= 0 for share in shares.values())
+    for kind in {row["change"] for row in seen}:
+        most = max(row["evidence"] / row["bar"] for row in seen if row["change"] == kind)
+        assert shares[kind] == pytest.approx(most)
