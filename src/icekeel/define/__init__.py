@@ -6,6 +6,7 @@ must not know how anything is stored, computed or served.
 
 from .audits import Audits
 from .estimators import Estimator, sklearn
+from .experiments import Layer, Metric, Rollout
 from .expressions import Cat, Flag, Id, Num, Text, Time, asked_at
 from .features import Feature, Features
 from .fields import (
@@ -50,7 +51,6 @@ from .policies import (
     Mark,
     Refuse,
     Retrain,
-    Rollout,
     RuleOfThumb,
     SimilarCases,
     Simplest,
@@ -90,7 +90,9 @@ __all__ = [
     "Id",
     "Ladder",
     "LastChampion",
+    "Layer",
     "Mark",
+    "Metric",
     "Model",
     "Num",
     "Project",

@@ -16,7 +16,8 @@ from . import nodes
 from .audits import Audits, audit_faults
 from .conduct import conduct_faults, duration_faults, policy_faults
 from .estimators import FLAGS, NUMBERS, Estimator
-from .expressions import Expression, Id, Num, lift
+from .experiments import Rollout, rollout_faults
+from .expressions import Expression, Num, lift
 from .features import FeaturesMeta
 from .nodes import AskedAt, EventField, Invalid, Node, Outcome, RequestField, Windowed, shallow, walk
 from .policies import (
@@ -29,7 +30,6 @@ from .policies import (
     Money,
     Refuse,
     Retrain,
-    Rollout,
     Simplest,
     Stale,
     Watch,
@@ -256,9 +256,10 @@ class Model:
             found += conduct_faults(self, self.guard, f"{where}, guard")
         found += self._stale_faults(f"{where}, stale")
         found += audit_faults(self.audits, getattr(self.request, "__name__", ""), f"{where}, audits")
-        unit = None if self.rollout is None else self.rollout.unit
-        if unit is not None and not (isinstance(unit, Id) and isinstance(unit.node, RequestField)):
-            found.append(Fault("bad_unit", "unit= is an Id field of the request", f"{where}, rollout"))
+        if self.rollout is not None:
+            named = {one.name: one for one in getattr(self.features, "icekeel_features", ())}
+            request = getattr(self.request, "__name__", "")
+            found += rollout_faults(self.rollout, request, named, f"{where}, rollout")
         if self.influences and self.retrain is not None and self.rollout is None:
             what = "an answer that changes what happens is judged by a split test only"
             found.append(Fault("needs_rollout", what, where, hint="declare rollout=ik.Rollout(unit=...)"))
@@ -337,13 +338,6 @@ class Model:
         ]
         if self.guard is not None:
             checks.append(("guard, budget", self.guard.budget, _inside(self.guard.budget, 0, 1), "0 to 1"))
-        if (rollout := self.rollout) is not None:
-            days = (rollout.minimum_days, rollout.maximum_days)
-            checks += [
-                ("rollout, share", rollout.share, _inside(rollout.share, 0, 1), "between 0 and 1"),
-                ("rollout, alpha", rollout.alpha, _inside(rollout.alpha, 0, 0.5), "between 0 and 0.5"),
-                ("rollout, days", days, _inside(days[0], -1, days[1]), "0 or more, minimum below maximum"),
-            ]
         if (retrain := self.retrain) is not None:
             checks += [
                 ("retrain, alpha", retrain.alpha, _inside(retrain.alpha, 0, 0.5), "between 0 and 0.5"),

@@ -286,24 +286,6 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
-class Rollout:
-    """How a challenger with other features becomes champion: a split test on the cost or error.
-
-    Attributes:
-        unit: Request field whose value decides the arm.
-        share: Part of the traffic that the challenger gets.
-        alpha: Chance of promoting a challenger that is no better, however often one looks.
-        minimum_days, maximum_days: No promotion before, a decision at the latest after.
-    """
-
-    unit: Any
-    share: float = 0.2
-    alpha: float = 0.05
-    minimum_days: int = 3
-    maximum_days: int = 60
-
-
-@dataclass(frozen=True, slots=True)
 class Retrain:
     """When the champion's rung is fitted again, and how the new version is judged.
 

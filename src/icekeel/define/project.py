@@ -14,6 +14,7 @@ from icekeel.core.errors import Fault, ProjectError
 from icekeel.core.kinds import Kind
 
 from .expressions import Expression, Unfinished, invalid
+from .experiments import layer_faults
 from .features import FeaturesMeta
 from .model import Model
 from .names import EARLY, early_names, unknown_words
@@ -122,6 +123,8 @@ def read_project(module: ModuleType, folder: Path, lines: Mapping[str, int] | No
         faults += model.faults()
     if not faults:
         faults = private_faults(requests, events, features, models)
+    if not faults:
+        faults = [*layer_faults({one.name: one.rollout for one in models if one.rollout}), *_unread(models, events)]
     names = [model.name for model in models]
     faults += [
         Fault("twice", "two models have one name", name) for name in {n for n in names if names.count(n) > 1}
@@ -135,6 +138,17 @@ def read_project(module: ModuleType, folder: Path, lines: Mapping[str, int] | No
     owned = {owner.icekeel_table.name: owner.icekeel_table for owner in events}
     sets = {one.__name__: one for one in features if one.icekeel_features}
     return Project(folder, owned, {model.name: model for model in models}, sets)
+
+
+def _unread(models: Iterable[Model], events: Iterable[EventsMeta]) -> Iterator[Fault]:
+    """Metrics of tables that are not in the project file."""
+    tables = {owner.icekeel_table.name for owner in events}
+    for model in models:
+        for metric in model.rollout.metrics if model.rollout else ():
+            if (table := metric.outcome.keyed.table) not in tables:
+                where = f'Model "{model.name}", rollout, metric {metric.called}'
+                what = "a metric is of an event table of this file"
+                yield Fault("unknown_table", what, where, table, ", ".join(sorted(tables)))
 
 
 def _broken_values(module: ModuleType) -> Iterator[tuple[str, Fault]]:

@@ -46,15 +46,20 @@ class Arms:
         salt: Name of this experiment; another salt draws everybody anew.
         arms: The first is the one that stands now (the champion).
         coverage: Share of all units that take part, in [0, 1].
+        layer: Experiments of one layer share its hash, so that parts which do not overlap have no unit in common;
+            layers of different names are independent.
+        part: Of the layer, `[start, end)` within [0, 1]; the coverage is of the units in it.
 
     Raises:
-        ProjectError: no arms, a name twice, a share below 0, shares that do not sum to 1, or a coverage
-            outside [0, 1]; all at once.
+        ProjectError: no arms, a name twice, a share below 0, shares that do not sum to 1, a coverage
+            outside [0, 1], or a part that is none; all at once.
     """
 
     salt: str
     arms: tuple[Arm, ...]
     coverage: float = 1.0
+    layer: str = ""
+    part: tuple[float, float] = (0.0, 1.0)
     _ends: tuple[float, ...] = field(init=False, repr=False, compare=False)
     _known: tuple[Assignment, ...] = field(init=False, repr=False, compare=False)
     _outside: Assignment = field(init=False, repr=False, compare=False)
@@ -69,8 +74,29 @@ class Arms:
         object.__setattr__(self, "_known", tuple(Assignment(arm.name, arm.share, True) for arm in self.arms))
         object.__setattr__(self, "_outside", Assignment(self.arms[0].name, 1.0, False))
 
+    @classmethod
+    def ramp(
+        cls,
+        salt: str,
+        names: tuple[str, str],
+        share: float,
+        layer: str = "",
+        part: tuple[float, float] = (0.0, 1.0),
+    ) -> Arms:
+        """Two arms of which the second gets `share` of all units.
+
+        Up to a half the arms are equally large and the coverage grows with the share: nobody who is in moves from step
+        to step, and an even split needs the fewest units and has no small arm whose luck would look like harm.
+        """
+        second = max(0.5, share)
+        arms = (Arm(names[0], 1 - second), Arm(names[1], second))
+        return cls(salt, arms, min(1.0, share / second), layer, part)
+
     def assign(self, unit: str) -> Assignment:
         """The arm of `unit`: the same in every process, for as long as the salt and the shares stand."""
+        start, end = self.part
+        if end - start < 1.0 and not start <= unit_interval(self.layer + "/layer", unit) < end:
+            return self._outside
         if self.coverage < 1.0 and unit_interval(self.salt + "/exposure", unit) >= self.coverage:
             return self._outside
         return self._known[bisect_right(self._ends, unit_interval(self.salt + "/arm", unit))]
@@ -88,4 +114,6 @@ class Arms:
             faults.append(
                 Fault("bad_coverage", "expected a share of units", where, repr(self.coverage), "0 to 1")
             )
+        if not 0 <= self.part[0] < self.part[1] <= 1:
+            faults.append(Fault("bad_part", "expected a part of the layer", where, repr(self.part), "0 to 1"))
         return faults

@@ -75,6 +75,8 @@ class Predicted(Entry, frozen=True, tag="predicted"):
         codes: The guard's findings as callers may see them, beside `reasons` for operators.
         source: What gave the answer: `model`, or the fall-back that stood in for it.
         trace: Trace id of the caller's W3C trace context, or its request id; empty where it sent none.
+        phase: Stretch of the experiment in which the unit was exposed, `share` being the probability of its arm; empty
+            where it took no part, `forced` where the project names its arm.
     """
 
     id: str
@@ -101,6 +103,7 @@ class Predicted(Entry, frozen=True, tag="predicted"):
     codes: list[str] = []
     source: str = "model"
     trace: str = ""
+    phase: str = ""
 
 
 class Decided(Entry, frozen=True, tag="decided"):

@@ -25,12 +25,16 @@ from icekeel.journal import Predicted, Refused, Writer
 from icekeel.registry import CHAMPION
 
 from .conduct import MODEL, Conduct, Conducted, Flagged
-from .routing import Router
+from .routing import CHALLENGER, Router
 from .versions import LoadedVersion
 from .windows import Served, Windows
 
 Value = float | int | str | None
 UNLOGGED = "unlogged"
+FORCED = "forced"
+"""Phase of answers whose arm the project names."""
+CHALLENGER_FAILED = "challenger_failed"
+"""Among what was degraded: the challenger gave no finite answer, so the champion did."""
 log = logging.getLogger(__name__)
 
 
@@ -51,7 +55,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=False):
             `stale=` allows, since the keeper does not run or does not keep up), `stale:TABLE` (nothing new of it has
             come for longer than its `fresh=`), `stale:TABLE.COLUMN: ...` (the newest row of this request's own key is
             older; which features, how old, the limit), `windows_unreadable` (every window counted as never seen). And
-            `unlogged`: it is not in the journal.
+            `unlogged`: it is not in the journal; `challenger_failed`: the challenger of an experiment gave no number, so
+            the champion answered.
         source: What gave the answer: `model`, or the fall-back that stood in for it.
     """
 
@@ -108,6 +113,7 @@ class Answerer:
         self._fields = fields
         unit = model.rollout.unit.node if model.rollout is not None else model.outcome.keyed.keys[0][1]
         self._unit = fields.index(unit.name)
+        self._entry_rules(model, plan, fields, hide)
         self._key = [fields.index(field.name) for _, field in model.outcome.keyed.keys]
         self._after = [compile_row([step.node], request_leaf(fields), "r, a") for step in model.after]
         self._threshold = model.action.threshold if model.action is not None else math.inf
@@ -115,6 +121,15 @@ class Answerer:
         self._conduct = Conduct(
             model, plan, finish=self._finish, previous=lambda: self.router.current.previous
         )
+
+    def _entry_rules(self, model: Model, plan: Plan, fields: Sequence[str], hide: Hide | None) -> None:
+        """Who takes part in an experiment, and whom the project assigns itself."""
+        only = model.rollout.only if model.rollout else None
+        self._only = compile_row([only.node], request_leaf(fields), "r") if only is not None else None
+        entity = plan.fields[self._unit].entity
+        forced = model.rollout.forced if model.rollout else {}
+        private = hide if entity else None
+        self._forced = {private(entity, unit) if private else unit: arm for unit, arm in forced.items()}
 
     def state(self) -> State:
         """How far the keeper is."""
@@ -151,6 +166,9 @@ class Answerer:
             raise
         read = self.windows.read(asked.request, asked.at)
         raw = asked.version.predict_one(read.values)
+        if asked.arm == CHALLENGER and not math.isfinite(raw):
+            asked = self._stood_in(asked)
+            raw = asked.version.predict_one(read.values)
         verdicts = self._check(asked, raw)
         draft = self._draft(asked, read, raw, verdicts, started)
         kept = self._keep([draft.entry])
@@ -192,6 +210,12 @@ class Answerer:
             zip(asked, self.windows.read_many([one.request for one in asked.values()], at), strict=True)
         )
         raws, verdicts = self._predict_many(asked, reads)
+        failed = [p for p, one in asked.items() if one.arm == CHALLENGER and not math.isfinite(raws[p])]
+        if failed:
+            asked |= {place: self._stood_in(asked[place]) for place in failed}
+            again = self._predict_many({place: asked[place] for place in failed}, reads)
+            raws |= again[0]
+            verdicts = {p: v for p, v in verdicts.items() if p not in failed} | again[1]
         share = (time.thread_time_ns() - started) // (len(asked) or 1)
         for place, one in asked.items():
             began = time.thread_time_ns() - share
@@ -248,7 +272,11 @@ class Answerer:
         if faults:
             raise RequestError(*faults)
         unit = "" if request[self._unit] is None else str(request[self._unit])
-        return _Asked(request, at, trace, unit, *self._assign(unit))
+        return _Asked(request, at, trace, unit, *self._assign(request, unit))
+
+    def _stood_in(self, asked: _Asked) -> _Asked:
+        """With the champion in place of a challenger that has no finite answer; it is counted against the challenger."""
+        return asked._replace(version=self._champion(), failed=True)
 
     def _predict_many(
         self, asked: Mapping[int, _Asked], reads: Mapping[int, Served]
@@ -302,7 +330,7 @@ class Answerer:
             codes=[verdict.code for verdict in verdicts],
             features_age_s=age_s(read.state.known_until, at),
             features_lag_s=age_s(read.state.seen, at),
-            degraded=read.degraded,
+            degraded=[*read.degraded, CHALLENGER_FAILED] if asked.failed else read.degraded,
             source=conducted.source,
         )
         entry = self._entry(asked, read, raw, answer, conducted, verdicts, started)
@@ -347,19 +375,25 @@ class Answerer:
             codes=answer.codes,
             source=answer.source,
             trace=asked.trace,
+            phase=asked.phase,
         )
 
-    def _assign(self, unit: str) -> tuple[str, float, LoadedVersion]:
-        """Arm of a unit, its share of all units, and the version that answers there.
+    def _assign(self, request: Sequence[Value], unit: str) -> tuple[str, float, LoadedVersion, str]:
+        """Arm of a unit, its probability, the version that answers there, and the phase in which that counts.
 
-        A request without a unit is in no experiment: the champion answers, with a share of 1 that no experiment has.
+        A request that takes no part is the champion's, with probability 1: one without a unit, outside the layer's part or
+        the coverage, or not of those that `only=` names.
         """
         routing, champion = self.router.current, self._champion()
         if not unit or routing.arms is None or routing.challenger is None:
-            return CHAMPION, 1.0, champion
+            return CHAMPION, 1.0, champion, ""
+        if self._forced and (arm := self._forced.get(unit)):
+            return arm, 1.0, champion if arm == CHAMPION else routing.challenger, FORCED
+        if self._only is not None and not self._only(request)[0]:
+            return CHAMPION, 1.0, champion, ""
         assigned = routing.arms.assign(unit)
         version = champion if assigned.arm == CHAMPION else routing.challenger
-        return assigned.arm, assigned.probability, version
+        return assigned.arm, assigned.probability, version, routing.phase if assigned.exposed else ""
 
     def _champion(self) -> LoadedVersion:
         champion = self.router.current.champion
@@ -402,7 +436,10 @@ def age_s(since: int, at: int) -> float | None:
 
 
 class _Asked(NamedTuple):
-    """A request and who answers it: its values in field order, when it was asked, the caller's trace, its unit, that one's arm."""
+    """A request and who answers it: its values in field order, when it was asked, the caller's trace, its unit, that one's arm.
+
+    `failed`: the champion answers in place of a challenger that could not.
+    """
 
     request: Sequence[Value]
     at: int
@@ -411,6 +448,8 @@ class _Asked(NamedTuple):
     arm: str
     share: float
     version: LoadedVersion
+    phase: str = ""
+    failed: bool = False
 
 
 class Drafted(NamedTuple):

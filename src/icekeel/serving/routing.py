@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from icekeel.core.errors import BundleError, RegistryError
-from icekeel.experiments import Arm, Arms
+from icekeel.define import Layer
+from icekeel.experiments import Arms
 from icekeel.features.plan import Plan
 from icekeel.registry import CHAMPION, Alias, Registry
 
@@ -28,6 +29,7 @@ class Routing:
         champion: Answers everybody the challenger does not.
         challenger: Answers its share of the units; None without an experiment.
         arms: How units are split; None without an experiment.
+        phase: Name of the stretch in which they stand as they do, see `phase`; empty without an experiment.
         problems: Aliases that could not be followed, and why; what served before goes on.
         taught: What people have accepted of what the guard flags.
         previous: The champion before this one, where a fall-back may ask it.
@@ -40,6 +42,12 @@ class Routing:
     problems: Mapping[str, str] | None = None
     taught: Taught = field(default_factory=Taught)
     previous: LoadedVersion | None = None
+    phase: str = ""
+
+
+def phase(challenger: Alias) -> str:
+    """Name of the stretch in which a challenger has its present share, as the journal has it beside each exposure."""
+    return f"{challenger.salt}@{challenger.share:g}"
 
 
 class Router:
@@ -51,6 +59,7 @@ class Router:
         bundles: Folder of the bundles.
         plan: Its features and fields.
         previous: Whether the champion before is kept ready too.
+        layer: The part of all units that its experiments have.
     """
 
     def __init__(
@@ -61,7 +70,9 @@ class Router:
         plan: Plan,
         *,
         previous: bool = False,
+        layer: Layer | None = None,
     ) -> None:
+        self._layer = layer or Layer("")
         self._keeps_previous = previous
         self.model = model
         self._registry = registry
@@ -86,17 +97,19 @@ class Router:
         champion = self._load(aliases.get(CHAMPION), CHAMPION, problems) or self.current.champion
         challenger = self._load(aliases.get(CHALLENGER), CHALLENGER, problems)
         previous = self._previous(problems) if self._keeps_previous else None
-        arms = None
+        arms, now = None, ""
         if challenger is not None and champion is not None:
             alias = aliases[CHALLENGER]
-            arms = Arms(alias.salt, (Arm(CHAMPION, 1 - alias.share), Arm(CHALLENGER, alias.share)))
+            layer, now = self._layer, phase(alias)
+            part = layer.start, layer.end
+            arms = Arms.ramp(alias.salt, (CHAMPION, CHALLENGER), alias.share, layer.name, part)
         before = self.current
         self._loaded = {
             version.name: version for version in (champion, challenger, previous) if version is not None
         }
         taught = Taught(self._registry.reviews(self.model))
         self.current = Routing(
-            revision, champion, challenger if arms else None, arms, problems or None, taught, previous
+            revision, champion, challenger if arms else None, arms, problems or None, taught, previous, now
         )
         return (before.champion, before.challenger, before.arms) != (champion, challenger, arms)
 
