@@ -121,7 +121,7 @@ def windows(app: App, online: lmdb.Environment, keys: int = 40) -> list[list[flo
 
 
 def settled(keeper: Keeper) -> list[Any]:
-    return list(keeper._settled(keeper._answers["late"], 0, TRAINED_TO + 400 * DAY))
+    return list(keeper._results["late"].settled("", 0, TRAINED_TO + 400 * DAY))
 
 
 def two_versions(folder: Path) -> App:

@@ -16,6 +16,7 @@ from icekeel.experiments import RolloutPlan, RolloutState, Verdict
 from icekeel.journal import Decided, Ingested, Pushed, scan
 from icekeel.operations import keeper as keepers
 from icekeel.operations import loop as loops
+from icekeel.operations import trials as trialing
 from icekeel.operations.skew import Auditor
 from icekeel.operations.watch import Duty
 from icekeel.operations.workshop import SHADOW
@@ -80,7 +81,7 @@ def after_three_days(plan: RolloutPlan, state: RolloutState) -> Verdict:
 def decided_soon() -> Iterator[None]:
     """Whether evidence suffices is proven elsewhere; here every experiment ends after three days."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loops, "judge", after_three_days)
+        patch.setattr(trialing, "judge", after_three_days)
         yield
 
 

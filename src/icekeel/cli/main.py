@@ -21,6 +21,8 @@ from .backups import backup, doctor, restore
 from .contracts import contract
 from .datasets import dataset
 from .events import ingest
+from .experiments import EXPERIMENTS
+from .experiments import list_ as list_experiments
 from .features import features, try_
 from .forgetting import forget
 from .freshness import freshness
@@ -105,6 +107,21 @@ def versions(context: typer.Context, project: ProjectFolder = HERE, as_json: AsJ
             f"icekeel models {context.invoked_subcommand} ... --project FOLDER",
         )
         raise SettingsError(Fault("misplaced_option", what, "icekeel models", hint=hint))
+
+
+trials = typer.Typer(
+    help="Experiments: what is tested, what a test would need, its report.", rich_markup_mode=None
+)
+for command in EXPERIMENTS:
+    trials.command(command.__name__.rstrip("_"))(command)
+cli.add_typer(trials, name="experiment")
+
+
+@trials.callback(invoke_without_command=True)
+def experiments(context: typer.Context, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """Experiments: what is tested, what a test would need, its report; `list` where nothing else is said."""
+    if context.invoked_subcommand is None:
+        list_experiments(None, project, as_json)
 
 
 def main() -> None:

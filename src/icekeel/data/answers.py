@@ -65,7 +65,13 @@ _OWN = {
 _OLDER = "SELECT NULL::VARCHAR AS _key, NULL::VARCHAR AS _codes WHERE false"
 """Older files lack these columns."""
 _LISTS = ("reasons", "codes", "degraded")
-_ABSENT: Mapping[str, Any] = {"key": "", "source": "model", "trace": "", "phase": "", **dict.fromkeys(_LISTS, "[]")}
+_ABSENT: Mapping[str, Any] = {
+    "key": "",
+    "source": "model",
+    "trace": "",
+    "phase": "",
+    **dict.fromkeys(_LISTS, "[]"),
+}
 """What a file has that was written before there was such a column."""
 
 

@@ -142,9 +142,7 @@ class Rollout:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Metrics of outcomes, the primary one first where there is one."""
-        rails = [
-            one if isinstance(one, Metric) else Metric(one[0], margin=one[1]) for one in self.not_worse
-        ]
+        rails = [one if isinstance(one, Metric) else Metric(one[0], margin=one[1]) for one in self.not_worse]
         if self.primary is None:
             return tuple(rails)
         return (self.primary if isinstance(self.primary, Metric) else Metric(self.primary), *rails)
@@ -243,13 +241,17 @@ def _metric_faults(rollout: Rollout, where: str) -> list[Fault]:
 
 def _one_metric_faults(metric: Metric, where: str) -> list[Fault]:
     if not isinstance(metric.value, Expression):
-        return [Fault("bad_metric", "a metric is an expression over an outcome", where, shorten(metric.value))]
+        return [
+            Fault("bad_metric", "a metric is an expression over an outcome", where, shorten(metric.value))
+        ]
     nodes = list(walk(metric.node))
     if broken := [fault for node in nodes if isinstance(node, Invalid) for fault in node.faults]:
         return [fault.inside(where) for fault in broken]
     outcomes = {node for node in shallow(metric.node) if isinstance(node, Outcome)}
     direct = [
-        node for node in shallow(metric.node) if isinstance(node, RequestField | AskedAt | Windowed | EventField)
+        node
+        for node in shallow(metric.node)
+        if isinstance(node, RequestField | AskedAt | Windowed | EventField)
     ]
     hint = 'Results.where(id=Request.id).within("30d").revenue.sum(absent=0)'
     found = []

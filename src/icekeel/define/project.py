@@ -13,8 +13,8 @@ from types import ModuleType
 from icekeel.core.errors import Fault, ProjectError
 from icekeel.core.kinds import Kind
 
-from .expressions import Expression, Unfinished, invalid
 from .experiments import layer_faults
+from .expressions import Expression, Unfinished, invalid
 from .features import FeaturesMeta
 from .model import Model
 from .names import EARLY, early_names, unknown_words
@@ -124,7 +124,10 @@ def read_project(module: ModuleType, folder: Path, lines: Mapping[str, int] | No
     if not faults:
         faults = private_faults(requests, events, features, models)
     if not faults:
-        faults = [*layer_faults({one.name: one.rollout for one in models if one.rollout}), *_unread(models, events)]
+        faults = [
+            *layer_faults({one.name: one.rollout for one in models if one.rollout}),
+            *_unread(models, events),
+        ]
     names = [model.name for model in models]
     faults += [
         Fault("twice", "two models have one name", name) for name in {n for n in names if names.count(n) > 1}

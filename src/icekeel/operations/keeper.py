@@ -7,7 +7,7 @@ import shutil
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import lmdb
 import msgspec
 
 from icekeel.core.errors import BundleError, JournalError, RegistryError, StateError
-from icekeel.core.time import DAY, FOREVER, SECOND, Clock
+from icekeel.core.time import DAY, FOREVER, HOUR, MINUTE, SECOND, Clock
 from icekeel.data import Manifest
 from icekeel.data.compaction import all_records, recorded
 from icekeel.features.live import EventFeed, StateCell
@@ -46,13 +46,14 @@ from icekeel.serving import load_version
 from .loop import Loop
 from .minutes import Minutes, known_at
 from .past import Past, stored_rows
-from .projections import UNSCORED, AnswerProjection, EventProjection, Settled, Shadow
+from .projections import FAILED, UNSCORED, EventProjection, Results, Shadow, Struck
 from .reach import Reach
 from .retention import Retention
 from .reviews import review_of
 from .schedule import Schedule
 from .skew import Auditor
 from .streams import Streams
+from .trials import shadow_phase
 from .watch import Duty, row_errors, shown
 from .workshop import SHADOW
 from .workspace import Workspace
@@ -124,9 +125,10 @@ class Keeper:
         self._windows = LmdbWindows(online, [lookup.view for lookup in lookups])
         self._feed = EventFeed(project.tables, lookups, TextCodes(online))
         self._events = EventProjection(self._feed, self._windows)
-        self._answers = {
-            name: AnswerProjection(online, model, project) for name, model in project.models.items()
-        }
+        self._results = {name: Results.of(online, model, project) for name, model in project.models.items()}
+        self._answers = {name: found.all()[0] for name, found in self._results.items()}
+        self._joined = [one for found in self._results.values() for one in found.all()]
+        self._struck = {name: Struck(online, name) for name in project.models}
         self._minutes = {
             name: Minutes(online, Streams(model, self._workspace.plans[name], project))
             for name, model in project.models.items()
@@ -183,15 +185,16 @@ class Keeper:
     def _from_history(self, manifest: Manifest) -> None:
         """Project what history holds: events, then the answers that they may decide."""
         past, newest = Past(self._workspace, manifest, since=self.state.now), 0
-        for name, answers in self._answers.items():
-            past.reads(answers.table, answers.within, past.first_asked(name))
+        for name, found in self._results.items():
+            for answers in found.all():
+                past.reads(answers.table, answers.within, past.first_asked(name))
         for name in self._workspace.project.tables:
             if self._feed.reads(name):
                 past.reads(name, self._feed.horizon(name) + GRACE, FOREVER)
         for pushed in past.events():
             with writing(self._online) as txn:
                 newest = max(newest, self._events.apply(txn, [pushed]))
-                for answers in self._answers.values():
+                for answers in self._joined:
                     answers.happened(txn, [pushed] if pushed.table == answers.table else [])
                 self._count(txn, [pushed])
         for name in self._answers:
@@ -289,8 +292,9 @@ class Keeper:
             for ingested in bulk:
                 newest = max(newest, self._ingested(txn, ingested))
             predicted = [record for record in records if isinstance(record, Predicted)]
-            for name, answers in self._answers.items():
+            for name in self._answers:
                 self._answered(txn, name, [record for record in predicted if record.model == name])
+            for answers in self._joined:
                 answers.happened(txn, [record for record in pushed if record.table == answers.table])
             self._count(txn, records)
             for record in records:
@@ -309,7 +313,21 @@ class Keeper:
 
     def _answered(self, txn: lmdb.Transaction, model: str, records: Sequence[Predicted]) -> None:
         if records:
-            self._answers[model].answered(txn, records, self._in_shadow(model))
+            shadows, struck = self._in_shadow(model), self._struck[model]
+
+            def asked(record: Predicted) -> dict[str, float]:
+                said = shadows(record)
+                for version in (name for name, value in said.items() if value == FAILED):
+                    struck.put(
+                        txn, shadow_phase(version), "no finite answer", record.unit, share=1.0, second=True
+                    )
+                return said
+
+            target, *metrics = self._results[model].all()
+            target.answered(txn, records, asked)
+            for one in metrics:
+                one.answered(txn, records, lambda record: {})
+            struck.add(txn, records)
             self._loop.alerting.recent[model].add(records)
             if known := self._watched(txn, model, records[0].at):
                 self._minutes[model].answered(txn, records, *known)
@@ -374,7 +392,7 @@ class Keeper:
     def _ingested(self, txn: lmdb.Transaction, record: Ingested) -> int:
         """A bulk file into the projections: the rows that a question may still meet."""
         table = self._workspace.project.tables.get(record.table)
-        readers = [answers for answers in self._answers.values() if answers.table == record.table]
+        readers = [answers for answers in self._joined if answers.table == record.table]
         reaches = [answers.within for answers in readers]
         if self._feed.reads(record.table):
             reaches.append(self._feed.horizon(record.table))
@@ -443,15 +461,24 @@ class Keeper:
             self._look_at_minutes(duty.at)
             self._do(duty)
         self._look_at_minutes(now)
+        if now // MINUTE > self.state.now // MINUTE:
+            hour = now // HOUR > self.state.now // HOUR
+            self._loop.look(now // HOUR * HOUR if hour else now // MINUTE * MINUTE, self._results, hour=hour)
         with writing(self._online) as txn:
             self._commit(txn, serial=self.state.serial + 1, now=now, seen=seen)
 
     def _do(self, duty: Duty) -> None:
         with writing(self._online) as txn:
-            for answers in self._answers.values():
+            for answers in self._joined:
                 answers.close(txn, duty.at)
                 answers.forget(txn, duty.at)
             self._count(txn, [])
+            for name, struck in self._struck.items():
+                aliases = self._registry.aliases(name).items()
+                keep = [
+                    shadow_phase(one.version) if role == SHADOW else f"{one.salt}@" for role, one in aliases
+                ]
+                struck.forget(txn, keep)
             if duty.day % PRUNE_DAYS == 0:
                 self._windows.prune(txn, duty.at)
             self._reach.forget(txn)
@@ -483,11 +510,7 @@ class Keeper:
         with self._online.begin() as txn:
             known = self._loop.watch.baseline(model)
             profile = None if known is None else self._minutes[model].day(txn, duty.day, *known)
-        self._loop.do(duty, model, partial(self._settled, self._answers[model]), profile)
-
-    def _settled(self, answers: AnswerProjection, since: int, until: int) -> Iterator[Settled]:
-        with self._online.begin() as txn:
-            yield from answers.settled(txn, since, until)
+        self._loop.do(duty, model, self._results[model], profile)
 
     def _audit(self, duty: Duty, model: str) -> None:
         """Audit the day's answers; in a rehearsal, whose days are short, those of a quarter at its end."""

@@ -7,29 +7,24 @@ stays as it was. A decision and what it changes are one transaction of the regis
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-import numpy as np
-
+from icekeel.core.errors import JournalError, StateError
 from icekeel.core.time import DAY
 from icekeel.define import Model
-from icekeel.experiments import Metric, PairedDays, RolloutPlan, RolloutState, Split, Verdict, log_mismatch
-from icekeel.experiments import decide as judge
 from icekeel.journal import Writer
 from icekeel.monitoring import Profile
-from icekeel.registry import CHAMPION, Alias, Registry, Version
+from icekeel.registry import CHAMPION, Registry, Version
 from icekeel.serving.routing import CHALLENGER
 from icekeel.training.catalog import full_ladder
 
 from .alerting import SKEW, Alerting, alerted
 from .audits import blocked_by
-from .projections import Settled
 from .retraining import Job, Retraining, scheduled
 from .skew import AuditResult
-from .watch import Between, Duty, Watch, costs, error_name, scored
-from .workshop import SHADOW, admit, crown, decide, decided
+from .trials import Source, Trials
+from .watch import Duty, Watch
+from .workshop import SHADOW, admit, decided
 from .workspace import Workspace
 
 KIND = "daily"
@@ -63,6 +58,7 @@ class Loop:
         self._retraining = retraining
         self.alerting = Alerting(workspace, registry, journal)
         self.watch = Watch(workspace, registry, report=self.alerting.report)
+        self.trials = Trials(registry, journal)
 
     def done(self) -> int:
         """The end of the last day whose duties are done, by the registry's ledger; 0 before the first."""
@@ -94,11 +90,11 @@ class Loop:
             if alert.id not in told:
                 self._journal.append(alerted(alert))
 
-    def do(self, duty: Duty, name: str, between: Between, profile: Profile | None) -> None:
+    def do(self, duty: Duty, name: str, source: Source, profile: Profile | None) -> None:
         """Watch, judge and retrain one model.
 
         Args:
-            between: Its settled answers.
+            source: Its settled answers.
             profile: How the requests of the day looked; None without any.
         """
         model = self._project.models[name]
@@ -108,11 +104,24 @@ class Loop:
         if CHAMPION not in aliases:
             return
         alarmed = self.watch.look(duty, model, profile)
-        if CHALLENGER in aliases:
-            self._judge_split(duty, model, between, aliases)
-        if SHADOW in aliases:
-            self._judge_shadow(duty, model, between, aliases)
+        self.trials.look(duty.at, model, source)
         self._retrain(duty, model, alarmed)
+
+    def look(self, at: int, source: Mapping[str, Source], *, hour: bool) -> None:
+        """Look at what is on trial: every time for failures, and on the hour for outcomes.
+
+        Args:
+            source: Settled answers by model.
+        """
+        for name, model in self._project.models.items():
+            try:
+                self.trials.look_for_failures(at, model, source[name])
+                if hour:
+                    self.trials.look(at, model, source[name])
+            except (JournalError, StateError):
+                raise
+            except Exception as error:  # one bad outcome must not end the keeper
+                self.failed(Duty(at // DAY, at), name, "the look at the experiment", error)
 
     def failed(self, duty: Duty, name: str, step: str, error: Exception) -> None:
         """Keep an alert that a duty could not be done, and leave its trace in the log."""
@@ -143,96 +152,6 @@ class Loop:
         used = {change.version for change in self._registry.history(model.name)}
         if versions[-1].name not in known | used:
             admit(self._registry, self._journal, model, versions[-1], at=duty.at, by="loop")
-
-    # Judging
-
-    def _judge_split(self, duty: Duty, model: Model, between: Between, aliases: Mapping[str, Alias]) -> None:
-        """The challenger against the champion, each on its own units.
-
-        One observation per unit: its first answer to be settled of those asked under both aliases.
-        """
-        alias, rollout = aliases[CHALLENGER], model.rollout
-        if rollout is None:
-            return
-        since = max(alias.since, aliases[CHAMPION].since)
-        arms = {CHAMPION: aliases[CHAMPION].version, CHALLENGER: alias.version}
-        shares = {CHAMPION: 1 - alias.share, CHALLENGER: alias.share}
-        units: dict[str, dict[str, float]] = {CHAMPION: {}, CHALLENGER: {}}
-        for rows in _days(model, between, since, duty.at):
-            # What was asked before the server knew of the experiment had another probability.
-            mine = [r for r in rows if arms.get(r.arm) == r.version and abs(r.share - shares[r.arm]) < 1e-9]
-            for row, cost in zip(mine, costs(model, [row.prediction for row in mine], mine), strict=True):
-                units[row.arm].setdefault(row.unit, float(cost))  # never changes from one look to the next
-        champion, challenger = (
-            np.array(list(units[arm].values()), dtype=np.float64) for arm in (CHAMPION, CHALLENGER)
-        )
-        plan = RolloutPlan(
-            Metric(_metric(model)),
-            alpha=rollout.alpha,
-            minimum_days=rollout.minimum_days,
-            maximum_days=rollout.maximum_days,
-        )
-        state = RolloutState(
-            (duty.at - since) / DAY,
-            Split.of("one", champion, challenger),
-            {},
-            log_mismatch([len(champion), len(challenger)], [1 - alias.share, alias.share]),
-        )
-        self._conclude(duty, model, CHALLENGER, alias, judge(plan, state))
-
-    def _judge_shadow(self, duty: Duty, model: Model, between: Between, aliases: Mapping[str, Alias]) -> None:
-        """The version in shadow against the champion, on the same questions.
-
-        A day on which the keeper had no time for some of them is left out whole: a busy hour is no ordinary one.
-        """
-        alias, champion, retrain = aliases[SHADOW], aliases[CHAMPION], model.retrain
-        if retrain is None:
-            return
-        since, paired, busy = max(alias.since, champion.since), PairedDays(), set[int]()
-        for rows in _days(model, between, since, duty.at):
-            both = [r for r in rows if alias.version in r.shadows and r.version == champion.version]
-            mine = [row for row in both if not math.isnan(row.shadows[alias.version])]
-            busy |= {row.asked_at // DAY for row in both if math.isnan(row.shadows[alias.version])}
-            days = np.array([row.asked_at // DAY for row in mine], dtype=np.int64)
-            standing = costs(model, [row.prediction for row in mine], mine)
-            paired += PairedDays.of(
-                days, standing, costs(model, [r.shadows[alias.version] for r in mine], mine)
-            )
-        plan = RolloutPlan(
-            Metric(_metric(model), margin=retrain.margin),
-            steps=(),
-            alpha=retrain.alpha,
-            minimum_days=7,
-            maximum_days=90,
-        )
-        whole = PairedDays({day: pairs for day, pairs in paired.days.items() if day not in busy})
-        state = RolloutState((duty.at - since) / DAY, whole)
-        self._conclude(duty, model, SHADOW, alias, judge(plan, state))
-
-    def _conclude(self, duty: Duty, model: Model, name: str, alias: Alias, verdict: Verdict) -> None:
-        """Carry a verdict out and record it, both or neither; `continue` leaves no trace."""
-        if verdict.kind == "continue":
-            return
-        evidence = {metric: _plain(found) for metric, found in verdict.evidence.items()}
-
-        def change() -> None:
-            why: Any = {"reason": verdict.reason, "by": "loop", "evidence": evidence, "at": duty.at}
-            if verdict.kind == "promote":
-                crown(self._registry, model.name, alias.version, **why)
-            else:
-                self._registry.drop_alias(model.name, name, **why)
-
-        decide(
-            self._registry,
-            self._journal,
-            model.name,
-            verdict.kind,
-            alias.version,
-            reason=verdict.reason,
-            at=duty.at,
-            evidence=evidence,
-            change=change,
-        )
 
     # Retraining
 
@@ -272,20 +191,3 @@ class Loop:
 def _rung(model: Model, champion: Version) -> str:
     """The champion's rung; empty, for the whole ladder, where the model has it no longer."""
     return champion.rung if champion.rung in {one.name for one in full_ladder(model)} else ""
-
-
-def _days(model: Model, between: Between, since: int, until: int) -> Iterator[list[Settled]]:
-    """The answers that count, asked at `since` or later and settled before `until`, one day of settlement at a time."""
-    for day in range(since // DAY, -(-until // DAY)):
-        rows = between(max(day * DAY, since), min((day + 1) * DAY, until))
-        if mine := scored(model, (row for row in rows if row.asked_at >= since)):
-            yield mine
-
-
-def _metric(model: Model) -> str:
-    return "cost per answer" if model.action is not None else error_name(model)
-
-
-def _plain(found: Any) -> dict[str, float | None]:
-    values = {name: float(getattr(found, name)) for name in found.__dataclass_fields__}
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -7,7 +7,7 @@ read, so that a crash neither loses nor doubles.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -17,16 +17,18 @@ import msgspec
 from icekeel.compile import Row, compile_event
 from icekeel.core.time import DAY
 from icekeel.data import AVAILABLE, DELETED
-from icekeel.define import Model, Project
+from icekeel.define import Metric, Model, Project
 from icekeel.engines import Engine
 from icekeel.features.live import EventFeed, outcome_key
 from icekeel.features.online.lmdb import LmdbWindows
 from icekeel.features.online.versions import digest
 from icekeel.features.outcomes import target_function
 from icekeel.journal import Predicted, Pushed
+from icekeel.serving.answers import CHALLENGER_FAILED, FORCED
 from icekeel.serving.asked import Asked, AskedIndex
+from icekeel.serving.routing import CHALLENGER
 
-LAYOUT = 3
+LAYOUT = 4
 """Changes with how answers and outcomes are kept: the keeper makes another environment for another layout."""
 _OFFSET = 2**63
 GRACE = 2 * DAY
@@ -64,10 +66,17 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     shadows: dict[str, float]
     verdict: str = "pass"
     source: str = "model"
+    phase: str = ""
+    segments: tuple[str, ...] = ()
+    covariate: float | None = None
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True):
-    """An answer and what came of it; `settled_at` is when that became known."""
+    """An answer and what came of it; `settled_at` is when that became known.
+
+    `phase` is that of the experiment it counts in, empty where it counts in none; `segments` are the values of the fields by
+    which results are told apart, `covariate` what the unit was worth before.
+    """
 
     settled_at: int
     asked_at: int
@@ -82,6 +91,9 @@ class Settled(msgspec.Struct, frozen=True, array_like=True):
     target: float
     verdict: str = "pass"
     source: str = "model"
+    phase: str = ""
+    segments: tuple[str, ...] = ()
+    covariate: float | None = None
 
 
 class EventProjection:
@@ -106,7 +118,9 @@ class EventProjection:
 
 
 class AnswerProjection:
-    """Answers of one model: kept waiting until their outcome is known, then settled.
+    """Answers of one model and one of its outcomes: kept waiting until that is known, then settled.
+
+    A model has one for its target, and one for each metric of its experiments, for which only exposed answers wait.
 
     Answers and outcomes come from segments of different processes, so either may be read first: both are kept,
     and what decides is only when things happened and became known. Answers lie under the digest of their key;
@@ -117,20 +131,27 @@ class AnswerProjection:
         environment: Of the keeper.
         model: The definition.
         project: For the outcome's event table.
+        metric: Of an experiment; None: the target.
 
     Attributes:
-        fresh: What was settled since somebody took it away.
+        fresh: Of the target, what was settled since somebody took it away.
     """
 
-    def __init__(self, environment: lmdb.Environment, model: Model, project: Project) -> None:
+    def __init__(
+        self, environment: lmdb.Environment, model: Model, project: Project, metric: Metric | None = None
+    ) -> None:
+        self._metric = metric
+        self._unread: list[Settled] | None = None
         self._waiting, self._happened, self._ids, self._settled = (
             environment.open_db(name) for name in (b"waiting", b"happened", b"happened_ids", b"settled")
         )
         self._index = AskedIndex(environment)
         self._model = model
-        self._mine = digest(model.name.encode())[:8]
-        self._outcome = model.outcome
-        self._target = target_function(model.target)
+        name = model.name if metric is None else f"{model.name}\n{metric.called}\n{metric.node!r}"
+        self._mine = digest(name.encode())[:8]
+        self._outcome = model.outcome if metric is None else metric.outcome
+        self._target = target_function(model.target if metric is None else metric.node)
+        self._describe = _describer(model)
         table = project.tables[self._outcome.keyed.table]
         self.table, self._table = table.name, table
         self._time, self._id = table.time, table.id
@@ -155,13 +176,19 @@ class AnswerProjection:
     ) -> None:
         """Keep answers waiting, with what versions in shadow would have said."""
         for record in records:
+            if self._metric is not None and record.phase in ("", FORCED):
+                continue
             waiting = Waiting(
                 record.at, record.id, record.unit, record.version, record.arm, record.share,
                 record.prediction, record.answer, shadows(record), record.verdict, record.source,
+                record.phase, *self._describe(record),
             )  # fmt: skip
-            key = self._mine + digest(record.key.encode())
+            parts = [record.request.get(field.name) for _, field in self._outcome.keyed.keys]
+            met = record.key if self._metric is None else outcome_key(parts)
+            key = self._mine + digest(met.encode())
             txn.put(key + record.id.encode(), _pack(waiting), db=self._waiting)
-            self._index.answered(txn, record.id, Asked.of(record, self._model))
+            if self._metric is None:
+                self._index.answered(txn, record.id, Asked.of(record, self._model))
             self._settle_known(txn, key)
 
     def happened(self, txn: lmdb.Transaction, records: Sequence[Pushed]) -> None:
@@ -239,7 +266,8 @@ class AnswerProjection:
     def forget(self, txn: lmdb.Transaction, now: int) -> None:
         """Drop outcomes that no answer still to come can meet."""
         oldest = now - self._outcome.within - GRACE
-        self._index.forget(txn, oldest)
+        if self._metric is None:
+            self._index.forget(txn, oldest)
         for place, versions in _under(txn, self._happened, self._mine, _happened):
             if all(max(event.time, event.available) < oldest for event in versions):
                 txn.delete(place, db=self._happened)
@@ -276,9 +304,18 @@ class AnswerProjection:
         settled = Settled(
             at, waiting.asked_at, waiting.id, waiting.unit, waiting.version, waiting.arm, waiting.share,
             waiting.prediction, waiting.answer, waiting.shadows, target, waiting.verdict, waiting.source,
+            waiting.phase, waiting.segments, waiting.covariate,
         )  # fmt: skip
         txn.put(self._mine + _sortable(at) + waiting.id.encode(), _pack(settled), db=self._settled)
-        self.fresh.append(settled)
+        if self._metric is None:
+            self.fresh.append(settled)
+        if self._unread is not None:
+            self._unread.append(settled)
+
+    def unread(self) -> list[Settled] | None:
+        """What was settled since this was last asked, whenever that became known; None the first time, for "all of it"."""
+        found, self._unread = self._unread, []
+        return found
 
     def settled(self, txn: lmdb.Transaction, since: int, until: int) -> Iterator[Settled]:
         """Answers settled in `[since, until)`, in that order."""
@@ -291,6 +328,85 @@ class AnswerProjection:
     def pending(self, txn: lmdb.Transaction) -> int:
         """Answers that wait for their outcome."""
         return sum(1 for _ in _under(txn, self._waiting, self._mine, bytes))
+
+
+class Struck:
+    """Which units of an experiment were struck by a hard failure, each once, by kind and arm."""
+
+    def __init__(self, environment: lmdb.Environment, model: str) -> None:
+        self._database = environment.open_db(b"struck")
+        self._mine = digest(model.encode())[:8]
+
+    def add(self, txn: lmdb.Transaction, records: Sequence[Predicted]) -> None:
+        """Keep the failures of answers that count."""
+        for record in records:
+            if record.phase in ("", FORCED):
+                continue
+            second = record.arm == CHALLENGER
+            share = record.share if second else 1 - record.share
+            for kind in failures_of(record):
+                self.put(txn, record.phase, kind, record.unit, share=share, second=second)
+
+    def put(
+        self, txn: lmdb.Transaction, phase: str, kind: str, unit: str, *, share: float, second: bool
+    ) -> None:
+        """Keep that a unit of the champion, or of the second arm, was struck."""
+        place = digest(f"{phase}\n{kind}\n{unit}".encode()) + (b"b" if second else b"a")
+        txn.put(self._mine + place, _pack((phase, kind, share, second)), db=self._database)
+
+    def read(self, txn: lmdb.Transaction) -> dict[tuple[str, str, float], tuple[int, int]]:
+        """(phase, kind, share of the challenger) -> units of the champion and of the challenger that were struck."""
+        found: dict[tuple[str, str, float], tuple[int, int]] = {}
+        for _, (phase, kind, share, second) in _under(
+            txn, self._database, self._mine, msgspec.msgpack.decode
+        ):
+            a, b = found.get((phase, kind, share), (0, 0))
+            found[phase, kind, share] = (a, b + 1) if second else (a + 1, b)
+        return found
+
+    def forget(self, txn: lmdb.Transaction, keep: Collection[str]) -> None:
+        """Drop what is of no trial that still runs.
+
+        Args:
+            keep: What the phases of those begin with.
+        """
+        for place, row in _under(txn, self._database, self._mine, msgspec.msgpack.decode):
+            if not row[0].startswith(tuple(keep)):
+                txn.delete(place, db=self._database)
+
+
+SLOW_US = 100_000
+"""Processor time of an answer beyond which it counts as too slow: hundreds of times the budget of the path."""
+
+
+def failures_of(record: Predicted) -> Iterator[str]:
+    """The kinds of hard failure that an answer shows."""
+    if CHALLENGER_FAILED in record.degraded:
+        yield "no finite answer"
+    if record.verdict != "pass":
+        yield "a finding of the guard"
+    if record.cpu_us > SLOW_US:
+        yield f"over {SLOW_US // 1000} ms of processor time"
+
+
+def _describer(model: Model) -> Callable[[Predicted], tuple[tuple[str, ...], float | None]]:
+    """The values by which results are told apart, and the covariate, of an answer."""
+    rollout = model.rollout
+    fields = () if rollout is None else rollout.segment_fields
+    covariate = None if rollout is None or rollout.covariate is None else rollout.covariate.node
+    named = [one.name for one in model.features.icekeel_features if one.node == covariate]
+
+    def describe(record: Predicted) -> tuple[tuple[str, ...], float | None]:
+        if record.phase in ("", FORCED):
+            return (), None
+        value = record.features.get(named[0]) if named else None
+        return tuple(str(record.request.get(name)) for name in fields), _number(value)
+
+    return describe
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 _KEY = 24
@@ -335,6 +451,10 @@ UNSCORED = math.nan
 """Stands among an answer's shadows where the keeper had no time to ask the version."""
 
 
+FAILED = math.inf
+"""Stands there where the version gave no finite answer."""
+
+
 class Shadow:
     """What a version would have predicted, from the features that were journaled."""
 
@@ -343,6 +463,50 @@ class Shadow:
         self._names = [column.name for column in engine.columns]
 
     def __call__(self, features: Mapping[str, Any]) -> float:
-        """The prediction for an answer's journaled features."""
+        """The prediction for an answer's journaled features; `FAILED` where it is no number."""
         values = [features.get(name) for name in self._names]
-        return self._engine.predict_one(values)
+        said = self._engine.predict_one(values)
+        return said if math.isfinite(said) else FAILED
+
+
+class Results:
+    """What came of the answers of one model, by metric; `""` is the target. Opens a read transaction for each question.
+
+    Args:
+        environment: Of the keeper.
+        projections: By metric.
+        struck: Hard failures.
+    """
+
+    def __init__(
+        self, environment: lmdb.Environment, projections: Mapping[str, AnswerProjection], struck: Struck
+    ) -> None:
+        self._environment = environment
+        self._projections = projections
+        self._struck = struck
+
+    @classmethod
+    def of(cls, environment: lmdb.Environment, model: Model, project: Project) -> Results:
+        """Those of a model whose target has no projection yet."""
+        metrics = model.rollout.metrics if model.rollout else ()
+        projections = {one.called: AnswerProjection(environment, model, project, one) for one in metrics}
+        target = {"": AnswerProjection(environment, model, project)}
+        return cls(environment, {**target, **projections}, Struck(environment, model.name))
+
+    def all(self) -> Sequence[AnswerProjection]:
+        """The projections, the target's first."""
+        return list(self._projections.values())
+
+    def settled(self, metric: str, since: int, until: int) -> Iterator[Settled]:
+        """Answers whose metric was settled in `[since, until)`, in that order."""
+        with self._environment.begin() as txn:
+            yield from self._projections[metric].settled(txn, since, until)
+
+    def fresh(self, metric: str) -> list[Settled] | None:
+        """As `AnswerProjection.unread`."""
+        return self._projections[metric].unread()
+
+    def struck(self) -> dict[tuple[str, str, float], tuple[int, int]]:
+        """As `Struck.read`."""
+        with self._environment.begin() as txn:
+            return self._struck.read(txn)

@@ -123,6 +123,16 @@ def row_errors(model: Model, predictions: Sequence[float], rows: Sequence[Settle
         return problem.row_errors(target, np.array(predictions, dtype=np.float64))
 
 
+def costs(model: Model, predictions: Sequence[float], rows: Sequence[Settled]) -> Floats:
+    """What each answer cost: of the action's two mistakes where there is an action, else the error itself."""
+    if model.action is None:
+        return row_errors(model, predictions, rows)
+    target = np.array([row.target for row in rows], dtype=np.float64)
+    predicted = np.array(predictions, dtype=np.float64)
+    acted, true = predicted > model.action.threshold, target > 0.5
+    return np.where(acted & ~true, model.action.false, np.where(~acted & true, model.action.missed, 0.0))
+
+
 def scored(model: Model, rows: Iterable[Settled]) -> list[Settled]:
     """The answers whose error is a number, by what the model said.
 

@@ -295,8 +295,8 @@ def admit(
     """Decide what becomes of a new version, and do it.
 
     A failed gate blocks it. The first version becomes champion. Where a rollout is declared and either the
-    features are others than the champion's or answers influence outcomes, it becomes challenger with the
-    declared share; otherwise it answers in shadow until paired answers show that it is no worse; without
+    features are others than the champion's or answers influence outcomes, it becomes challenger at the first step,
+    after a time in shadow where that is declared; otherwise it answers in shadow until paired answers show that it is no worse; without
     `retrain=` its gates alone promote it, provided that one of them held it against the champion.
     """
     champion = registry.aliases(model.name).get(CHAMPION)
@@ -308,9 +308,8 @@ def admit(
         kind, reason = "promote", f"{version.name} is the first version and passed every gate"
     elif standing.name == version.name:
         kind, alias, reason = "unchanged", "", f"{version.name} serves already"
-    elif model.rollout is not None and (model.influences or standing.features != version.features):
-        kind, alias, share = "start_experiment", CHALLENGER, model.rollout.share
-        reason = f"{version.name} ({version.features}) answers {share:.0%} of units against {standing.name} ({standing.features})"
+    elif tested_by_split(model, standing, version):
+        kind, alias, share, reason = _first_step(model, standing, version)
     elif model.retrain is not None:
         kind, alias, share = "start_shadow", SHADOW, 0.0
         reason = f"{version.name} answers in shadow, paired with {standing.name}"
@@ -354,6 +353,57 @@ def allow_training(
         evidence = {"alerts": [alert.id for alert in wrong]}
         reason = f"by {by}, although {', '.join(alert.cause for alert in wrong)}: {override}"
         decide(registry, journal, model, "override_block", "", reason=reason, at=at, evidence=evidence)
+
+
+def _first_step(model: Model, standing: Version, version: Version) -> tuple[str, str, float, str]:
+    """Where a rollout begins: kind of the decision, alias, share, reason."""
+    rollout = model.rollout
+    if rollout is not None and rollout.shadow:
+        return "start_shadow", SHADOW, 0.0, f"{version.name} answers in shadow for {rollout.shadow} first"
+    share = rollout.stages[0] if rollout is not None else 0.0
+    names = f"{version.name} ({version.features})", f"{standing.name} ({standing.features})"
+    return (
+        "start_experiment",
+        CHALLENGER,
+        share,
+        f"{names[0]} answers {share:.0%} of units against {names[1]}",
+    )
+
+
+def tested_by_split(model: Model, standing: Version, version: Version) -> bool:
+    """Whether only a split test may tell: the answer changes what happens, or the versions read other features."""
+    return model.rollout is not None and (model.influences or standing.features != version.features)
+
+
+def start(
+    registry: Registry,
+    journal: Writer,
+    model: Model,
+    version: str,
+    *,
+    reason: str,
+    at: int,
+    by: str,
+    share: float | None = None,
+) -> Decision:
+    """Begin an experiment, at the first step unless another share is given; one that runs ends.
+
+    Raises:
+        RegistryError: the version cannot be challenger, see `Registry.set_alias`.
+    """
+    first = model.rollout.stages[0] if model.rollout is not None else 0.5
+    part = first if share is None else share
+
+    def change() -> None:
+        aliases = registry.aliases(model.name)
+        if SHADOW in aliases and aliases[SHADOW].version == version:
+            registry.drop_alias(model.name, SHADOW, reason=reason, by=by, at=at)
+        registry.set_alias(model.name, CHALLENGER, version, share=part, reason=reason, by=by, at=at)
+
+    said = f"{version} answers {part:.3g} of units: {reason}"
+    return decide(
+        registry, journal, model.name, "start_experiment", version, reason=said, at=at, change=change
+    )
 
 
 def decide(

@@ -13,10 +13,10 @@ import pytest
 
 from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, parse_time
-from icekeel.experiments import PairedDays, RolloutPlan, RolloutState, Split, Verdict
+from icekeel.experiments import PairedDays, RolloutPlan, RolloutState, Tally, Verdict
 from icekeel.journal import Alerted, Decided, Writer, scan
 from icekeel.monitoring import Signal
-from icekeel.operations import loop as loops
+from icekeel.operations import trials as trialing
 from icekeel.operations import watch as watching
 from icekeel.operations.loop import Loop
 from icekeel.operations.projections import UNSCORED, Settled
@@ -55,6 +55,7 @@ class World:
         self.trainer = Trainer()
         self.model = self.app.model("late")
         self.rows: list[Settled] = []
+        self.failures: dict[tuple[str, str, float], tuple[int, int]] = {}
         monkeypatch.setattr(watching.Watch, "_baseline", lambda watch, model: None)
         self.loop = self.fresh_loop()
 
@@ -81,7 +82,16 @@ class World:
     def day(self, day: int, *, times: int = 1) -> None:
         duty = Duty(T0 // DAY + day, T0 + (day + 1) * DAY)
         for _ in range(times):
-            self.loop.do(duty, "late", self.between, None)
+            self.loop.do(duty, "late", self, None)
+
+    def settled(self, metric: str, since: int, until: int) -> Iterable[Settled]:
+        return self.between(since, until)
+
+    def fresh(self, metric: str) -> list[Settled] | None:
+        return None
+
+    def struck(self) -> dict[tuple[str, str, float], tuple[int, int]]:
+        return self.failures
 
     def decisions(self) -> list[tuple[str, str]]:
         return [(one.kind, one.version) for one in self.registry.decisions("late")]
@@ -117,11 +127,13 @@ def answers(
             asked = T0 + day * DAY + number * 60_000_000
             yield Settled(
                 asked + HOUR, asked, f"{day}-{number}", f"u{day}-{number}", f"late-{arm + 1}", arms[arm],
-                1 / len(arms), prediction, prediction, {}, target,
+                1 / len(arms), prediction, prediction, {}, target, phase=PHASE if len(arms) > 1 else "",
             )  # fmt: skip
 
 
 BOTH = (CHAMPION, CHALLENGER)
+PHASE = "late-2/1@0.5"
+"""Of an experiment that begins with the second change of an alias."""
 
 
 def experiment(world: World, wrong: tuple[float, float], days: int, **kind: Any) -> None:
@@ -165,14 +177,10 @@ def test_an_experiment_without_answers_ends_at_the_longest_time(world: World) ->
 def test_answers_from_before_the_server_knew_of_the_experiment_do_not_count(world: World) -> None:
     experiment(world, (0.5, 0.02), 0)
     rows = list(answers(range(8), arms=BOTH, wrong=(0.5, 0.02)))
-    world.rows = [replace_share(row, 1.0) for row in rows]
+    world.rows = [msgspec.structs.replace(row, phase="") for row in rows]
     for day in range(8):
         world.day(day)
     assert world.decisions() == []
-
-
-def replace_share(row: Settled, share: float) -> Settled:
-    return msgspec.structs.replace(row, share=share)
 
 
 def shadowed(world: World, champion: float, shadow: float, days: int) -> None:
@@ -402,22 +410,23 @@ def judged(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
         states.append(state)
         return Verdict("continue", "", {})
 
-    monkeypatch.setattr(loops, "judge", note)
+    monkeypatch.setattr(trialing, "judge", note)
     world.day(3)
     return states[-1]
 
 
-def test_an_arm_s_unit_counts_once_by_its_first_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unit_counts_once_with_all_its_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment(world, (0.1, 0.1), 0)
     wrong, right = (
         next(answers(range(day, day + 1), wrong=(probability,), per_day=1))
         for day, probability in ((0, 1.0), (1, 0.0))
     )
-    world.rows = [msgspec.structs.replace(row, unit="u", share=0.5) for row in (wrong, right)]
+    world.rows = [msgspec.structs.replace(row, unit="u", share=0.5, phase=PHASE) for row in (wrong, right)]
     cost = float(costs(world.model, [wrong.prediction], [wrong])[0])
     state = judged(world, monkeypatch)
     assert cost > 0
-    assert state.primary == Split.of("one", np.array([cost]), np.array([]))
+    champion = state.primary.whole.phases[PHASE].a
+    assert (champion.n, champion.y, champion.d) == (1, cost, 2)
 
 
 @pytest.mark.parametrize("trial", [CHALLENGER, SHADOW])
@@ -434,9 +443,7 @@ def test_nothing_counts_from_before_the_champion_was_champion(
     ]
     state = judged(world, monkeypatch)
     assert state.days == 2
-    assert state.primary == (
-        Split.of("one", np.zeros(0), np.zeros(0)) if trial == CHALLENGER else PairedDays()
-    )
+    assert state.primary == (Tally() if trial == CHALLENGER else PairedDays())
 
 
 def test_a_failed_training_raises_an_alert_that_only_a_success_closes(world: World) -> None:

@@ -50,7 +50,7 @@ def open_environment(path: Path, *, readonly: bool = False, map_size: int = 1 <<
         if not readonly:
             path.mkdir(parents=True, exist_ok=True)
         environment = lmdb.open(
-            str(path), map_size=map_size, readonly=readonly, create=not readonly, max_dbs=16, metasync=False
+            str(path), map_size=map_size, readonly=readonly, create=not readonly, max_dbs=32, metasync=False
         )
         environment.reader_check()
     except DAMAGE as error:

@@ -1,0 +1,345 @@
+"""What is said of an experiment: before it starts, while it runs, and when it is over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icekeel.core.errors import Fault, IcekeelError
+from icekeel.core.time import DAY, HOUR, format_second
+from icekeel.define import Model
+from icekeel.experiments import (
+    Answers,
+    Evidence,
+    Look,
+    Metric,
+    Question,
+    RolloutPlan,
+    RolloutState,
+    Tally,
+    Units,
+    course,
+    decide,
+    describe,
+    gather,
+    naive_sentence,
+)
+from icekeel.experiments.sequential import bounded_exp
+
+from .trials import Rows, Standing, Trial, mismatch
+
+MOST_LOOKS = 120
+"""Looks that the course is drawn from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Units of one phase, as they were to be and as they are."""
+
+    phase: str
+    share: float
+    champion: int
+    challenger: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialReport:
+    """One experiment.
+
+    Attributes:
+        sentence: The finding, for somebody who decides.
+        evidence: By metric, the primary one first.
+        looks: The course of the primary metric.
+        segments: Field -> value -> evidence, and whether it counts although so many were looked at.
+        left_out: How many units or answers, and why.
+        naive: What rules that do not know of the other looks would have done.
+    """
+
+    title: str
+    sentence: str
+    verdict: str
+    held: str
+    days: float
+    since: int
+    at: int
+    steps: Sequence[tuple[int, float]]
+    plan: RolloutPlan
+    evidence: Mapping[str, Evidence]
+    looks: Sequence[Look]
+    sizes: Sequence[Sizes]
+    odds: float
+    segments: Mapping[str, Mapping[str, tuple[Evidence, bool]]]
+    failures: Mapping[str, tuple[int, int]]
+    left_out: Mapping[str, int]
+    naive: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; times are ISO, what is not finite is null."""
+        return {
+            "title": self.title,
+            "sentence": self.sentence,
+            "verdict": self.verdict,
+            "held": self.held,
+            "days": round(self.days, 2),
+            "since": format_second(self.since),
+            "steps": [{"at": format_second(at), "share": share} for at, share in self.steps],
+            "metrics": {
+                name: {**_plain(found), "told": describe(name, found)}
+                for name, found in self.evidence.items()
+            },
+            "sizes": [_plain(one) for one in self.sizes],
+            "mismatch_odds": self.odds,
+            "segments": {
+                name: {value: {**_plain(one), "counts": counts} for value, (one, counts) in values.items()}
+                for name, values in self.segments.items()
+            },
+            "failures": {kind: {"champion": a, "challenger": b} for kind, (a, b) in self.failures.items()},
+            "left_out": dict(self.left_out),
+            "naive": self.naive,
+            "course": [{"at": format_second(look.at), **_plain(look.evidence)} for look in self.looks],
+        }
+
+
+def report_of(model: Model, standing: Standing) -> TrialReport:
+    """The report of a trial as it stands."""
+    trial, plan = standing.trial, standing.plan
+    fields = model.rollout.segment_fields if model.rollout else ()
+    rows, primary = standing.rows[plan.primary.name], plan.primary
+    segments = {
+        name: Tally.of(primary, rows.gather(primary, standing.at, place), trial.phases).by_segment(
+            plan.claim(primary)
+        )
+        for place, name in enumerate(fields)
+    }
+    title = f"{trial.version} against {trial.champion}"
+    found = _report(title, standing, segments, rows, trial.phases)
+    if trial.ended is not None:
+        return replace(found, verdict="ended", sentence=f"Ended {format_second(trial.ended)}: {trial.why}")
+    return found
+
+
+def _report(
+    title: str,
+    standing: Standing,
+    segments: Mapping[str, Mapping[str, tuple[Evidence, bool]]],
+    rows: Rows,
+    phases: Mapping[str, float],
+) -> TrialReport:
+    trial, plan, state = standing.trial, standing.plan, standing.state
+    units = standing.units[plan.primary.name]
+    looks = course(
+        [
+            (at, Tally.of(plan.primary, rows.gather(plan.primary, at), phases))
+            for at in _look_times(trial.since, standing.at, rows.times())
+        ],
+        plan.claim(plan.primary),
+    )
+    return TrialReport(
+        title=title,
+        sentence=standing.verdict.reason,
+        verdict=standing.verdict.kind,
+        held=standing.held,
+        days=state.days,
+        since=trial.since,
+        at=standing.at,
+        steps=trial.steps,
+        plan=plan,
+        evidence=standing.verdict.evidence,
+        looks=looks,
+        sizes=_sizes(units, phases),
+        odds=bounded_exp(state.log_mismatch),
+        segments=segments,
+        failures={kind: found.struck for kind, found in state.failures.items()},
+        left_out={
+            "units seen in both arms": units.crossed,
+            "answers whose outcome came before them": units.early,
+            "answers whose outcome is not known": units.unknown,
+        },
+        naive=naive_sentence(looks) if looks else "",
+    )
+
+
+def _look_times(since: int, until: int, settled: Sequence[int]) -> list[int]:
+    """Ends of equal stretches, of hours or days, from the first settled answer on."""
+    known = [at for at in settled if at < until]
+    if not known:
+        return []
+    step = HOUR if until - min(known) <= 3 * DAY else DAY
+    first = max(since, min(known)) // step + 1
+    times = [at * step for at in range(first, until // step + 1)]
+    thin = -(-len(times) // MOST_LOOKS) or 1
+    return [*times[::thin], *([until] if not times or times[::thin][-1] < until else [])]
+
+
+def _sizes(units: Units, phases: Mapping[str, float]) -> list[Sizes]:
+    found = []
+    for name, share in phases.items():
+        mine = units.phase.astype(str) == name
+        second = int(units.in_b[mine].sum())
+        found.append(Sizes(name, share, int(mine.sum()) - second, second))
+    return found
+
+
+def _plain(found: Any) -> dict[str, Any]:
+    values = {name: getattr(found, name) for name in found.__dataclass_fields__}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+
+
+# Before it starts
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """What a test would need, from the project's own past.
+
+    Attributes:
+        mean, sd: Of a unit.
+        units_per_day: That would take part.
+        needed: (effect, units, days) by which it is found.
+        detectable: The smallest improvement that the longest time allowed finds.
+    """
+
+    metric: str
+    mean: float
+    sd: float
+    units_per_day: float
+    needed: Sequence[tuple[float, int, float]]
+    detectable: float
+    sentences: Sequence[str]
+
+
+def power_of(
+    metric: Metric, plan: RolloutPlan, unit: Any, value: Any, days: float, effects: Sequence[float], noun: str
+) -> Power:
+    """How large a test of one metric must be.
+
+    Args:
+        unit, value: Past questions whose outcome is known: whom they were of, and what came of them.
+        days: How long a time they are of.
+
+    Raises:
+        IcekeelError: no past outcomes, or all alike.
+    """
+    known = np.isfinite(value)
+    if not known.any() or days <= 0:
+        what, hint = "there are no past outcomes of this metric", "icekeel ingest takes them in"
+        raise IcekeelError(Fault("no_outcomes", what, metric.name, hint=hint))
+    zeros, at = np.zeros(int(known.sum())), np.arange(int(known.sum()))
+    units = gather(metric, Answers(unit[known], zeros.astype(bool), at, value[known]))
+    weight = units.answers if metric.by_answers else np.ones(len(units.value))
+    mean = float(units.value.sum() / weight.sum())
+    sd = float(np.std(units.value - mean * weight) / weight.mean())
+    share = max(0.5, plan.steps[-1]) if plan.steps else 0.5
+    coverage = min(1.0, plan.steps[-1] / share) if plan.steps else 1.0
+    question = Question(
+        mean,
+        sd,
+        share,
+        metric.margin,
+        plan.alpha,
+        tuned_for=plan.tuned_for,
+        binary=metric.kind == "conversion",
+    )
+    per_day = len(units.value) / days * coverage
+    needed = [(effect, question.units(effect), question.units(effect) / per_day) for effect in effects]
+    longest = question.detectable(per_day * plan.maximum_days)
+    return Power(
+        metric.name,
+        mean,
+        sd,
+        per_day,
+        needed,
+        longest,
+        [
+            *(question.sentence(effect, per_day, noun) for effect in effects),
+            f"In the {plan.maximum_days:g} days allowed it finds {longest:+.1%} or more.",
+        ],
+    )
+
+
+# Outcomes served elsewhere
+
+
+def analyse(
+    path: Path, columns: Mapping[str, str], metric: Metric, share: float, alpha: float
+) -> TrialReport:
+    """The report of an experiment that others served, from a table with a row for each answer or unit.
+
+    Args:
+        path: CSV or Parquet.
+        columns: `unit`, `arm`, `value`, and where there are such `time`, `segment`, `covariate`, `phase` -> the table's columns.
+        share: Declared share of the challenger, of those exposed.
+
+    Raises:
+        IcekeelError: a column that is missing, arms that are not two, values that are no numbers, times that are none.
+    """
+    import duckdb  # third party, and loaded where it is used
+
+    quoted = {role: '"' + name.replace('"', '""') + '"' for role, name in columns.items()}
+    casts = {
+        "unit": "VARCHAR",
+        "arm": "VARCHAR",
+        "value": "DOUBLE",
+        "time": "TIMESTAMP",
+        "covariate": "DOUBLE",
+    }
+    chosen = ", ".join(
+        f"CAST({name} AS {casts.get(role, 'VARCHAR')}) AS {role}" for role, name in quoted.items()
+    )
+    reader = "read_parquet" if path.suffix == ".parquet" else "read_csv"
+    try:
+        with duckdb.connect() as connection:
+            table = connection.execute(f"SELECT {chosen} FROM {reader}(?)", [str(path)]).fetchnumpy()
+    except duckdb.Error as error:
+        raise IcekeelError(Fault("bad_table", str(error).splitlines()[0], str(path))) from error
+    return _analysed(path.name, table, metric, share, alpha)
+
+
+def _analysed(name: str, table: Mapping[str, Any], metric: Metric, share: float, alpha: float) -> TrialReport:
+    arms = sorted({str(one) for one in table["arm"]})
+    if len(arms) != 2:
+        what, allowed = "an experiment has two arms", "champion, challenger"
+        raise IcekeelError(Fault("bad_arms", what, f"{name}, arm", ", ".join(arms[:5]) or "none", allowed))
+    second = "challenger" if "challenger" in arms else next((a for a in arms if a in _SECONDS), arms[1])
+    n = len(table["unit"])
+    at = table["time"].astype("datetime64[us]").astype(np.int64) if "time" in table else np.zeros(n, np.int64)
+    text = {key: table[key].astype(str).astype(object) for key in ("segment", "phase") if key in table}
+    phases = {one: share for one in sorted(set(text.get("phase", [""])))}
+    trial = Trial(
+        "", next(a for a in arms if a != second), second, "", int(at.min()), ((int(at.min()), share),)
+    )
+    rows = Rows()
+    covariate = np.ma.filled(table["covariate"], np.nan) if "covariate" in table else None
+    rows.extend(
+        Answers(
+            table["unit"],
+            table["arm"].astype(str) == second,
+            at,
+            np.ma.filled(table["value"], np.nan),
+            text.get("phase"),
+            segment=text.get("segment"),
+            covariate=covariate,
+        )
+    )
+    until = int(at.max()) + 1
+    plan = RolloutPlan(metric, alpha=alpha, minimum_days=0, maximum_days=1e6)
+    units = rows.gather(metric, until)
+    tally = Tally.of(metric, units, phases)
+    state = RolloutState((until - trial.since) / DAY, tally, {}, mismatch(units, phases))
+    standing = Standing(until, trial, plan, state, decide(plan, state), {metric.name: units})
+    segments = {}
+    if "segment" in table:
+        by = Tally.of(metric, rows.gather(metric, until, 0), phases)
+        segments["segment"] = by.by_segment(plan.claim(metric))
+    return _report(f"{second} against {trial.champion} in {name}", standing, segments, rows, phases)
+
+
+_SECONDS = ("b", "B", "treatment", "test", "variant", "1", "new")

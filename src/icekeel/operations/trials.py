@@ -1,0 +1,423 @@
+"""Versions on trial: what came of each arm, and carrying the verdict out.
+
+A challenger answers its part of the units and is judged by their outcomes, at least hourly; a version in shadow answers
+nobody and is judged at midnight on the champion's own questions, since there the day is the observation. Every look may
+be made again, and a look that decides nothing leaves no trace.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from icekeel.core.errors import Fault, ProjectError
+from icekeel.core.time import DAY, FOREVER, format_second, parse_duration
+from icekeel.define import Model
+from icekeel.experiments import (
+    Answers,
+    Failures,
+    Metric,
+    PairedDays,
+    RolloutPlan,
+    RolloutState,
+    Tally,
+    Units,
+    Verdict,
+    failing,
+    gather,
+    log_mismatch,
+)
+from icekeel.experiments import decide as judge
+from icekeel.journal import Writer
+from icekeel.registry import CHAMPION, Alias, Registry
+from icekeel.serving.routing import CHALLENGER
+
+from .alerting import SKEW
+from .projections import FAILED, Settled
+from .watch import costs, error_name, scored
+from .workshop import SHADOW, crown, decide, start, tested_by_split
+
+COST = ""
+"""The name under which the target's own cost or error is read, where no primary metric is declared."""
+
+
+class Source(Protocol):
+    """Where settled answers come from: `icekeel.operations.projections.Results`."""
+
+    def settled(self, metric: str, since: int, until: int) -> Iterable[Settled]:
+        """Those settled in `[since, until)`, in that order."""
+
+    def fresh(self, metric: str) -> list[Settled] | None:
+        """Those settled since this was last asked; None for "read all of them"."""
+
+    def struck(self) -> Mapping[tuple[str, str, float], tuple[int, int]]:
+        """(phase, kind, share of the challenger) -> units of each arm that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One experiment: a challenger since it was drawn, with every share it has had.
+
+    Attributes:
+        since: When the comparison began: of the two versions, when the later one took its place.
+        steps: (time, share) of each step.
+        ended: When it was over; None while it runs.
+    """
+
+    model: str
+    champion: str
+    version: str
+    salt: str
+    since: int
+    steps: tuple[tuple[int, float], ...]
+    ended: int | None = None
+    why: str = ""
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Name of each stretch -> share of the challenger among the exposed."""
+        return {f"{self.salt}@{share:g}": max(0.5, share) for _, share in self.steps}
+
+    @property
+    def share(self) -> float:
+        """That of the challenger, at its last step."""
+        return self.steps[-1][1]
+
+
+def trials(registry: Registry, model: str) -> list[Trial]:
+    """Every experiment of a model, oldest first, told from the history of its aliases."""
+    champion, began, open_, found = "", 0, None, list[Trial]()
+    for change in registry.history(model):
+        if change.alias == CHAMPION and change.action != "drop":
+            champion, began = change.version, change.at
+            if open_ is not None and open_.version != champion:
+                open_ = replace(open_, champion=champion, since=max(open_.since, began))
+            continue
+        if change.alias != CHALLENGER:
+            continue
+        if open_ is not None and (change.action == "drop" or change.salt != open_.salt):
+            found.append(replace(open_, ended=change.at, why=change.reason))
+            open_ = None
+        if change.action == "drop":
+            continue
+        step = (change.at, change.share)
+        since = max(change.at, began)
+        known = open_ or Trial(model, champion, change.version, change.salt, since, ())
+        open_ = replace(known, steps=(*known.steps, step))
+    return [*found, *([open_] if open_ is not None else [])]
+
+
+class Rows:
+    """Settled answers of one metric as columns, which grow; units by number."""
+
+    def __init__(self) -> None:
+        self._units: dict[str, int] = {}
+        self._rows: list[tuple[int, bool, int, int, float, str, float]] = []
+        self._segments: list[tuple[str, ...]] = []
+
+    def add(self, trial: Trial, rows: Sequence[Settled], values: Iterable[float]) -> None:
+        """Take those that count in a trial."""
+        arms, phases = {CHAMPION, CHALLENGER}, trial.phases
+        for row, value in zip(rows, values, strict=True):
+            if row.phase in phases and row.arm in arms and row.asked_at >= trial.since:
+                unit = self._units.setdefault(row.unit, len(self._units))
+                before = math.nan if row.covariate is None else row.covariate
+                second = row.arm == CHALLENGER
+                self._rows.append((unit, second, row.asked_at, row.settled_at, value, row.phase, before))
+                self._segments.append(row.segments)
+
+    def extend(self, columns: Answers) -> None:
+        """Take rows from elsewhere, which are settled when they are asked; times are microseconds."""
+        n = len(columns.unit)
+        before = np.full(n, np.nan) if columns.covariate is None else columns.covariate
+        names = np.full(n, "", dtype=object)
+        phases = names if columns.phase is None else columns.phase
+        segments = names if columns.segment is None else columns.segment
+        unit = [self._units.setdefault(one, len(self._units)) for one in columns.unit.tolist()]
+        at, in_b, value = columns.asked_at.tolist(), columns.in_b.tolist(), columns.value.tolist()
+        self._rows += zip(unit, in_b, at, at, value, phases.tolist(), before.tolist(), strict=True)
+        self._segments += [(one,) for one in segments.tolist()]
+
+    def gather(self, metric: Metric, until: int, segment: int | None = None) -> Units:
+        """Units by what was settled before a time.
+
+        Args:
+            segment: Which of the fields tells results apart.
+        """
+        known = [place for place, row in enumerate(self._rows) if row[3] < until]
+        columns = list(zip(*(self._rows[place] for place in known), strict=True)) or [()] * 7
+        unit, in_b, asked_at, _, value, phases, covariate = columns
+        segments = None
+        if segment is not None:
+            segments = np.array([self._segments[place][segment] for place in known], dtype=object)
+        before = np.array(covariate, dtype=np.float64)
+        return gather(
+            metric,
+            Answers(
+                np.array(unit, dtype=np.int64),
+                np.array(in_b, dtype=np.bool_),
+                np.array(asked_at, dtype=np.int64),
+                np.array(value, dtype=np.float64),
+                np.array(phases, dtype=object),
+                segment=segments,
+                covariate=before if np.isfinite(before).any() else None,
+            ),
+        )
+
+    def times(self) -> list[int]:
+        """When each answer was settled."""
+        return [row[3] for row in self._rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A trial as it stands at one look.
+
+    Attributes:
+        units: By metric, the primary one first.
+        held: Why nothing is decided although the evidence would; empty where nothing is held.
+    """
+
+    at: int
+    trial: Trial
+    plan: RolloutPlan
+    state: RolloutState
+    verdict: Verdict
+    units: Mapping[str, Units]
+    rows: Mapping[str, Rows] = field(default_factory=dict)
+    held: str = ""
+
+
+class Trials:
+    """Judges what is on trial.
+
+    Args:
+        registry, journal: Where it is decided and recorded.
+    """
+
+    def __init__(self, registry: Registry, journal: Writer | None = None) -> None:
+        self._registry = registry
+        self._journal = journal
+        self._rows: dict[tuple[Any, ...], Rows] = {}
+
+    def look(self, at: int, model: Model, source: Source) -> None:
+        """Judge the challenger, and at midnight the version in shadow, and do what follows."""
+        aliases = self._registry.aliases(model.name)
+        if CHAMPION not in aliases:
+            return
+        if CHALLENGER in aliases and model.rollout is not None:
+            found = self.standing(at, model, source, trials(self._registry, model.name)[-1])
+            self._conclude(at, model, CHALLENGER, aliases[CHALLENGER], found.verdict)
+        if SHADOW in aliases and at % DAY == 0:
+            self._judge_shadow(at, model, source, aliases)
+
+    def look_for_failures(self, at: int, model: Model, source: Source) -> None:
+        """Stop a challenger that fails, without waiting for outcomes."""
+        alias = self._registry.aliases(model.name).get(CHALLENGER)
+        if alias is None or model.rollout is None:
+            return
+        kinds = _failures(alias.salt, source)
+        if broken := failing(kinds):
+            self._conclude(
+                at, model, CHALLENGER, alias, Verdict("stop", f"The challenger fails: {broken}.", {})
+            )
+
+    def standing(self, at: int, model: Model, source: Source, trial: Trial) -> Standing:
+        """How a trial stands, by what was settled before `at`."""
+        plan = plan_of(model)
+        rows = {metric.name: self._read(model, source, trial, metric.name) for metric in plan.metrics}
+        units = {metric.name: rows[metric.name].gather(metric, at) for metric in plan.metrics}
+        tallies = {metric.name: Tally.of(metric, units[metric.name], trial.phases) for metric in plan.metrics}
+        stages = model.rollout.stages if model.rollout else (1.0,)
+        reached = max(trial.steps[-1][0], trial.since)
+        state = RolloutState(
+            (at - trial.since) / DAY,
+            tallies.pop(plan.primary.name),
+            tallies,
+            mismatch(units[plan.primary.name], trial.phases),
+            max(0, sum(share <= trial.share + 1e-9 for share in stages) - 1),
+            (at - reached) / DAY,
+            _failures(trial.salt, source),
+        )
+        verdict = judge(plan, state)
+        held = "" if verdict.kind == "continue" or failing(state.failures) else self.doubt(model.name)
+        if held and not (verdict.kind == "stop" and state.days >= plan.maximum_days):
+            verdict = replace(verdict, kind="continue", reason=f"Held: {held}. {verdict.reason}")
+        return Standing(at, trial, plan, state, verdict, units, rows, held)
+
+    def doubt(self, model: str) -> str:
+        """Why the data cannot be vouched for; empty if they can."""
+        for alert in self._registry.alerts(model, open_only=True):
+            if alert.diagnosis == "bad data" or alert.cause == SKEW or alert.cause.startswith("source "):
+                return f"an alert of {format_second(alert.at)} is open: {alert.title}"
+        return ""
+
+    def _read(self, model: Model, source: Source, trial: Trial, name: str) -> Rows:
+        """The rows of a metric; of those read before only what is new."""
+        declared = {metric.called for metric in model.rollout.metrics} if model.rollout else set()
+        metric = name if name in declared else COST
+        key = (model.name, trial.salt, trial.since, len(trial.steps), metric)
+        if key not in self._rows:
+            self._rows = {k: v for k, v in self._rows.items() if k[:4] == key[:4] or k[0] != model.name}
+            self._rows[key] = Rows()
+            source.fresh(metric)
+            settled = list(source.settled(metric, trial.since, FOREVER))
+        else:
+            more = source.fresh(metric)
+            if more is None:  # another keeper's projections
+                del self._rows[key]
+                return self._read(model, source, trial, name)
+            settled = more
+        exposed = [row for row in settled if row.phase]
+        if metric == COST:
+            exposed = scored(model, exposed)
+            values: Iterable[float] = costs(model, [row.prediction for row in exposed], exposed).tolist()
+        else:
+            values = [row.target for row in exposed]
+        self._rows[key].add(trial, exposed, values)
+        return self._rows[key]
+
+    def _judge_shadow(self, at: int, model: Model, source: Source, aliases: Mapping[str, Alias]) -> None:
+        """The version in shadow against the champion, on the same questions.
+
+        A day on which the keeper had no time for some of them is left out whole: a busy hour is no ordinary one.
+        """
+        alias, champion, retrain = aliases[SHADOW], aliases[CHAMPION], model.retrain
+        since = max(alias.since, champion.since)
+        failed = sum(
+            b for (name, *_), (_, b) in source.struck().items() if name == shadow_phase(alias.version)
+        )
+        if failed:
+            reason = f"It gave no finite answer to {failed:,} of the units it was asked about in shadow."
+            self._conclude(at, model, SHADOW, alias, Verdict("stop", reason, {}))
+            return
+        standing = self._registry.version(champion.version)
+        version = self._registry.version(alias.version)
+        if model.rollout and model.rollout.shadow and tested_by_split(model, standing, version):
+            self._leave_shadow(at, model, alias)
+            return
+        if retrain is None:
+            return
+        paired, busy = PairedDays(), set[int]()
+        for rows in _days(model, source, since, at):
+            both = [r for r in rows if alias.version in r.shadows and r.version == champion.version]
+            mine = [row for row in both if not math.isnan(row.shadows[alias.version])]
+            busy |= {row.asked_at // DAY for row in both if math.isnan(row.shadows[alias.version])}
+            days = np.array([row.asked_at // DAY for row in mine], dtype=np.int64)
+            said = [row.shadows[alias.version] for row in mine]
+            paired += PairedDays.of(
+                days, costs(model, [row.prediction for row in mine], mine), costs(model, said, mine)
+            )
+        plan = RolloutPlan(
+            Metric(cost_name(model), margin=retrain.margin),
+            steps=(),
+            alpha=retrain.alpha,
+            minimum_days=7,
+            maximum_days=90,
+        )
+        whole = PairedDays({day: pairs for day, pairs in paired.days.items() if day not in busy})
+        verdict = judge(plan, RolloutState((at - since) / DAY, whole))
+        if verdict.kind != "continue" and (doubt := self.doubt(model.name)):
+            verdict = replace(verdict, kind="continue", reason=f"Held: {doubt}. {verdict.reason}")
+        self._conclude(at, model, SHADOW, alias, verdict)
+
+    def _leave_shadow(self, at: int, model: Model, alias: Alias) -> None:
+        """Let a version that has answered in shadow for long enough answer its first units."""
+        wanted = parse_duration(model.rollout.shadow) if model.rollout else 0
+        if self._journal is not None and at - alias.since >= wanted and not self.doubt(model.name):
+            reason = f"{alias.version} failed at nothing in shadow"
+            start(self._registry, self._journal, model, alias.version, reason=reason, at=at, by="loop")
+
+    def _conclude(self, at: int, model: Model, name: str, alias: Alias, verdict: Verdict) -> None:
+        """Carry a verdict out and record it, both or neither; `continue` leaves no trace."""
+        if verdict.kind == "continue" or self._journal is None:
+            return
+        evidence = {metric: _plain(found) for metric, found in verdict.evidence.items()}
+
+        def change() -> None:
+            why: Any = {"reason": verdict.reason, "by": "loop", "evidence": evidence, "at": at}
+            if verdict.kind == "promote":
+                crown(self._registry, model.name, alias.version, **why)
+            elif verdict.kind == "advance":
+                share = next_share(model, alias.share)
+                self._registry.set_alias(model.name, name, alias.version, share=share, **why)
+            else:
+                self._registry.drop_alias(model.name, name, **why)
+
+        said: Any = {"reason": verdict.reason, "at": at, "evidence": evidence, "change": change}
+        decide(self._registry, self._journal, model.name, verdict.kind, alias.version, **said)
+
+
+def plan_of(model: Model) -> RolloutPlan:
+    """How a model's challenger is judged; without a primary metric by the cost of its answers, or their error."""
+    rollout = model.rollout
+    if rollout is None:
+        what, hint = "the model declares no rollout", "rollout=ik.Rollout(unit=...)"
+        raise ProjectError(Fault("no_rollout", what, model.name, hint=hint))
+    declared = [
+        Metric(one.called, one.kind, one.better == "lower", one.margin, one.cap, one.level)
+        for one in rollout.metrics
+    ]
+    if rollout.primary is None:
+        declared.insert(0, Metric(cost_name(model), "ratio"))
+    return RolloutPlan(
+        declared[0],
+        tuple(declared[1:]),
+        steps=rollout.stages,
+        step_days=rollout.step_days,
+        alpha=rollout.alpha,
+        minimum_days=rollout.minimum_days,
+        maximum_days=rollout.maximum_days,
+    )
+
+
+def next_share(model: Model, share: float) -> float:
+    """The share of the next step; that of the last one where there is no further."""
+    stages = model.rollout.stages if model.rollout else (share,)
+    return min((stage for stage in stages if stage > share + 1e-9), default=share)
+
+
+def cost_name(model: Model) -> str:
+    """What an answer costs, in words."""
+    return "cost per answer" if model.action is not None else error_name(model)
+
+
+def shadow_phase(version: str) -> str:
+    """Under what failures in shadow are kept."""
+    return f"shadow of {version}"
+
+
+def mismatch(units: Units, phases: Mapping[str, float]) -> float:
+    """Log Bayes factor against the declared shares, over all phases."""
+    names, place = np.unique(units.phase.astype(str), return_inverse=True)
+    total = 0.0
+    for code, name in enumerate(names):
+        second = int(units.in_b[place == code].sum())
+        first = int((place == code).sum()) - second
+        total += float(log_mismatch([first, second], [1 - phases[name], phases[name]]))
+    return total
+
+
+def _failures(salt: str, source: Source) -> dict[str, Failures]:
+    kinds: dict[str, list[tuple[int, int, float]]] = {}
+    for (name, kind, share), (a, b) in source.struck().items():
+        if name.startswith(f"{salt}@"):
+            kinds.setdefault(kind, []).append((a, b, share))
+    return {kind: Failures(tuple(cells)) for kind, cells in kinds.items()}
+
+
+def _days(model: Model, source: Source, since: int, until: int) -> Iterator[list[Settled]]:
+    """The answers that count, asked at `since` or later and settled before `until`, one day of settlement at a time."""
+    for day in range(since // DAY, -(-until // DAY)):
+        rows = source.settled(COST, max(day * DAY, since), min((day + 1) * DAY, until))
+        if mine := scored(model, (row for row in rows if row.asked_at >= since)):
+            yield [row for row in mine if FAILED not in row.shadows.values()]
+
+
+def _plain(found: Any) -> dict[str, float | None]:
+    values = {name: float(getattr(found, name)) for name in found.__dataclass_fields__}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
