@@ -20,8 +20,7 @@ from icekeel.operations import trials as trialing
 from icekeel.operations.skew import Auditor
 from icekeel.operations.watch import Duty
 from icekeel.operations.workshop import SHADOW
-from icekeel.registry import CHAMPION, Decision, Registry
-from icekeel.serving.routing import CHALLENGER
+from icekeel.registry import CHALLENGER, CHAMPION, Decision, Registry
 from icekeel.testing.small import TRAINED_TO, train_small, write_small_project
 
 from .shipping import (

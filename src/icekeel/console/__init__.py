@@ -24,6 +24,7 @@ from .report import (
 )
 from .status import status_page
 from .trace import trace_page
+from .trials import experiments_page
 
 __all__ = [
     "Block",
@@ -39,6 +40,7 @@ __all__ = [
     "Tone",
     "alert_page",
     "alerts_page",
+    "experiments_page",
     "render",
     "status_page",
     "trace_page",

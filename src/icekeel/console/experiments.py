@@ -8,15 +8,14 @@ from typing import Any
 
 from icekeel.experiments import Evidence, describe
 from icekeel.operations.trial_report import TrialReport
-from icekeel.operations.trials import Trial
 
 from .charts import Mark, lines
 from .pages import moment
-from .report import Block, Callout, Report, Section, Table, Tile, Tiles, Tone, render
+from .report import Block, Callout, Report, Section, Table, Tile, Tiles, Tone
 
 TONES: dict[str, Tone] = {"promote": "good", "advance": "good", "stop": "bad"}
 WORDS = {
-    "promote": "Shown to be good: it becomes champion",
+    "promote": "Shown to be good: it may become champion",
     "advance": "No harm: the next step",
     "stop": "Stop",
     "continue": "Undecided: it goes on",
@@ -42,31 +41,10 @@ def experiment_page(found: TrialReport) -> Report:
     )
 
 
-def experiments_page(trials: Sequence[Trial]) -> str:
-    """All experiments of a project, as HTML."""
-    rows = [
-        (
-            one.model,
-            one.version,
-            one.champion,
-            moment(one.since),
-            " then ".join(f"{share:.3g}" for _, share in one.steps),
-            "running" if one.ended is None else f"ended {moment(one.ended)}",
-            one.why or f"icekeel experiment report {one.model}",
-        )
-        for one in trials
-    ]
-    running = sum(one.ended is None for one in trials)
-    lead = f"{running} running, {len(trials) - running} over." if trials else "There was none yet."
-    table = Table(("model", "challenger", "champion", "since", "shares", "state", "why, or its report"), rows)
-    blocks: list[Block] = [table] if rows else []
-    return render(Report("Experiments", lead, [Section("All of them", "", blocks)]))
-
-
 def _callouts(found: TrialReport) -> list[Block]:
     tone: Tone = "warn" if found.held else TONES.get(found.verdict, "plain")
     title = "Held: the data cannot be vouched for" if found.held else WORDS.get(found.verdict, found.verdict)
-    return [Callout(title, found.held or found.naive, tone)]
+    return [Callout(title, found.held, tone)]
 
 
 def _tiles(found: TrialReport, one: Evidence | None) -> Block:
@@ -175,7 +153,7 @@ def _segments(found: TrialReport) -> Section:
         for value, (one, counts) in values.items()
     ]
     text = (
-        "Of many groups some differ by chance. `Counts` is corrected for how many were looked at: of all groups so named "
+        "Of many groups some differ by chance. The last column is corrected for how many were looked at: of all groups so named "
         f"at most {found.plan.alpha:.0%} are named wrongly."
     )
     columns = ("field", "value", "units", "improvement", "bounds", "counts")
@@ -190,4 +168,4 @@ def _behind(found: TrialReport) -> Section:
         blocks.append(Table(("hard failure", "champion's units", "challenger's units"), failed))
     steps = [(moment(at), f"{share:.3g}") for at, share in found.steps]
     blocks.append(Table(("since", "share"), steps))
-    return Section("What stands behind it", found.naive, blocks)
+    return Section("What stands behind it", found.naive.replace("`", ""), blocks)

@@ -34,7 +34,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from icekeel.app import App
-from icekeel.console import status_page, trace_page
+from icekeel.console import experiments_page, status_page, trace_page
 from icekeel.core.errors import (
     AuthError,
     Fault,
@@ -51,6 +51,7 @@ from icekeel.data.answers import as_dict, wanted
 from icekeel.journal import Ticked
 from icekeel.operations.explain import explain
 from icekeel.operations.trace import Trace, trace
+from icekeel.registry import trials
 from icekeel.serving import Accepted, Answer, Draft
 
 from . import reviews
@@ -155,6 +156,7 @@ class Server:
             "/v1/explain/*": Route("explain", "GET", "read", self._explain, slow=True, whole=True),
             "/v1/trace/*": Route("trace", "GET", "read", self._trace, whole=True),
             "/trace/*": Route(PAGE, "GET", "read", self._trace_page, whole=True),
+            "/experiments": Route(PAGE, "GET", look, self._experiments, slow=True),
             "/v1/clock": Route("clock", "POST", "admin", self._tick),
             "/v1/forget": Route("forget", "POST", "admin", self._forget, slow=True),
             "/v1/status": Route("status", "GET", "read", self._status),
@@ -407,6 +409,11 @@ class Server:
 
     async def _trace(self, call: Call) -> Reply:
         return Reply(200, _encode((await self._traced(call)).as_dict()))
+
+    def _experiments(self, call: Call) -> Reply:
+        registry = self.service.registry
+        found = [one for name in self.service.status()["models"] for one in trials(registry.history(name))]
+        return _as_page(experiments_page(sorted(found, key=lambda one: one.since, reverse=True)))
 
     async def _trace_page(self, call: Call) -> Reply:
         return as_page(trace_page(await self._traced(call)))

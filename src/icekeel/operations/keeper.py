@@ -177,6 +177,8 @@ class Keeper:
             self._project_all(records, seen=0)
             seen = self._time_seen()
         with writing(self._online) as txn:
+            for answers in self._joined:  # as on the last day whose duties are done
+                answers.close(txn, self._done)
             self._commit(txn, now=max(self.state.now, self._done), seen=seen)
             for minutes in self._minutes.values():
                 minutes.skip(txn, self.state.now if self._rehearsal else self._clock())

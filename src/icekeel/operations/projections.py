@@ -24,9 +24,9 @@ from icekeel.features.online.lmdb import LmdbWindows
 from icekeel.features.online.versions import digest
 from icekeel.features.outcomes import target_function
 from icekeel.journal import Predicted, Pushed
+from icekeel.registry import CHALLENGER
 from icekeel.serving.answers import CHALLENGER_FAILED, FORCED
 from icekeel.serving.asked import Asked, AskedIndex
-from icekeel.serving.routing import CHALLENGER
 
 LAYOUT = 4
 """Changes with how answers and outcomes are kept: the keeper makes another environment for another layout."""

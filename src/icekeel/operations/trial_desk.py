@@ -16,13 +16,12 @@ from icekeel.data import Vault
 from icekeel.define import Model
 from icekeel.features.outcomes import historical_outcomes
 from icekeel.journal import Writer
-from icekeel.registry import CHAMPION, Decision, Registry
-from icekeel.serving.routing import CHALLENGER
+from icekeel.registry import CHALLENGER, CHAMPION, Decision, Registry, Trial, trials
 from icekeel.training.dataset import declared_questions, event_store, past_questions
 
 from .projections import Results
 from .trial_report import Power, TrialReport, power_of, report_of
-from .trials import Standing, Trial, Trials, next_share, plan_of, trials
+from .trials import Standing, Trials, next_share, plan_of
 from .watch import costs, scored
 from .workshop import decide, start
 from .workspace import Workspace
@@ -51,7 +50,7 @@ class TrialDesk:
 
     def trials(self, models: Sequence[Model]) -> list[Trial]:
         """Every experiment of some models, the latest first."""
-        found = [one for model in models for one in trials(self._registry, model.name)]
+        found = [one for model in models for one in trials(self._registry.history(model.name))]
         return sorted(found, key=lambda one: one.since, reverse=True)
 
     def trial(self, model: Model, version: str = "") -> Trial:
@@ -60,7 +59,7 @@ class TrialDesk:
         Raises:
             RegistryError: there is none.
         """
-        known = trials(self._registry, model.name)
+        known = trials(self._registry.history(model.name))
         mine = [one for one in known if version in ("", one.version)]
         if not mine:
             allowed = ", ".join(one.version for one in known)

@@ -30,8 +30,9 @@ from icekeel.experiments import (
     naive_sentence,
 )
 from icekeel.experiments.sequential import bounded_exp
+from icekeel.registry import Trial
 
-from .trials import Rows, Standing, Trial, mismatch
+from .trials import Rows, Standing, mismatch
 
 MOST_LOOKS = 120
 """Looks that the course is drawn from."""
@@ -237,6 +238,9 @@ def power_of(
     weight = units.answers if metric.by_answers else np.ones(len(units.value))
     mean = float(units.value.sum() / weight.sum())
     sd = float(np.std(units.value - mean * weight) / weight.mean())
+    if not (mean and sd > 0):
+        told = f"It was {mean:.4g} for every unit: no test can find a change in it."
+        return Power(metric.name, mean, sd, len(units.value) / days, [], math.inf, [told])
     share = max(0.5, plan.steps[-1]) if plan.steps else 0.5
     coverage = min(1.0, plan.steps[-1] / share) if plan.steps else 1.0
     question = Question(
@@ -300,10 +304,17 @@ def analyse(
             table = connection.execute(f"SELECT {chosen} FROM {reader}(?)", [str(path)]).fetchnumpy()
     except duckdb.Error as error:
         raise IcekeelError(Fault("bad_table", str(error).splitlines()[0], str(path))) from error
-    return _analysed(path.name, table, metric, share, alpha)
+    return _analysed(path.name, table, columns, metric, share, alpha)
 
 
-def _analysed(name: str, table: Mapping[str, Any], metric: Metric, share: float, alpha: float) -> TrialReport:
+def _analysed(
+    name: str,
+    table: Mapping[str, Any],
+    columns: Mapping[str, str],
+    metric: Metric,
+    share: float,
+    alpha: float,
+) -> TrialReport:
     arms = sorted({str(one) for one in table["arm"]})
     if len(arms) != 2:
         what, allowed = "an experiment has two arms", "champion, challenger"
@@ -338,7 +349,7 @@ def _analysed(name: str, table: Mapping[str, Any], metric: Metric, share: float,
     segments = {}
     if "segment" in table:
         by = Tally.of(metric, rows.gather(metric, until, 0), phases)
-        segments["segment"] = by.by_segment(plan.claim(metric))
+        segments[columns["segment"]] = by.by_segment(plan.claim(metric))
     return _report(f"{second} against {trial.champion} in {name}", standing, segments, rows, phases)
 
 

@@ -33,8 +33,7 @@ from icekeel.experiments import (
 )
 from icekeel.experiments import decide as judge
 from icekeel.journal import Writer
-from icekeel.registry import CHAMPION, Alias, Registry
-from icekeel.serving.routing import CHALLENGER
+from icekeel.registry import CHALLENGER, CHAMPION, Alias, Registry, Trial, trials
 
 from .alerting import SKEW
 from .projections import FAILED, Settled
@@ -56,59 +55,6 @@ class Source(Protocol):
 
     def struck(self) -> Mapping[tuple[str, str, float], tuple[int, int]]:
         """(phase, kind, share of the challenger) -> units of each arm that failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One experiment: a challenger since it was drawn, with every share it has had.
-
-    Attributes:
-        since: When the comparison began: of the two versions, when the later one took its place.
-        steps: (time, share) of each step.
-        ended: When it was over; None while it runs.
-    """
-
-    model: str
-    champion: str
-    version: str
-    salt: str
-    since: int
-    steps: tuple[tuple[int, float], ...]
-    ended: int | None = None
-    why: str = ""
-
-    @property
-    def phases(self) -> dict[str, float]:
-        """Name of each stretch -> share of the challenger among the exposed."""
-        return {f"{self.salt}@{share:g}": max(0.5, share) for _, share in self.steps}
-
-    @property
-    def share(self) -> float:
-        """That of the challenger, at its last step."""
-        return self.steps[-1][1]
-
-
-def trials(registry: Registry, model: str) -> list[Trial]:
-    """Every experiment of a model, oldest first, told from the history of its aliases."""
-    champion, began, open_, found = "", 0, None, list[Trial]()
-    for change in registry.history(model):
-        if change.alias == CHAMPION and change.action != "drop":
-            champion, began = change.version, change.at
-            if open_ is not None and open_.version != champion:
-                open_ = replace(open_, champion=champion, since=max(open_.since, began))
-            continue
-        if change.alias != CHALLENGER:
-            continue
-        if open_ is not None and (change.action == "drop" or change.salt != open_.salt):
-            found.append(replace(open_, ended=change.at, why=change.reason))
-            open_ = None
-        if change.action == "drop":
-            continue
-        step = (change.at, change.share)
-        since = max(change.at, began)
-        known = open_ or Trial(model, champion, change.version, change.salt, since, ())
-        open_ = replace(known, steps=(*known.steps, step))
-    return [*found, *([open_] if open_ is not None else [])]
 
 
 class Rows:
@@ -210,7 +156,7 @@ class Trials:
         if CHAMPION not in aliases:
             return
         if CHALLENGER in aliases and model.rollout is not None:
-            found = self.standing(at, model, source, trials(self._registry, model.name)[-1])
+            found = self.standing(at, model, source, trials(self._registry.history(model.name))[-1])
             self._conclude(at, model, CHALLENGER, aliases[CHALLENGER], found.verdict)
         if SHADOW in aliases and at % DAY == 0:
             self._judge_shadow(at, model, source, aliases)

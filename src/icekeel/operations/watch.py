@@ -149,13 +149,3 @@ def scored(model: Model, rows: Iterable[Settled]) -> list[Settled]:
 def shown(rows: Iterable[Settled], version: str) -> list[Settled]:
     """The answers of a version that callers got: what the guard kept from them alarms nobody, it was found before."""
     return [row for row in rows if row.version == version and row.verdict != REFUSED and row.source == MODEL]
-
-
-def costs(model: Model, predictions: Sequence[float], rows: Sequence[Settled]) -> Floats:
-    """What each answer cost: of the action's two mistakes where there is an action, else the error itself."""
-    if model.action is None:
-        return row_errors(model, predictions, rows)
-    target = np.array([row.target for row in rows], dtype=np.float64)
-    predicted = np.array(predictions, dtype=np.float64)
-    acted, true = predicted > model.action.threshold, target > 0.5
-    return np.where(acted & ~true, model.action.false, np.where(~acted & true, model.action.missed, 0.0))

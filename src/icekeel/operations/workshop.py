@@ -23,9 +23,8 @@ from icekeel.engines.similar import SIMILAR_FILE
 from icekeel.features.offline import historical_features
 from icekeel.features.plan import make_plan
 from icekeel.journal import Decided, Writer
-from icekeel.registry import CHAMPION, PROFILE_FILE, Decision, Registry, Version, read, write
+from icekeel.registry import CHALLENGER, CHAMPION, PROFILE_FILE, Decision, Registry, Version, read, write
 from icekeel.serving import load_version
-from icekeel.serving.routing import CHALLENGER
 from icekeel.training import Problem, Rung
 from icekeel.training.audits import ALWAYS, AuditInput, Finding, examine, out_of_time
 from icekeel.training.catalog import full_ladder, rungs_up_to, with_settings

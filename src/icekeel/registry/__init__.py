@@ -8,8 +8,10 @@ from .bundles import Bundle, read, write
 from .contents import GUARD_FILE, INTERVAL_FILE, PROFILE_FILE, Contents
 from .records import GRADES, Alert, AlertChange, Alias, Change, Decision, Delivery, Json, Review, Run, Version
 from .store import CHAMPION, Registry
+from .trials import CHALLENGER, Trial, trials
 
 __all__ = [
+    "CHALLENGER",
     "CHAMPION",
     "GRADES",
     "GUARD_FILE",
@@ -27,7 +29,9 @@ __all__ = [
     "Registry",
     "Review",
     "Run",
+    "Trial",
     "Version",
     "read",
+    "trials",
     "write",
 ]

@@ -22,10 +22,10 @@ from icekeel.features.live import State, outcome_key
 from icekeel.features.plan import Plan
 from icekeel.guard import Verdict
 from icekeel.journal import Predicted, Refused, Writer
-from icekeel.registry import CHAMPION
+from icekeel.registry import CHALLENGER, CHAMPION
 
 from .conduct import MODEL, Conduct, Conducted, Flagged
-from .routing import CHALLENGER, Router
+from .routing import Router
 from .versions import LoadedVersion
 from .windows import Served, Windows
 

@@ -11,12 +11,11 @@ from icekeel.core.errors import BundleError, RegistryError
 from icekeel.define import Layer
 from icekeel.experiments import Arms
 from icekeel.features.plan import Plan
-from icekeel.registry import CHAMPION, Alias, Registry
+from icekeel.registry import CHALLENGER, CHAMPION, Alias, Registry
 
 from .teaching import Taught
 from .versions import LoadedVersion, load_version
 
-CHALLENGER = "challenger"
 log = logging.getLogger(__name__)
 
 

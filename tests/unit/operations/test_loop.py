@@ -23,8 +23,7 @@ from icekeel.operations.projections import UNSCORED, Settled
 from icekeel.operations.retraining import Job
 from icekeel.operations.watch import Duty, costs
 from icekeel.operations.workshop import SHADOW, admit, crown, roll_back
-from icekeel.registry import CHAMPION, Registry, Version
-from icekeel.serving.routing import CHALLENGER
+from icekeel.registry import CHALLENGER, CHAMPION, Registry, Version
 from icekeel.testing.small import write_small_project
 
 T0 = parse_time("2024-03-01")

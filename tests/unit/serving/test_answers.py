@@ -18,9 +18,8 @@ from icekeel.core.time import HOUR, MINUTE, SECOND
 from icekeel.experiments import Arm, Arms
 from icekeel.features.live import State, StateCell
 from icekeel.journal import Predicted, Writer, scan
-from icekeel.registry import CHAMPION
+from icekeel.registry import CHALLENGER, CHAMPION
 from icekeel.serving import Answer, Answerer
-from icekeel.serving.routing import CHALLENGER
 from icekeel.settings import Settings
 from icekeel.testing.small import PROJECT, REQUEST, TRAINED_TO, train_small, write_small_project
 
