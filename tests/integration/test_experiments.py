@@ -69,8 +69,8 @@ def test_each_exposure_is_journaled_with_its_phase_and_probability(played: tuple
         else:
             assert record.share == (0.5 if record.phase else 1.0)
     exposed = [record for record in answered(folder) if record.phase in standing.trial.phases]
-    express = [record for record in answered(folder) if record.request["service"] == "express"]
-    assert 0.6 < len(exposed) / len(express) <= 1.0  # 80 % at the first step, all at the second
+    fast = [record for record in answered(folder) if record.request["service"] == "express"]
+    assert 0.6 < len(exposed) / len(fast) <= 1.0  # 80 % at the first step, all at the second
 
 
 def test_metrics_are_those_of_the_rows_that_arrived_within_their_time(played: tuple[Path, Any]) -> None:

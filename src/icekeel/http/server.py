@@ -413,7 +413,7 @@ class Server:
     def _experiments(self, call: Call) -> Reply:
         registry = self.service.registry
         found = [one for name in self.service.status()["models"] for one in trials(registry.history(name))]
-        return _as_page(experiments_page(sorted(found, key=lambda one: one.since, reverse=True)))
+        return as_page(experiments_page(sorted(found, key=lambda one: one.since, reverse=True)))
 
     async def _trace_page(self, call: Call) -> Reply:
         return as_page(trace_page(await self._traced(call)))

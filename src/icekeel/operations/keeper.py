@@ -116,7 +116,7 @@ class Keeper:
         self._reconciled = False
         self._done = loop.done()
         self._again: float | None = None
-        loop.alerting.settled = lambda name: partial(self._settled, self._answers[name])
+        loop.alerting.settled = lambda name: partial(self._results[name].settled, "")
         self._open()
 
     def _open(self) -> None:

@@ -19,8 +19,8 @@ from icekeel.experiments import Metric, RolloutPlan
 from icekeel.operations.projections import Settled
 from icekeel.operations.trial_desk import start_by_hand, step_by_hand, stop_by_hand
 from icekeel.operations.trial_report import analyse, power_of, report_of
-from icekeel.operations.trials import Trials, plan_of, trials
-from icekeel.registry import CHALLENGER, CHAMPION
+from icekeel.operations.trials import Trials, plan_of
+from icekeel.registry import CHALLENGER, CHAMPION, trials
 
 from .test_loop import BOTH, T0, World, answers
 
@@ -86,7 +86,7 @@ def test_a_challenger_that_fails_is_stopped_within_the_minute_without_an_outcome
 @pytest.mark.parametrize("cause", ["skew", "source Scans"])
 def test_nothing_is_decided_while_the_data_cannot_be_vouched_for(world: World, cause: str) -> None:
     ramped(world, (0.5, 0.05), 0)
-    world.loop.watch.warn(T0, "late", cause, "features differ", ["x"], "look")
+    world.loop.alerting.warn(T0, "late", cause, "features differ", ["x"], "look")
     world.rows = list(answers(range(20), arms=BOTH, wrong=(0.5, 0.05)))
     world.rows = [msgspec.structs.replace(row, phase="late-2/1@0.1") for row in world.rows]
     at, trial = T0 + 20 * DAY, trials(world.registry.history("late"))[-1]

@@ -21,9 +21,8 @@ from icekeel.define.project import PROJECT_FILE
 from icekeel.define.rehearsed import rehearsed_text
 from icekeel.operations.replay import PATIENCE_S, Asked, Minutes, Replay
 from icekeel.operations.workshop import SHADOW
-from icekeel.registry import CHAMPION, Alert, Decision, Registry
+from icekeel.registry import CHALLENGER, CHAMPION, Alert, Decision, Registry
 from icekeel.serving import Access
-from icekeel.serving.routing import CHALLENGER
 
 from .faults import CHALLENGED, KINDS, Change
 from .past import Past

@@ -14,8 +14,7 @@ import numpy as np
 from icekeel.core.frames import Floats
 from icekeel.core.time import DAY, MINUTE
 from icekeel.define import Model
-from icekeel.registry import Alert
-from icekeel.serving.routing import CHALLENGER
+from icekeel.registry import CHALLENGER, Alert
 from icekeel.training.problem import Problem
 
 from .course import Course

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icekeel.define import Model
-from icekeel.registry import CHAMPION, Registry
-from icekeel.serving.routing import CHALLENGER
+from icekeel.registry import CHALLENGER, CHAMPION, Registry
 
 from .system import System
 
