@@ -365,8 +365,8 @@ class App:
         for name, model in self.project.models.items():
             plan = self.plans[name]
             previous = reads_last_champion(model)
-            layer = model.rollout.layer if model.rollout else None
-            router = Router(name, registry, self.places.bundles, plan, previous=previous, layer=layer)
+            rollout = model.rollout
+            router = Router(name, registry, self.places.bundles, plan, previous=previous, rollout=rollout)
             with suppress(StateError):  # a registry that cannot be read now may be later: refresh it again
                 router.refresh()
             windows = self._windows(model, plan, online=online)

@@ -59,7 +59,7 @@ def answered(folder: Path) -> list[Predicted]:
 def test_each_exposure_is_journaled_with_its_phase_and_probability(played: tuple[Path, Any]) -> None:
     folder, standing = played
     phases = {record.phase for record in answered(folder)}
-    assert phases - {"", "forced"} <= set(standing.trial.phases)
+    assert phases - {"", "forced"} <= set(standing.trial.phases(even=True))
     for record in answered(folder):
         express = record.request["service"] == "express"
         if record.unit == "p60-1":
@@ -68,7 +68,7 @@ def test_each_exposure_is_journaled_with_its_phase_and_probability(played: tuple
             assert (record.arm, record.share, record.phase) == ("champion", 1.0, "")
         else:
             assert record.share == (0.5 if record.phase else 1.0)
-    exposed = [record for record in answered(folder) if record.phase in standing.trial.phases]
+    exposed = [record for record in answered(folder) if record.phase in standing.trial.phases(even=True)]
     fast = [record for record in answered(folder) if record.request["service"] == "express"]
     assert 0.6 < len(exposed) / len(fast) <= 1.0  # 80 % at the first step, all at the second
 
@@ -82,7 +82,7 @@ def test_metrics_are_those_of_the_rows_that_arrived_within_their_time(played: tu
     sums: dict[str, list[float]] = {"champion": [], "challenger": []}
     closed = TRAINED_TO + DAYS * DAY
     for record in answered(folder):
-        if record.phase in standing.trial.phases and record.at + DAY <= closed:
+        if record.phase in standing.trial.phases(even=True) and record.at + DAY <= closed:
             row = delivered.get(record.unit)
             met = row is not None and record.at <= row["delivered_at"] < record.at + DAY
             sums[record.arm].append(row["minutes_late"] if row is not None and met else 0.0)

@@ -140,6 +140,11 @@ class Rollout:
         return tuple(self.steps) or (self.share,)
 
     @property
+    def even(self) -> bool:
+        """Whether both arms are equally large, as they are where the share grows in steps."""
+        return bool(self.steps)
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """Metrics of outcomes, the primary one first where there is one."""
         rails = [one if isinstance(one, Metric) else Metric(one[0], margin=one[1]) for one in self.not_worse]

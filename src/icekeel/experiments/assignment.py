@@ -82,13 +82,17 @@ class Arms:
         share: float,
         layer: str = "",
         part: tuple[float, float] = (0.0, 1.0),
+        *,
+        even: bool = True,
     ) -> Arms:
         """Two arms of which the second gets `share` of all units.
 
-        Up to a half the arms are equally large and the coverage grows with the share: nobody who is in moves from step
-        to step, and an even split needs the fewest units and has no small arm whose luck would look like harm.
+        Args:
+            even: Whether the arms are equally large up to a half and the coverage grows with the share. Then nobody who is
+                in moves from step to step, and no arm is so small that its luck would look like harm. Otherwise all units
+                take part, which says more of a share that is never raised.
         """
-        second = max(0.5, share)
+        second = max(0.5, share) if even else share
         arms = (Arm(names[0], 1 - second), Arm(names[1], second))
         return cls(salt, arms, min(1.0, share / second), layer, part)
 

@@ -32,7 +32,7 @@ from icekeel.experiments import (
 from icekeel.experiments.sequential import bounded_exp
 from icekeel.registry import Trial
 
-from .trials import Rows, Standing, mismatch
+from .trials import Rows, Standing, mismatch, phases_of
 
 MOST_LOOKS = 120
 """Looks that the course is drawn from."""
@@ -108,17 +108,17 @@ class TrialReport:
 
 def report_of(model: Model, standing: Standing) -> TrialReport:
     """The report of a trial as it stands."""
-    trial, plan = standing.trial, standing.plan
+    trial, plan, phases = standing.trial, standing.plan, phases_of(model, standing.trial)
     fields = model.rollout.segment_fields if model.rollout else ()
     rows, primary = standing.rows[plan.primary.name], plan.primary
     segments = {
-        name: Tally.of(primary, rows.gather(primary, standing.at, place), trial.phases).by_segment(
+        name: Tally.of(primary, rows.gather(primary, standing.at, place), phases).by_segment(
             plan.claim(primary)
         )
         for place, name in enumerate(fields)
     }
     title = f"{trial.version} against {trial.champion}"
-    found = _report(title, standing, segments, rows, trial.phases)
+    found = _report(title, standing, segments, rows, phases)
     if trial.ended is not None:
         return replace(found, verdict="ended", sentence=f"Ended {format_second(trial.ended)}: {trial.why}")
     return found

@@ -67,7 +67,7 @@ class Rows:
 
     def add(self, trial: Trial, rows: Sequence[Settled], values: Iterable[float]) -> None:
         """Take those that count in a trial."""
-        arms, phases = {CHAMPION, CHALLENGER}, trial.phases
+        arms, phases = {CHAMPION, CHALLENGER}, trial.phases(even=True)
         for row, value in zip(rows, values, strict=True):
             if row.phase in phases and row.arm in arms and row.asked_at >= trial.since:
                 unit = self._units.setdefault(row.unit, len(self._units))
@@ -174,17 +174,17 @@ class Trials:
 
     def standing(self, at: int, model: Model, source: Source, trial: Trial) -> Standing:
         """How a trial stands, by what was settled before `at`."""
-        plan = plan_of(model)
+        plan, phases = plan_of(model), phases_of(model, trial)
         rows = {metric.name: self._read(model, source, trial, metric.name) for metric in plan.metrics}
         units = {metric.name: rows[metric.name].gather(metric, at) for metric in plan.metrics}
-        tallies = {metric.name: Tally.of(metric, units[metric.name], trial.phases) for metric in plan.metrics}
+        tallies = {metric.name: Tally.of(metric, units[metric.name], phases) for metric in plan.metrics}
         stages = model.rollout.stages if model.rollout else (1.0,)
         reached = max(trial.steps[-1][0], trial.since)
         state = RolloutState(
             (at - trial.since) / DAY,
             tallies.pop(plan.primary.name),
             tallies,
-            mismatch(units[plan.primary.name], trial.phases),
+            mismatch(units[plan.primary.name], phases),
             max(0, sum(share <= trial.share + 1e-9 for share in stages) - 1),
             (at - reached) / DAY,
             _failures(trial.salt, source),
@@ -319,6 +319,11 @@ def plan_of(model: Model) -> RolloutPlan:
         minimum_days=rollout.minimum_days,
         maximum_days=rollout.maximum_days,
     )
+
+
+def phases_of(model: Model, trial: Trial) -> dict[str, float]:
+    """Phase -> share of the challenger among the exposed."""
+    return trial.phases(even=model.rollout is not None and model.rollout.even)
 
 
 def next_share(model: Model, share: float) -> float:

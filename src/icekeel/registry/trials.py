@@ -30,10 +30,9 @@ class Trial:
     ended: int | None = None
     why: str = ""
 
-    @property
-    def phases(self) -> dict[str, float]:
-        """Name of each stretch -> share of the challenger among the exposed."""
-        return {f"{self.salt}@{share:g}": max(0.5, share) for _, share in self.steps}
+    def phases(self, *, even: bool) -> dict[str, float]:
+        """Name of each stretch -> share of the challenger among the exposed; `even` as of the model's rollout."""
+        return {f"{self.salt}@{share:g}": max(0.5, share) if even else share for _, share in self.steps}
 
     @property
     def share(self) -> float:

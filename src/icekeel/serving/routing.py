@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from icekeel.core.errors import BundleError, RegistryError
-from icekeel.define import Layer
+from icekeel.define import Layer, Rollout
 from icekeel.experiments import Arms
 from icekeel.features.plan import Plan
 from icekeel.registry import CHALLENGER, CHAMPION, Alias, Registry
@@ -58,7 +58,7 @@ class Router:
         bundles: Folder of the bundles.
         plan: Its features and fields.
         previous: Whether the champion before is kept ready too.
-        layer: The part of all units that its experiments have.
+        rollout: How its challengers are tried: which units take part.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class Router:
         plan: Plan,
         *,
         previous: bool = False,
-        layer: Layer | None = None,
+        rollout: Rollout | None = None,
     ) -> None:
-        self._layer = layer or Layer("")
+        self._rollout = rollout or Rollout(None)
         self._keeps_previous = previous
         self.model = model
         self._registry = registry
@@ -99,9 +99,10 @@ class Router:
         arms, now = None, ""
         if challenger is not None and champion is not None:
             alias = aliases[CHALLENGER]
-            layer, now = self._layer, phase(alias)
+            layer, now = self._rollout.layer or Layer(""), phase(alias)
             part = layer.start, layer.end
-            arms = Arms.ramp(alias.salt, (CHAMPION, CHALLENGER), alias.share, layer.name, part)
+            names, even = (CHAMPION, CHALLENGER), self._rollout.even
+            arms = Arms.ramp(alias.salt, names, alias.share, layer.name, part, even=even)
         before = self.current
         self._loaded = {
             version.name: version for version in (champion, challenger, previous) if version is not None

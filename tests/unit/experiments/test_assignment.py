@@ -55,3 +55,31 @@ def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(ProjectError) as caught:
         Arms("test", (Arm("a", 0.5), Arm("a", 0.6)), 1.5)
     assert [fault.code for fault in caught.value.faults] == ["bad_arms", "bad_shares", "bad_coverage"]
+
+
+def test_a_ramp_adds_units_and_moves_nobody() -> None:
+    steps = [Arms.ramp("price-2/1", ("a", "b"), share) for share in (0.01, 0.1, 0.5)]
+    units = [f"u{number}" for number in range(20_000)]
+    for share, before, after in zip((0.01, 0.1), steps, steps[1:], strict=False):
+        inside = [unit for unit in units if before.assign(unit).exposed]
+        assert abs(len(inside) / len(units) - 2 * share) < 0.01
+        assert all(before.assign(unit) == after.assign(unit) for unit in inside)
+    single = Arms.ramp("price-2/1", ("a", "b"), 0.2, even=False)
+    assert {single.assign(unit).probability for unit in units} == {0.2, 0.8}
+
+
+def test_experiments_of_one_layer_have_no_unit_in_common_and_layers_are_independent() -> None:
+    units = [f"u{number}" for number in range(20_000)]
+    one = Arms.ramp("price-2/1", ("a", "b"), 0.5, "shop", (0.0, 0.5))
+    other = Arms.ramp("fee-2/1", ("a", "b"), 0.5, "shop", (0.5, 1.0))
+    elsewhere = Arms.ramp("text-2/1", ("a", "b"), 0.5, "texts", (0.0, 0.5))
+    seen = [{unit for unit in units if arms.assign(unit).exposed} for arms in (one, other, elsewhere)]
+    assert seen[0] | seen[1] == set(units)
+    assert not seen[0] & seen[1]
+    assert abs(len(seen[0] & seen[2]) / len(units) - 0.25) < 0.015
+
+
+def test_a_part_of_a_layer_that_is_none_is_refused() -> None:
+    with pytest.raises(ProjectError) as error:
+        Arms.ramp("x", ("a", "b"), 0.5, "shop", (0.5, 0.5))
+    assert [fault.code for fault in error.value.faults] == ["bad_part"]

@@ -20,6 +20,7 @@ from icekeel.operations.projections import Settled
 from icekeel.operations.trial_desk import start_by_hand, step_by_hand, stop_by_hand
 from icekeel.operations.trial_report import analyse, power_of, report_of
 from icekeel.operations.trials import Trials, plan_of
+from icekeel.operations.workshop import SHADOW, admit
 from icekeel.registry import CHALLENGER, CHAMPION, trials
 
 from .test_loop import BOTH, T0, World, answers
@@ -95,6 +96,27 @@ def test_nothing_is_decided_while_the_data_cannot_be_vouched_for(world: World, c
     assert "features differ" in found.held
     world.registry.resolve(world.registry.alerts("late")[0].id, resolution="mended", at=T0)
     assert Trials(world.registry).standing(at, world.model, world, trial).verdict.kind == "advance"
+
+
+@pytest.mark.parametrize("failed", [0, 3])
+def test_a_version_answers_in_shadow_before_it_answers_anybody(world: World, failed: int) -> None:
+    unit = world.model.rollout.unit  # type: ignore[union-attr]  # the small project has one
+    world.model.rollout = Rollout(unit=unit, steps=STEPS, shadow="2d")
+    world.version(1)
+    version = world.version(2)
+    world.alias(CHAMPION, 1)
+    assert admit(world.registry, world.journal, world.model, version, at=T0, by="t").kind == "start_shadow"
+    if failed:
+        world.failures = {("shadow of late-2", "no finite answer", 1.0): (0, failed)}
+    for day in range(3):
+        world.day(day, times=2)
+        if not failed:
+            assert (CHALLENGER in world.registry.aliases("late")) == (day >= 1)
+    assert SHADOW not in world.registry.aliases("late")
+    last = world.decisions()[-1][0]
+    assert last == ("stop" if failed else "start_experiment")
+    if not failed:
+        assert world.registry.aliases("late")[CHALLENGER].share == STEPS[0]
 
 
 def test_a_unit_seen_in_both_arms_counts_in_neither(world: World) -> None:
