@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,7 +18,6 @@ from icekeel.app import App
 from icekeel.core.time import HOUR
 from icekeel.operations.monitor import monitor
 from icekeel.operations.prometheus import write_files
-from icekeel.operations.watch import read_baseline
 from icekeel.registry import Alert, Delivery, Registry
 from icekeel.testing.small import REQUEST, keep_up
 from tests.unit.http.conftest import NOW, Client
@@ -212,12 +212,8 @@ def test_metrics_tell_how_near_the_detectors_are(client: Client) -> None:
     families = text_string_to_metric_families(client.call("GET", "/metrics").body.decode())
     (family,) = [one for one in families if one.name == "icekeel_detector_evidence"]
     shares = {one.labels["kind"]: one.value for one in family.samples}
-    registry = app.registry()
-    version = registry.champion("late")
-    registry.close()
-    baseline = read_baseline(app.places.bundles, version.digest)
-    model = app.model("late")
-    told = monitor(app.workspace, model, version.name, baseline, service._online, NOW + HOUR)
+    with closing(app.registry()) as registry:
+        told = monitor(app.workspace, registry, "late", service._online, NOW + HOUR)
     seen = [row for row in told["series"] if not row["blind"]]
     assert {row["change"] for row in seen} <= set(shares)
     assert shares and all(share >= 0 for share in shares.values())
