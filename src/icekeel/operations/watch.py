@@ -23,6 +23,8 @@ from .projections import Settled
 from .workspace import Workspace
 
 REFUSED, MODEL = "refused", "model"
+MEANT = 90 * DAY
+"""Alerts opened before are not looked through for an alarm of today."""
 log = logging.getLogger(__name__)
 
 
@@ -84,8 +86,8 @@ class Watch:
         if known is not None and profile is not None:
             signals = [_shape(found, duty) for found in examine(known[2], profile) if found.flagged]
         self.report(duty.at, model.name, signals)
-        opened = self._registry.alerts(model.name, open_only=True)
-        return any(duty.at - DAY < alert.evidence.get("error_alarm_at", 0) <= duty.at for alert in opened)
+        told = self._registry.alerts(model.name, duty.at - MEANT)
+        return any(duty.at - DAY < alert.evidence.get("error_alarm_at", 0) <= duty.at for alert in told)
 
 
 def read_baseline(bundles: Path, digest: str) -> Baseline:
