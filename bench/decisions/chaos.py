@@ -1,6 +1,6 @@
 """`icekeel up` with everything on, under load, whose processes are killed at random: what was acknowledged is there once.
 
-Clients ask, push events and send outcomes; files to be ingested come every second; trainings run one after the other. A
+Clients ask, push events and send outcomes; files to be ingested come every other second; trainings run one after the other. A
 worker, the keeper, a child of the keeper, a training or `up` itself gets SIGKILL, or `up` SIGTERM, and is started again.
 In the end every answer and event that a client has a reply for, and every row of the files, is looked for.
 """
@@ -38,7 +38,8 @@ from icekeel.registry import read
 
 MINUTES = 20
 CLIENTS = 3
-ROWS = 40
+ROWS = 400
+FILE_EVERY_S = 2.0
 """Of a file to be ingested."""
 PATIENCE_S = 120.0
 SETTINGS = 'ingest_every = "1s"\naudit_every = "1m"\nbackup_every = "1m"\nworkers = 2\n'
@@ -157,9 +158,11 @@ class Chaos:
         end = time.monotonic() + seconds
         for client in self.clients:
             client.start()
-        kill_at = time.monotonic()
+        kill_at = file_at = time.monotonic()
         while time.monotonic() < end:
-            self.drop_file()
+            if time.monotonic() >= file_at:
+                self.drop_file()
+                file_at = time.monotonic() + FILE_EVERY_S
             self.keep_going()
             if time.monotonic() >= kill_at:
                 self.kill(self.rng.choice(VICTIMS))
