@@ -122,6 +122,7 @@ _PAGES: Mapping[str, tuple[str, str, Json]] = {
     "/v1/openapi.json": ("This document.", _JSON, {"type": "object"}),
     "/metrics": ("Counters in Prometheus' text format.", "text/plain", _TEXT),
     "/": ("The status page.", "text/html", _TEXT),
+    "/experiments": ("The page that lists experiments.", "text/html", _TEXT),
     "/healthz": ("Whether the process answers.", _JSON, _object({"status": {"const": "alive"}})),
     "/readyz": ("Whether every model can be answered for, and what is degraded.", _JSON, _READY),
 }

@@ -14,6 +14,7 @@ POST /v1/clock               {"now": ...}, in a rehearsal only      scope admin
 GET  /v1/reviews             flagged requests that wait for a person                        scope review
 GET, POST /v1/reviews/{prediction_id}   what a person decided (scope predict), deciding     scope review
 GET  /alerts, /alerts/{id}   the pages about alerts              scope read
+GET  /experiments            the page that lists experiments
 POST /alerts/{id}            a form of that page: acknowledge, mute, resolve              scope review
 GET  /v1/status              versions, keeper, problems             scope read
 GET  /v1/openapi.json, /metrics and / (the status page)             scope read unless on loopback
