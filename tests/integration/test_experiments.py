@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -161,6 +160,5 @@ def test_a_challenger_without_a_finite_answer_is_stood_in_for_and_stopped(
         drain(keeper)
         office.close()
         assert CHALLENGER not in keeper._registry.aliases("late")
-        last = keeper._registry.decisions()[-1]
-        assert (last.kind, "no finite answer" in last.reason) == ("stop", True)
-        assert msgspec.json.encode(last.reason)
+        (stop,) = (one for one in keeper._registry.decisions() if one.kind == "stop")
+        assert "no finite answer" in stop.reason

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from icekeel.console import experiments_page
 from icekeel.console.experiments import experiment_page
 from icekeel.console.report import render
 from icekeel.core.errors import IcekeelError, RegistryError
@@ -250,3 +251,13 @@ def test_a_table_served_elsewhere_is_analysed(tmp_path: Path) -> None:
 
 def test_an_experiment_as_before_is_judged_by_its_cost(world: World) -> None:
     assert plan_of(world.model).primary == Metric("cost per answer", "ratio")
+
+
+def test_the_console_lists_what_runs_and_what_is_over(world: World) -> None:
+    assert "There was none yet" in experiments_page([])
+    ramped(world, (0.02, 0.6), 30)
+    world.version(3)
+    world.alias(CHALLENGER, 3, share=STEPS[0], at=T0 + 40 * DAY)
+    page = experiments_page(trials(world.registry.history("late")))
+    for words in ("1 running, 1 over", "late-2", "late-3", "does harm", "icekeel experiment report late"):
+        assert words in page
