@@ -58,6 +58,7 @@ def openapi(project: Project, *, auth: bool, local: bool = True) -> Json:
     }
     paths["/v1/forget"] = {"post": _forget(project, auth)}
     paths |= _reviews(auth)
+    paths |= _alerts(auth)
     for path, (summary, kind, answer) in _PAGES.items():
         closed = path == "/v1/status" or not (local or path in ("/healthz", "/readyz"))
         scope = "read" if auth and closed else ""
@@ -320,6 +321,26 @@ def _reviews(auth: bool) -> Json:
     return {
         "/v1/reviews": {"get": {**listed, "parameters": [model]}},
         "/v1/reviews/{prediction_id}": {"parameters": [one], "get": asked, "post": decided},
+    }
+
+
+def _alerts(auth: bool) -> Json:
+    """The pages about alerts; what is decided comes as a form of the page."""
+    look, judge, kind = ("read", "review", "text/html") if auth else ("", "", "text/html")
+    one = {"name": "alert", "in": "path", "required": True, "schema": {"type": "string"}}
+    decided = _operation("Take the form of that page, and lead back to it.", judge, None, {}, kind)
+    decided["responses"] = {"303": {"description": "Done."}}
+    form = _object(
+        dict.fromkeys(("token", "action", "reason", "hours"), _TEXT), ["token", "action", "reason"]
+    )
+    content = {"application/x-www-form-urlencoded": {"schema": form}}
+    return {
+        "/alerts": {"get": _operation("The page about all alerts.", look, None, {}, kind)},
+        "/alerts/{alert}": {
+            "parameters": [one],
+            "get": _operation("The page about one alert.", look, None, {}, kind),
+            "post": {**decided, "requestBody": {"required": True, "content": content}},
+        },
     }
 
 

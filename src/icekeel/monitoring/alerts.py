@@ -293,11 +293,15 @@ def _title(kind: str, name: str, found: list[Signal]) -> str:
         return f"{name} moved"
     if kind in ("source", "field", "segment"):
         if not moved:
-            return f"{name}: {found[0].sentence}"
+            return _named(name, found[0].sentence)
         return f"{name}: {own.change}, and {moved} moved" if own and own.change else f"{name}: {moved} moved"
     if kind in ("prediction", "outcome"):
         return f"{moved[:1].upper()}{moved[1:]} moved, and no source explains it"
-    return f"{name}: {found[0].sentence}"
+    return _named(name, found[0].sentence)
+
+
+def _named(name: str, sentence: str) -> str:
+    return sentence if sentence.startswith(name) else f"{name}: {sentence}"
 
 
 def diagnose(cause: str, found: Iterable[Signal]) -> Diagnosis:

@@ -24,7 +24,7 @@ from .workspace import Workspace
 SKEW = "skew"
 TRAINING = "training"
 """Cause of an alert that only the next success closes; so are the kinds of runs."""
-OVER, SHAPE_OVER, SKEW_OVER = 12 * HOUR, 3 * DAY, 8 * DAY
+OVER, SKEW_OVER = 3 * DAY, 8 * DAY
 """An alert whose cause was not found for so long is over; shapes are looked at once a day, skew once a week at least."""
 RESOLVED_BY_HAND = HOUR
 """What a person has resolved opens no new alert for so long: those signals were on their way."""
@@ -80,9 +80,9 @@ class Alerting:
                 cause = absorbed[alert.id].cause
                 self._registry.resolve(alert.id, resolution=f"the same cause as {cause}", at=at)
             elif alert.cause not in {*causes, TRAINING} and alert.cause.partition(" ")[0] not in KINDS:
-                quiet = _quiet(alert)
+                quiet = SKEW_OVER if alert.cause == SKEW else OVER
                 if at - int(alert.evidence.get("last_seen", alert.at)) >= quiet:
-                    self._registry.resolve(alert.id, resolution=f"not found for {_lasting(quiet)}", at=at)
+                    self._registry.resolve(alert.id, resolution=f"not found for {quiet // DAY} days", at=at)
 
     def warn(self, at: int, model: str, cause: str, title: str, sentences: Sequence[str], todo: str) -> None:
         """Keep one alert of a model and a cause: opened the first time, renewed while it is open."""
@@ -258,18 +258,6 @@ def _finding(alert: Alert) -> Finding:
         examples=tuple(evidence.get("examples", ())),
         severity_usd_per_day=alert.cost,
     )
-
-
-def _quiet(alert: Alert) -> int:
-    """How long nothing must have been found before an alert is over."""
-    if alert.cause == SKEW:
-        return SKEW_OVER
-    minutely = any(change not in ("", "shape") for change in alert.evidence.get("changes", ()))
-    return OVER if minutely else SHAPE_OVER
-
-
-def _lasting(span: int) -> str:
-    return f"{span // DAY} days" if span >= DAY else f"{span // HOUR} hours"
 
 
 def origins(plan: Plan) -> Origins:

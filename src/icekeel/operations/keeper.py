@@ -252,7 +252,9 @@ class Keeper:
             return 0.0
         log.error("online_state_full", extra={"bytes": size, "free": free, "why": str(error)})
         try:
-            self._loop.full(self.state.now, size=size, free=free)
+            # What failed was not committed: the newest time seen is later than that of the state.
+            at = max(self.state.now, self._ticked) if self._rehearsal else self._clock()
+            self._loop.full(at, size=size, free=free)
         except Exception as also:  # the registry lies on the same disk
             log.error("alert_failed", extra={"why": str(also)})
         return time.monotonic() + PAUSE_S
