@@ -495,8 +495,11 @@ def test_a_keeper_that_meets_damage_makes_its_state_anew(
     registry = app.registry()
     with app.journal("keep") as journal:
         app.keep(registry, journal, stop, ready=lambda: None)
+    (alert,) = registry.alerts("late", open_only=True)
     registry.close()
     assert len(set(opened)) == 2
+    assert (alert.cause, alert.at) == ("store", NOW)
+    assert "a page is not what it was" in alert.evidence["sentences"][0]
 
 
 if __name__ == "__main__":

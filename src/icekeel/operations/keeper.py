@@ -252,12 +252,18 @@ class Keeper:
             return 0.0
         log.error("online_state_full", extra={"bytes": size, "free": free, "why": str(error)})
         try:
-            # What failed was not committed: the newest time seen is later than that of the state.
-            at = max(self.state.now, self._ticked) if self._rehearsal else self._clock()
-            self._loop.full(at, size=size, free=free)
+            self._loop.full(self._latest(), size=size, free=free)
         except Exception as also:  # the registry lies on the same disk
             log.error("alert_failed", extra={"why": str(also)})
         return time.monotonic() + PAUSE_S
+
+    def tell_damage(self, why: str) -> None:
+        """Keep an alert that the environment before this one was damaged."""
+        self._loop.damaged(self._latest(), why)
+
+    def _latest(self) -> int:
+        """Now; in a rehearsal the newest time seen, which is later than that of the state where a commit failed."""
+        return max(self.state.now, self._ticked) if self._rehearsal else self._clock()
 
     def _step(self) -> int:
         seen = self._time_seen()

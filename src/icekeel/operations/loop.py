@@ -142,6 +142,13 @@ class Loop:
             todo = "Free space on the disk; the keeper tries again every few seconds and loses nothing."
             self.alerting.warn(at, name, "disk", title, [sentence], todo)
 
+    def damaged(self, at: int, why: str) -> None:
+        """Keep an alert that the online state was damaged and made anew: a disk that did it once may do it again."""
+        title = "the online state was damaged, and is made anew from the journal"
+        todo = "Nothing is lost; look at the disk and at how the keeper ended: icekeel doctor."
+        for name in self._project.models:
+            self.alerting.warn(at, name, "store", title, [why], todo)
+
     def _admit_left(self, duty: Duty, model: Model) -> None:
         """Decide about a version whose training ended between its registration and its admission."""
         versions = self._registry.versions(model.name)

@@ -33,6 +33,7 @@ class Renewal:
     def __init__(self, places: Places, make: Callable[[lmdb.Environment], Keeper]) -> None:
         self._places = places
         self._make = make
+        self._damage = ""
 
     def keeper(self) -> Keeper:
         """A keeper over the projections, which are made anew before where that is needed."""
@@ -42,8 +43,13 @@ class Renewal:
                     return self._make(open_environment(self._places.online, readonly=False))
             except (StateError, *DAMAGE) as error:
                 log.error("online_state_unreadable", extra={"why": str(error)})
+                self._damage = str(error)
         self._rebuild()
-        return self._make(open_environment(self._places.online, readonly=False))
+        keeper = self._make(open_environment(self._places.online, readonly=False))
+        if self._damage:
+            keeper.tell_damage(self._damage)
+            self._damage = ""
+        return keeper
 
     def keep(self, stop: threading.Event, *, ready: Callable[[], None]) -> None:
         """Run a keeper until told to stop, and another after it wherever the projections are made anew."""
@@ -56,6 +62,7 @@ class Renewal:
                 if isinstance(error, StateError) and error.code != "state_damaged":
                     raise
                 log.error("online_state_damaged", extra={"why": str(error)})
+                self._damage = str(error)
                 self._places.ask_anew()
             except lmdb.PanicError as error:  # the disk failed in the middle of a commit: none of it is there
                 log.error("online_state_reopened", extra={"why": str(error)})
@@ -67,7 +74,8 @@ class Renewal:
         """Whether the projections are to be made anew: asked for, or what was opened is gone or damaged."""
         try:
             Extent(self._places.online).check()
-        except StateError:
+        except StateError as error:
+            self._damage = str(error)
             return True
         file = _inode(self._places.online / "data.mdb")
         return self._places.rebuild.exists() or not file or file != opened
