@@ -12,6 +12,7 @@ import pytest
 
 from icekeel.app import App
 from icekeel.cli.worth import worth
+from icekeel.console.briefing import briefing_page, text_of
 from icekeel.core.errors import RegistryError, StateError, TrainingError
 from icekeel.core.time import DAY
 from icekeel.engines.similar import SimilarCases
@@ -185,10 +186,15 @@ def test_a_model_may_read_texts_alone(tmp_path: Path) -> None:
     app = App(tmp_path, clock=lambda: TRAINED_TO)
     app.ingest([])
     version, _ = trained(app)
-    assert [step["rung"] for step in version.ladder["steps"]] == ["group", "text"]
+    assert [step["rung"] for step in version.ladder["steps"]] == ["group", "similar", "text"]
     assert "audit_leakage" not in version.failed
     loaded = load_version(version, app.places.bundles, app.plans["late"])
-    assert loaded.similar.get() is None, "texts alone liken no case to another"
+    cases = loaded.similar.get()
+    assert cases is not None and [column.name for column in cases.columns] == ["note"]
+    about = app.briefing("late")
+    assert len(about.cases) == 10
+    page = text_of(briefing_page(about))
+    assert "The 10 cases before it that are most like it: " in page and "but for" not in page
 
 
 Row = dict[str, str]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from icekeel.core.kinds import Kind
 from icekeel.core.time import format_time, to_datetime
 from icekeel.operations.briefing import Briefing, Rival
 from icekeel.operations.explain import Reason
@@ -215,9 +214,7 @@ def _alike_text(about: Briefing) -> str:
         came = f"{sum(outcome > 0.5 for outcome in outcomes) or 'none'} came true"
     else:
         came = f"they came to {amount(about, min(outcomes))} to {amount(about, max(outcomes))}"
-    # Similar cases know nothing of texts.
-    texts = any(one.node.kind is Kind.TEXT for one in about.definition.features.icekeel_features)
-    return f" The {len(outcomes)} cases before it that are most like it{' but for its text' if texts else ''}: {came}."
+    return f" The {len(outcomes)} cases before it that are most like it: {came}."
 
 
 def _example_cases(about: Briefing) -> list[Block]:

@@ -3,7 +3,8 @@
 Cases are alike where the same things move the target by as much. A small model of trees is walked for each case, and
 every step from a node to its child is put to the account of the column that decided it (Saabas 2014, "Interpreting
 random forests"). So a case becomes one number for each column, and their sum; `icekeel.training.similar` turns these
-to their principal axes. They tell similar cases apart as well as Shapley values do, at a thirtieth of the time.
+to their principal axes. They tell similar cases apart as well as Shapley values do, at a thirtieth of the time. A text is
+taken apart likewise, by a linear model: what each of its tokens adds counts along the axes of what tokens add together.
 
 Points lie in boxes of neighbours; a search opens boxes from the nearest on until no unopened one can hold a nearer
 point, so it is exact. No library is imported for it: scipy's tree takes a quarter of a second to load.
@@ -24,7 +25,8 @@ from icekeel.core.frames import Array, Column, Floats, Frame, Ints, Kind
 from .encoder import Value
 from .explained import Explained
 from .lightgbm import MODEL_FILE, LightGBMEngine, LightGBMSpec
-from .links import to_link
+from .links import Link, to_link
+from .texts import Words, WordsTerm, counted, tf_idf, tokens
 
 SIMILAR_FILE = "similar.bin"
 SIMILAR = "similar"
@@ -35,6 +37,7 @@ COMPANY = 10
 """The case so many places off tells whether a request has company."""
 _BLOCK = 4_096
 """Rows whose leaves are in memory at a time."""
+_SCALES: Mapping[str, Link] = {"log_loss": "logit", "mape": "exp"}
 
 
 class CaseField(msgspec.Struct, frozen=True):
@@ -45,11 +48,27 @@ class CaseField(msgspec.Struct, frozen=True):
     texts: list[str] | None = None
 
 
+class TextMoves(msgspec.Struct, frozen=True):
+    """How far the tokens of a text move a point.
+
+    Attributes:
+        term, weights: What each adds, as in a linear model.
+        effects: How far each moves a point, float32 of shape `(n_cells, axes)`.
+        null: How far a null does, float32 of shape `(axes,)`.
+    """
+
+    column: Column
+    term: Words
+    weights: bytes
+    effects: bytes
+    null: bytes
+
+
 class SimilarSpec(msgspec.Struct, frozen=True):
     """All of it as it is stored; arrays are little-endian bytes in the order of the cases.
 
     Attributes:
-        surrogate, trees: The model whose steps are counted.
+        surrogate, trees: The model whose steps are counted; None where all columns are texts.
         axes: Width of `effects` and `points`.
         effects: How far each of its leaves moves a point, float32 of shape `(n_leaves, axes)`.
         first_leaf: Row of `effects` at which each tree begins.
@@ -61,9 +80,10 @@ class SimilarSpec(msgspec.Struct, frozen=True):
         k: How many cases together were closest to what came of later requests.
         far: Distance beyond which the tenth case is farther off than for 99 in 100 later requests.
         mean: Mean outcome of all cases.
+        texts: What texts move.
     """
 
-    surrogate: LightGBMSpec
+    surrogate: LightGBMSpec | None
     trees: bytes
     axes: int
     effects: bytes
@@ -78,6 +98,7 @@ class SimilarSpec(msgspec.Struct, frozen=True):
     k: int
     far: float
     mean: float
+    texts: list[TextMoves] = []
     format: Literal[1] = 1
 
 
@@ -102,34 +123,80 @@ class Typical(NamedTuple):
     high: float
 
 
+class TextPoints:
+    """How far a text moves a point: the sum of what its tokens do."""
+
+    def __init__(self, moves: TextMoves) -> None:
+        self.moves, self.column = moves, moves.column
+        self.term = WordsTerm(moves.term, moves.weights)
+        self._cells = np.flatnonzero(self.term.idf)
+        self._null = np.frombuffer(moves.null, dtype="<f4")
+        self._effects = np.frombuffer(moves.effects, dtype="<f4").reshape(len(self._cells), len(self._null))
+
+    def one(self, value: Value) -> Array:
+        """How far it moves, shape `(n_axes,)`, float32."""
+        if not isinstance(value, str):
+            return self._null
+        found = counted(tokens(value))
+        sizes = tf_idf(found, self.term.idf)
+        known = sizes > 0
+        rows = np.searchsorted(self._cells, found.cells[known])
+        return np.asarray(sizes[known].astype(np.float32) @ self._effects.take(rows, axis=0))
+
+
 class Metric:
-    """Where a row lies among others: the sum of what its leaves say.
+    """Where a row lies among others: the sum of what its leaves and its texts say.
 
     Args:
+        engine: Of the trees, which read every column but texts; None where there are none.
         effects: A row for each leaf, those of a tree after each other.
         first_leaf: Row at which each tree begins.
+        texts: Of the columns that are texts.
     """
 
-    def __init__(self, engine: LightGBMEngine, effects: Array, first_leaf: Sequence[int]) -> None:
-        self.engine = engine
-        self.columns = engine.columns
+    def __init__(
+        self,
+        engine: LightGBMEngine | None,
+        effects: Array,
+        first_leaf: Sequence[int],
+        texts: Sequence[TextPoints] = (),
+    ) -> None:
+        self.engine, self.texts = engine, texts
+        self.columns = (*(engine.columns if engine else ()), *(text.column for text in texts))
         self.effects = effects
         self.first_leaf = np.array(first_leaf, dtype=np.int64)
 
     def one(self, values: Sequence[Value]) -> Array:
         """The point of one row, shape `(n_axes,)`, float32."""
-        leaves = self.engine.leaves_one(values).astype(np.int64) + self.first_leaf
-        return np.asarray(self.effects.take(leaves, axis=0).sum(axis=0))
+        coded = len(values) - len(self.texts)
+        found = np.zeros(self.effects.shape[1], dtype=np.float32)
+        if self.engine:
+            leaves = self.engine.leaves_one(values[:coded]).astype(np.int64) + self.first_leaf
+            found = np.asarray(self.effects.take(leaves, axis=0).sum(axis=0))
+        for text, value in zip(self.texts, values[coded:], strict=True):
+            found = found + text.one(value)
+        return found
 
     def many(self, frame: Frame) -> Array:
         """The points of all rows, shape `(n_rows, n_axes)`."""
         found = np.zeros((len(frame), self.effects.shape[1]), dtype=np.float32)
-        for start in range(0, len(frame), _BLOCK):
+        for start in range(0, len(frame) if self.engine else 0, _BLOCK):
             rows = np.arange(start, min(start + _BLOCK, len(frame)))
-            leaves = self.engine.leaves_many(frame.take(rows)).astype(np.int64) + self.first_leaf
+            leaves = self.engine.leaves_many(frame.take(rows)).astype(np.int64) + self.first_leaf  # type: ignore[union-attr]  # no block without
             for tree in leaves.T:
                 found[rows] += self.effects.take(tree, axis=0)
+        for text in self.texts:
+            for place, value in enumerate(frame[text.column.name]):
+                found[place] += text.one(value)
         return found
+
+    def explain(self, values: Sequence[Value], scale: Link) -> Explained:
+        """What each column adds, of a text each word."""
+        coded = len(values) - len(self.texts)
+        told = self.engine.explain(values[:coded]) if self.engine else Explained(scale, 0.0, ())
+        for text, value in zip(self.texts, values[coded:], strict=True):
+            told = told._replace(added=(*told.added, *text.term.added(text.column.name, value)))
+        return told
 
 
 class Boxes:
@@ -188,12 +255,12 @@ class SimilarCases:
     """Past cases that can be searched, and an engine. Immutable, so threads may share it."""
 
     def __init__(self, spec: SimilarSpec) -> None:
-        engine = spec.surrogate.engine({MODEL_FILE: spec.trees})
+        engine = spec.surrogate.engine({MODEL_FILE: spec.trees}) if spec.surrogate else None
         effects, points = (
             np.frombuffer(data, dtype="<f4").reshape(-1, spec.axes) for data in (spec.effects, spec.points)
         )
-        self.metric = Metric(engine, effects, spec.first_leaf)
-        self.columns: tuple[Column, ...] = engine.columns
+        self.metric = Metric(engine, effects, spec.first_leaf, [TextPoints(text) for text in spec.texts])
+        self.columns: tuple[Column, ...] = self.metric.columns
         self.k, self._far, self._error, self._mean = spec.k, spec.far, spec.error, spec.mean
         self._outcomes = np.frombuffer(spec.outcomes, dtype="<f8")
         self._asked_at = np.frombuffer(spec.asked_at, dtype="<i8")
@@ -261,11 +328,11 @@ class SimilarCases:
         return float(typical(self._outcomes[at], self._error, self._mean))
 
     def explain(self, values: Sequence[Value]) -> Explained:
-        """What each column adds by the trees that tell which cases are alike.
+        """What each column adds by the models that tell which cases are alike.
 
         What these cases come to beyond that is put to the base, so that the sum is the prediction.
         """
-        told = self.metric.engine.explain(values)
+        told = self.metric.explain(values, _SCALES.get(self._error, "identity"))
         return told.ending_at(to_link(told.scale, self.predict_one(values)))
 
     def far(self, cases: Sequence[Case]) -> bool:

@@ -41,7 +41,7 @@ def full_ladder(model: Model, threads: int = 1) -> tuple[Rung, ...]:
         return GroupTable(), Sklearn(model.model, threads)
     texts: tuple[Rung, ...] = (Texts(),) if Kind.TEXT in kinds else ()
     if not kinds & set(CODED):
-        return GroupTable(), *texts
+        return (GroupTable(), Similar(), *texts) if texts else (GroupTable(),)
     trees = XGBoost(threads=threads) if model.ladder.trees == "xgboost" else LightGBM(threads=threads)
     return GroupTable(), Similar(), Linear(), *texts, trees
 

@@ -15,7 +15,6 @@ from icekeel.core.time import DAY, format_time
 from icekeel.define import Model
 from icekeel.define.features import Feature
 from icekeel.engines import GOLDEN_FILE, Engine
-from icekeel.engines.encoder import CODED
 from icekeel.engines.similar import SIMILAR_FILE
 from icekeel.features.outcomes import Status
 from icekeel.guard.tables import Scale
@@ -166,7 +165,7 @@ def train(
         files |= describe(known, rows, said, metrics)
     if problem.task == "number":
         files[INTERVAL_FILE], metrics["interval"] = _interval(trial, winner, say)
-    if rows.of_kinds(*CODED).columns:  # texts alone liken no case to another
+    if rows.columns:
         files[SIMILAR_FILE], metrics["similar"] = _similar(model, data, known, rows, trial, winner, say)
     metrics |= _measured(model, data, known, trial, winner, rng)
     metrics["errors"] = {step.rung: step.error for step in ladder.steps}

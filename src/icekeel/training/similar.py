@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
 from icekeel.core.errors import TrainingError
-from icekeel.core.frames import Array, Column, Floats, Frame, Ints
+from icekeel.core.frames import Array, Column, Floats, Frame, Ints, Kind
+from icekeel.core.ids import digest
+from icekeel.engines.encoder import CODED
 from icekeel.engines.lightgbm import MODEL_FILE, LightGBMEngine, LightGBMSpec
 from icekeel.engines.loading import ENGINE_FILE
 from icekeel.engines.similar import (
@@ -22,17 +24,27 @@ from icekeel.engines.similar import (
     SimilarCases,
     SimilarEngineSpec,
     SimilarSpec,
+    TextMoves,
+    TextPoints,
     case_field,
     typical,
 )
+from icekeel.engines.texts import Words, pack
 
 from .boosting import LightGBM
 from .problem import Problem, TrainingSet, evenly
 from .rungs import Fitted
+from .texts import TextEffects, text_effects
 
 SURROGATE = LightGBM(leaves=15, learning_rate=0.1, most_trees=150, patience=10)
 MOST_CASES = 100_000
 MOST_BYTES = 25_000_000
+MOST_TEXTS = 10_000
+"""Rows that it is learnt from where there are texts."""
+TEXT_AXES, TEXT_CELLS = 32, 20_000
+"""Axes of a text, and its tokens: three megabytes."""
+TEXT_WEIGHT = 3.0
+"""How far its axes count beside what it adds in all, which flatters those that it was learnt from."""
 MOST_TRIED = 400
 """Later requests on which the number of cases is chosen and their error measured."""
 MOST_LEARNT = 30_000
@@ -153,7 +165,9 @@ class _Made:
 
 def _cases(problem: Problem, rows: TrainingSet, most: int) -> tuple[SimilarSpec, _Made]:
     """The newest cases, without what may be shown of them."""
-    width = 4 * (len(rows.columns) + 1) + 140  # bytes of a case, with a dozen fields that are shown
+    texts = len(rows.of_kinds(Kind.TEXT).columns)
+    # Bytes of a case, with a dozen fields that are shown.
+    width = 4 * (len(rows.columns) + 1 + TEXT_AXES * texts) + 140
     newest = np.arange(len(rows))[-min(most, MOST_BYTES // width) :]
     rows = rows.take(newest)
     since = int(rows.asked_at[int(len(rows) * 0.8)])
@@ -164,8 +178,9 @@ def _cases(problem: Problem, rows: TrainingSet, most: int) -> tuple[SimilarSpec,
     k, far, said = _tried(problem, points, rows, early, late)
     order, ends = boxed(points)
     spec = SimilarSpec(
-        surrogate=msgspec.json.decode(files[ENGINE_FILE], type=LightGBMSpec),
-        trees=files[MODEL_FILE],
+        surrogate=msgspec.json.decode(files[ENGINE_FILE], type=LightGBMSpec) if files else None,
+        trees=files.get(MODEL_FILE, b""),
+        texts=[text.moves for text in metric.texts],
         axes=metric.effects.shape[1],
         effects=metric.effects.tobytes(),
         first_leaf=metric.first_leaf.tolist(),
@@ -183,26 +198,55 @@ def _cases(problem: Problem, rows: TrainingSet, most: int) -> tuple[SimilarSpec,
     return spec, _Made(newest[order], newest[late[: len(said)]], said)
 
 
-def _metric(problem: Problem, rows: TrainingSet, early: Ints) -> tuple[Metric, dict[str, bytes]]:
+def _metric(problem: Problem, rows: TrainingSet, early: Ints) -> tuple[Metric, Mapping[str, bytes]]:
     """The metric of the early rows, or of all where those are too few to learn from; and its surrogate's files."""
-    places = np.linspace(0, len(early) - 1, min(len(early), MOST_LEARNT)).astype(int)
+    reads_texts = bool(rows.of_kinds(Kind.TEXT).columns)
+    most = MOST_TEXTS if reads_texts else MOST_LEARNT
+    places = np.linspace(0, len(early) - 1, min(len(early), most)).astype(int)
     some = rows.take(early[places])
     try:
-        fitted = SURROGATE.fit(problem, some)
+        problem.check(some)
     except TrainingError:
-        some = rows
-        fitted = SURROGATE.fit(problem, some)
-    if not isinstance(fitted.engine, LightGBMEngine):
-        raise TypeError(fitted.engine)
-    effects, first_leaf = leaf_effects(fitted.files[MODEL_FILE].decode(), len(rows.columns))
-    effects = np.column_stack([effects, math.sqrt(SUM_WEIGHT) * effects.sum(axis=1)])
-    effects = effects @ _axes(Metric(fitted.engine, effects, first_leaf).many(some.frame))
-    return Metric(fitted.engine, effects.astype("<f4"), first_leaf), fitted.files
+        some = rows.thinned(most)
+    files, engine = dict[str, bytes](), None
+    effects, first_leaf = np.zeros((0, 0)), list[int]()
+    coded = some.of_kinds(*CODED)
+    if coded.columns:
+        fitted = SURROGATE.fit(problem, coded)
+        if not isinstance(fitted.engine, LightGBMEngine):
+            raise TypeError(fitted.engine)
+        engine, files = fitted.engine, fitted.files
+        effects, first_leaf = leaf_effects(files[MODEL_FILE].decode(), len(coded.columns))
+    texts = text_effects(problem, some, axes=TEXT_AXES, most_cells=TEXT_CELLS) if reads_texts else []
+    # A number for each column, for each axis of a text, and for all that is added.
+    ends = np.cumsum([len(coded.columns), *(text.axes.shape[1] for text in texts)])
+    width = int(ends[-1]) + 1
+    leaves = np.zeros((len(effects), width))
+    leaves[:, : ends[0]], leaves[:, -1] = effects, math.sqrt(SUM_WEIGHT) * effects.sum(axis=1)
+    starts = ends[:-1].tolist()
+
+    def along(axes: Floats) -> Metric:
+        points = [TextPoints(_moves(text, start, axes)) for text, start in zip(texts, starts, strict=True)]
+        return Metric(engine, (leaves @ axes).astype("<f4"), first_leaf, points)
+
+    return along(_axes(along(np.eye(width)).many(some.frame))), files
+
+
+def _moves(text: TextEffects, start: int, axes: Floats) -> TextMoves:
+    """How far the tokens of a text move a point on some axes of the numbers of a case; its own begin at `start`."""
+    total = math.sqrt(SUM_WEIGHT) * axes[-1]
+    own = TEXT_WEIGHT * text.axes @ axes[start : start + text.axes.shape[1]]
+    effects, null = text.weights[:, None] * (own + total), text.null * total
+    weights = pack(text.cells, text.idf, text.weights)
+    term = Words(f"text.{text.column.name}.bin", digest(weights), len(text.cells), text.null)
+    return TextMoves(
+        text.column, term, weights, effects.astype("<f4").tobytes(), null.astype("<f4").tobytes()
+    )
 
 
 def _axes(points: Array) -> Floats:
     """The principal axes of some points, as many as hold `KEPT` of their variance: one for each column given back."""
-    strength, axes = np.linalg.eigh(np.cov(points.T.astype(np.float64)))
+    strength, axes = np.linalg.eigh(np.atleast_2d(np.cov(points.T.astype(np.float64))))
     held = np.cumsum(strength[::-1]) / max(float(strength.sum()), 1e-300)
     return np.asarray(axes[:, ::-1][:, : int(np.searchsorted(held, KEPT)) + 1])
 

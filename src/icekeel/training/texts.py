@@ -6,8 +6,9 @@ Numbers become curves and categories levels, as in `icekeel.training.linear`; ea
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -30,6 +31,7 @@ MOST_TOKENS = 20_000_000
 Ten thousand texts of 200 words hold that many.
 """
 _NONE = np.zeros(0, dtype=np.int64)
+FEWEST_ROWS = 3
 
 
 class _Counts(dict[str | None, Counted]):
@@ -53,7 +55,7 @@ class Texts:
 
     weight: float = 0.0
     tried: tuple[float, ...] = (1.0, 4.0, 16.0)
-    fewest_rows: int = 3
+    fewest_rows: int = FEWEST_ROWS
     name: str = "text"
 
     def fit(self, problem: Problem, data: TrainingSet) -> Fitted:
@@ -78,6 +80,48 @@ class Texts:
         return min(self.tried, key=error)
 
 
+class TextEffects(NamedTuple):
+    """What the tokens of a text move the target by, on the scale that a model adds on.
+
+    Attributes:
+        cells, idf: Of the tokens, as in a bundle.
+        weights: What each adds, shape `(n_cells,)`; `null` is what a null does.
+        axes: The principal axes of what tokens add together to a text, shape `(n_cells, n_axes)`, as long as lets texts
+            lie as far apart along them as in what they add in all.
+    """
+
+    column: Column
+    cells: Array
+    idf: Array
+    weights: Floats
+    null: float
+    axes: Floats
+
+
+def text_effects(problem: Problem, data: TrainingSet, *, axes: int, most_cells: int) -> list[TextEffects]:
+    """Those of each text beside all other columns, by a fit that trusts no single token far.
+
+    Args:
+        axes: How many at most.
+        most_cells: Tokens at most, those that most rows have.
+    """
+    from sklearn.utils.extmath import randomized_svd  # type: ignore[import-untyped]  # as in `_Model`
+
+    data, counts = _latest(data), _Counts()
+    model = _Model(problem, data, counts, FEWEST_ROWS, Texts().tried[0], most_cells)
+    found = []
+    for one, weights, null in model.words():
+        added = one.matrix(model.counted(data.frame, one.column)).multiply(weights[None, :]).tocsr()
+        width = min(axes, *added.shape)
+        along = np.zeros((len(one.cells), 0))
+        if width:
+            along = randomized_svd(added, width, n_iter=4, random_state=problem.seed)[2].T
+            apart = np.sqrt((added @ along).var(axis=0).sum())
+            along *= added.sum(axis=1).std() / max(float(apart), 1e-300)
+        found.append(TextEffects(one.column, one.cells, one.idf[one.cells], weights, null, along))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Vocabulary:
     """The cells of one text column that enough rows have, ascending, and their idf."""
@@ -87,11 +131,12 @@ class _Vocabulary:
     idf: Array
 
     @classmethod
-    def of(cls, column: Column, texts: list[Counted], fewest_rows: int) -> _Vocabulary:
+    def of(cls, column: Column, texts: list[Counted], fewest_rows: int, most: int) -> _Vocabulary:
         rows = np.zeros(2 * CELLS, dtype=np.int64)
         for found in texts:
             rows[found.cells] += 1
         cells = np.flatnonzero(rows >= fewest_rows)
+        cells = np.sort(cells[np.argsort(-rows[cells], kind="stable")[:most]])
         idf = np.zeros(2 * CELLS, dtype=np.float32)
         idf[cells] = 1.0 + np.log((1.0 + len(texts)) / (1.0 + rows[cells]))
         return cls(column, cells, idf)
@@ -114,7 +159,13 @@ class _Model:
     """What was fitted, in the library's own terms: the bundle's engine is held against it."""
 
     def __init__(
-        self, problem: Problem, data: TrainingSet, counts: _Counts, fewest_rows: int, weight: float
+        self,
+        problem: Problem,
+        data: TrainingSet,
+        counts: _Counts,
+        fewest_rows: int,
+        weight: float,
+        most_cells: int = 2 * CELLS,
     ) -> None:
         from sklearn.linear_model import LogisticRegression, Ridge  # type: ignore[import-untyped]
 
@@ -125,7 +176,7 @@ class _Model:
         # A level seen in five rows is drawn half-way to zero, as in `Linear`, whatever tokens are.
         self.scale = 1.0 / np.sqrt(Linear().penalty * weight)
         self.vocabularies = [
-            _Vocabulary.of(column, self.counted(data.frame, column), fewest_rows)
+            _Vocabulary.of(column, self.counted(data.frame, column), fewest_rows, most_cells)
             for column in data.columns
             if column.kind is Kind.TEXT
         ]
@@ -181,19 +232,24 @@ class _Model:
         scores = self.estimator.predict if self.link != "logit" else self.estimator.decision_function
         return from_link_many(self.link, scores(self.matrix(frame)) * self.unit + self.zero)
 
-    def files(self) -> dict[str, bytes]:
-        """The files of the bundle."""
+    def words(self) -> Iterator[tuple[_Vocabulary, Floats, float]]:
+        """Of each text what its tokens add, and what a null does."""
         found = np.ravel(self.estimator.coef_) * self.unit
         width = len(self.weights) - 1
-        terms: dict[str, Term] = {basis.column.name: basis.term(self.weights) for basis in self.bases}
-        files: dict[str, bytes] = {}
         at = width + len(self.vocabularies)
         for i, one in enumerate(self.vocabularies):
             end = at + len(one.cells)
-            file, name = pack(one.cells, one.idf[one.cells], found[at:end]), f"text.{one.column.name}.bin"
-            null = float(found[width + i] * self.scale)
+            yield one, found[at:end], float(found[width + i] * self.scale)
+            at = end
+
+    def files(self) -> dict[str, bytes]:
+        """The files of the bundle."""
+        terms: dict[str, Term] = {basis.column.name: basis.term(self.weights) for basis in self.bases}
+        files: dict[str, bytes] = {}
+        for one, weights, null in self.words():
+            file, name = pack(one.cells, one.idf[one.cells], weights), f"text.{one.column.name}.bin"
             terms[one.column.name] = Words(name, digest(file), len(one.cells), null)
-            files[name], at = file, end
+            files[name] = file
         ordered = tuple(terms[column.name] for column in self.columns)
         spec = LinearSpec(self.columns, ordered, float(self.weights[0]), self.link)
         return {ENGINE_FILE: msgspec.json.encode(spec), **files}
