@@ -97,4 +97,6 @@ def test_a_rehearsal_injects_finds_and_leaves_the_project_alone(project: Path, t
     again = rehearse(project, tmp_path)  # of the same seed
     for one in (found, again):
         assert one.pop("walls")["requests_per_second"] > 0
+    for one, other in zip(found["outcomes"], again["outcomes"], strict=True):
+        assert one == other
     assert again == found

@@ -229,6 +229,8 @@ class Replay:
         place, asked = 0, step.questions
         for start in range(step.start, step.end, MINUTE):
             minutes.before(start)
+            if minutes.patience_s(start):
+                await self._keeper()  # the server takes over what the registry says before it is asked on
             parts: list[Asked] = []
             while place < len(asked) and asked[place][0] <= start + MINUTE:
                 first, at = place, asked[place][0]

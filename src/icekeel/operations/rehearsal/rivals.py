@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +44,14 @@ def challenge(ground: Ground, kind: str) -> None:
     if not ground.canary:  # whatever is new serves at once
         _set(ground, CHAMPION, challenger, 1.0)
     elif rollout is not None:
-        _set(ground, CHALLENGER, challenger, float(rollout.share))
+        _set(ground, CHALLENGER, challenger, float(rollout.stages[0]))
 
 
 def settle(ground: Ground) -> None:
-    """Take the challenger away, and let the best version be champion again."""
+    """Take the challenger away, make it whole, and let the best version be champion again."""
+    for folder in _whole(ground).glob("*"):
+        shutil.rmtree(ground.bundles / folder.name)
+        folder.rename(ground.bundles / folder.name)
     model = ground.model.name
     aliases = ground.registry.aliases(model)
     if CHALLENGER in aliases:
@@ -72,12 +75,15 @@ def _set(ground: Ground, alias: str, version: str, share: float) -> None:
 
 
 def _break(ground: Ground, version: str) -> None:
-    """Damage each file of a version's bundle."""
-    for file in _files(ground.bundles / ground.registry.version(version).digest[:16]):
-        content = file.read_bytes()
-        file.chmod(0o600)
-        file.write_bytes(content[: len(content) // 2])
+    """Damage each file of a version's bundle; `settle` makes it whole."""
+    folder = ground.bundles / ground.registry.version(version).digest[:16]
+    shutil.copytree(folder, _whole(ground) / folder.name)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            file.chmod(0o600)
+            file.write_bytes(content[: len(content) // 2])
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.rglob("*")) if file.is_file())
+def _whole(ground: Ground) -> Path:
+    return ground.system.folder / "whole"
