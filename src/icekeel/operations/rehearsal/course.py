@@ -215,8 +215,9 @@ class Player:
             return PATIENCE_S
         struck = any(
             change.begin is not None
-            and change.fault.kind not in CHALLENGED
-            and change.fault.start <= at < change.fault.end + RECOVERY
+            and change.fault.start
+            <= at
+            < change.fault.end + (MINUTE if change.fault.kind in CHALLENGED else RECOVERY)
             for change in course.changes
         )
         return STRUCK_S if struck else 0.0
