@@ -169,8 +169,9 @@ class Metric:
     def one(self, values: Sequence[Value]) -> Array:
         """The point of one row, shape `(n_axes,)`, float32."""
         coded = len(values) - len(self.texts)
-        found = np.zeros(self.effects.shape[1], dtype=np.float32)
-        if self.engine:
+        if self.engine is None:
+            found = np.zeros(self.effects.shape[1], dtype=np.float32)
+        else:
             leaves = self.engine.leaves_one(values[:coded]).astype(np.int64) + self.first_leaf
             found = np.asarray(self.effects.take(leaves, axis=0).sum(axis=0))
         for text, value in zip(self.texts, values[coded:], strict=True):

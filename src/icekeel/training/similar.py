@@ -39,8 +39,8 @@ from .texts import TextEffects, text_effects
 SURROGATE = LightGBM(leaves=15, learning_rate=0.1, most_trees=150, patience=10)
 MOST_CASES = 100_000
 MOST_BYTES = 25_000_000
-MOST_TEXTS = 10_000
-"""Rows that it is learnt from where there are texts."""
+MOST_TEXTS, MOST_TEXT_CASES = 10_000, 20_000
+"""Rows that it is learnt from where there are texts, and cases: a search along so many axes opens most boxes."""
 TEXT_AXES, TEXT_CELLS = 32, 20_000
 """Axes of a text, and its tokens: three megabytes."""
 TEXT_WEIGHT = 3.0
@@ -166,6 +166,7 @@ class _Made:
 def _cases(problem: Problem, rows: TrainingSet, most: int) -> tuple[SimilarSpec, _Made]:
     """The newest cases, without what may be shown of them."""
     texts = len(rows.of_kinds(Kind.TEXT).columns)
+    most = min(most, MOST_TEXT_CASES) if texts else most
     # Bytes of a case, with a dozen fields that are shown.
     width = 4 * (len(rows.columns) + 1 + TEXT_AXES * texts) + 140
     newest = np.arange(len(rows))[-min(most, MOST_BYTES // width) :]

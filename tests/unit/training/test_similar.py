@@ -13,6 +13,7 @@ from icekeel.engines.links import from_link
 from icekeel.engines.similar import SIMILAR_FILE, SimilarCases, SimilarSpec
 from icekeel.testing.model_checks import example_rows
 from icekeel.training import GroupTable, LightGBM, Problem, TrainingSet, backtest
+from icekeel.training import similar as module
 from icekeel.training.gates import parity
 from icekeel.training.golden import build_golden
 from icekeel.training.similar import Similar
@@ -100,6 +101,13 @@ def test_texts_alone_liken_cases_and_say_by_which_words() -> None:
     )
     assert np.array_equal(cases.metric.one(["nie gesehen 42"]), cases.metric.one([""]))
     assert not np.array_equal(cases.metric.one([None]), cases.metric.one([""]))
+
+
+def test_with_texts_fewer_cases_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_TEXT_CASES", 200)
+    data = example_rows(LATE, 600)
+    assert len(cases_of(LATE, data)) == 200
+    assert len(cases_of(LATE, data.of_kinds(Kind.NUM, Kind.CAT))) == 600
 
 
 def test_cases_keep_no_text_and_refuse_weights_that_were_changed() -> None:
