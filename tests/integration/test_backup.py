@@ -21,7 +21,7 @@ from icekeel.app import App
 from icekeel.core.errors import StateError
 from icekeel.data import Vault
 from icekeel.journal import Predicted, Pushed, scan
-from icekeel.operations.backup import Shelf, back_up, check, restore
+from icekeel.operations.backup import Backup, Copied, Shelf, back_up, check, restore
 from icekeel.operations.doctor import Patient, examine
 from icekeel.settings import Places, Settings
 from icekeel.testing.small import REQUEST, TRAINED_TO, keep_up, train_small, write_small_project
@@ -155,6 +155,70 @@ def test_a_state_that_is_there_is_moved_aside_or_nothing_happens(made: Path, tmp
     before = icekeel(folder, "restore", str(shelf), "--aside")["before"]
     assert (Path(before) / "marker").exists()
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside", "journal/../../outside", "/tmp/outside", "bundles//x", "a/./b"]
+)
+def test_a_list_that_names_files_elsewhere_writes_nothing(made: Path, tmp_path: Path, name: str) -> None:
+    shelf, target = Shelf(tmp_path / "b"), tmp_path / "project"
+    _, found = back_up(made, Places(made / ".icekeel"), shelf, at=TRAINED_TO, most=1, say=print)
+    forged = Backup(found.at, {name: next(iter(found.files.values()))})
+    (shelf.folder / f"{forged.name}.json").write_bytes(forged.content)
+    with pytest.raises(StateError) as caught:
+        shelf.find(forged.name)
+    assert (caught.value.code, caught.value.faults[0].got) == ("bad_backup", repr(name))
+    said = subprocess.run(
+        [sys.executable, "-m", "icekeel", "restore", str(shelf.folder), forged.name, "--project", str(target), "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert json.loads(said.stderr.splitlines()[-1])["error"] == "bad_backup"
+    assert not target.exists()
+
+
+def test_a_mode_or_content_that_is_none_is_refused(made: Path, tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    for number, file in enumerate((Copied("a" * 64, 1, 0o4755), Copied("../" * 21 + "a", 1, 0o600))):
+        forged = Backup(number, {"tokens.json": file})
+        (tmp_path / f"{forged.name}.json").write_bytes(forged.content)
+        with pytest.raises(StateError, match="do not trust"):
+            shelf.find(forged.name)
+
+
+def test_backups_of_two_projects_do_not_meet(made: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    with closing(Vault(other / ".icekeel")) as vault:
+        vault.hide("customer", "ada")
+    shelf = Shelf(tmp_path / "b")
+    name, _ = back_up(made, Places(made / ".icekeel"), shelf, at=TRAINED_TO, most=1, say=print)
+    with pytest.raises(StateError) as caught:
+        back_up(other, Places(other / ".icekeel"), shelf, at=TRAINED_TO, most=1, say=print)
+    assert caught.value.code == "other_project"
+    assert [one for one, _ in shelf.listed()] == [name]
+    assert not (shelf.folder / "vault.db").exists()
+    copy = tmp_path / "copy"  # what was restored elsewhere is the same project still
+    restore(shelf, shelf.find("")[1], copy, Places(copy / ".icekeel"), aside=False, vault_key="")
+    back_up(copy, Places(copy / ".icekeel"), shelf, at=TRAINED_TO + 1, most=1, say=print)
+
+
+def test_nothing_stored_is_no_backup(tmp_path: Path) -> None:
+    with pytest.raises(StateError) as caught:
+        back_up(
+            tmp_path, Places(tmp_path / ".icekeel"), Shelf(tmp_path / "b"), at=TRAINED_TO, most=1, say=print
+        )
+    assert caught.value.code == "no_state"
+    assert not (tmp_path / "b").exists()
+
+
+def test_the_state_goes_where_the_restored_settings_say(made: Path, tmp_path: Path) -> None:
+    folder, shelf, copy = tmp_path / "project", tmp_path / "b", tmp_path / "copy"
+    shutil.copytree(made, folder)
+    (folder / ".icekeel").rename(folder / "var")
+    (folder / "icekeel.toml").write_text('state = "var"\n')
+    icekeel(folder, "backup", "--to", str(shelf))
+    icekeel(copy, "restore", str(shelf))
+    assert (copy / "var" / "registry.db").exists()
+    assert not (copy / ".icekeel").exists()
 
 
 def test_a_folder_that_cannot_be_written_loses_no_backup(made: Path, tmp_path: Path) -> None:

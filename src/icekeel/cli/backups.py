@@ -76,13 +76,13 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Put a backup back, checked byte by byte before it counts; nothing may run there meanwhile."""
-    from icekeel.operations.backup import Shelf, restore
-    from icekeel.settings import Places, load_settings
+    from icekeel.operations.backup import Shelf, restore, settings_for
+    from icekeel.settings import Places
 
     name, found = Shelf(source).find(name)
     project.mkdir(parents=True, exist_ok=True)
     folder = project.resolve()
-    settings = load_settings(folder)
+    settings = settings_for(Shelf(source), found, folder)
     places = Places((folder / settings.state).resolve())
     with only_keeper(places.state) if places.state.exists() else nullcontext():
         before = restore(Shelf(source), found, folder, places, aside=aside, vault_key=settings.vault_key)

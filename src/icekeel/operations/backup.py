@@ -3,6 +3,7 @@
     TO/files/<sha256>          what any backup consists of, each content once
     TO/<time>-<digest>.json    one backup: path -> content, its size and mode; written last, so there is it all or none
     TO/vault.db, TO/vault.key  who is behind pseudonyms: one copy, that of the latest backup, for all of them
+    TO/project                 the id of the project whose backups these are, which its state holds too
 
 The vault only ever grows, but for what is forgotten: the latest one fits every earlier backup, and whom somebody
 forgets is forgotten in all of them with the next backup. Projections are left out, since the keeper makes them from
@@ -25,20 +26,22 @@ from pathlib import Path
 import msgspec
 
 from icekeel.core.errors import Fault, StateError, nearest, shorten
-from icekeel.core.ids import digest, file_digest
+from icekeel.core.ids import digest, file_digest, new_id
 from icekeel.core.time import format_time
 from icekeel.data import History, Manifest
 from icekeel.data.history import SNAPSHOTS, sync, write_whole
 from icekeel.data.vault import Vault
 from icekeel.journal import is_free
 from icekeel.journal.segments import segment_sizes
-from icekeel.settings import SETTINGS_FILE, Places
+from icekeel.settings import SETTINGS_FILE, Places, Settings, load_settings
 
 FORMAT = 1
 TRIES = 5
 """Files may go while they are copied, once history forgets them: then it is begun anew with what there is."""
 CHUNK = 1 << 20
 PROJECT = "project/"
+IDENTITY = "backup.id"
+"""File of the state that says whose backups are its own."""
 Say = Callable[[str], None]
 
 
@@ -131,6 +134,9 @@ class Shelf:
             )
         if found.name != path.stem:
             raise StateError(Fault("bad_backup", "the backup is not what its name says", str(path)))
+        if bad := [name for name, file in found.files.items() if not _stays_inside(name, file)]:
+            what = "the backup names files that no backup made here does: do not trust where it came from"
+            raise StateError(Fault("bad_backup", what, str(path), shorten(bad[0])))
         return found
 
     @contextmanager
@@ -159,6 +165,21 @@ class Shelf:
             what, hint = "the backup cannot be written", "those that are there stay as they were"
             got = error.strerror or str(error)
             raise StateError(Fault("backup_unwritable", what, str(self.folder), got, hint=hint)) from error
+
+    def claim(self, state: Path, at: int) -> None:
+        """Let only one project keep its backups here: others would replace its vault and prune what is its.
+
+        Raises:
+            StateError: `other_project`.
+        """
+        mine, theirs = state / IDENTITY, self.folder / "project"
+        if not mine.exists():
+            write_whole(mine, new_id(at).encode())
+        if not theirs.exists():
+            write_whole(theirs, mine.read_bytes())
+        if theirs.read_bytes() != mine.read_bytes():
+            what, hint = "the backups of another project lie here", "choose a folder of its own"
+            raise StateError(Fault("other_project", what, str(self.folder), hint=hint))
 
     def keep(self, source: Path, size: int | None = None) -> Copied:
         """Copy a file, or its first bytes, unless its content is here; gives what it is."""
@@ -211,7 +232,11 @@ def back_up(
     if shelf.folder.resolve().is_relative_to(places.state):
         what, hint = "a backup inside what it backs up", "choose a folder elsewhere, best on another disk"
         raise StateError(Fault("bad_backup_folder", what, str(shelf.folder), hint=hint))
+    if not places.state.is_dir():
+        what, hint = "the project has stored nothing yet", "icekeel ingest takes the declared sources"
+        raise StateError(Fault("no_state", what, str(places.state), hint=hint))
     with shelf.alone():
+        shelf.claim(places.state, at)
         for attempt in range(TRIES):
             try:
                 made = Backup(at, _copy(folder, places, shelf), (places.state / "vault.db").exists())
@@ -254,6 +279,7 @@ def _copy(folder: Path, places: Places, shelf: Shelf) -> dict[str, Copied]:
         ) < size:  # else all of it is in history
             found[f"journal/{name}"] = shelf.keep(places.journal / name, size)
     whole = [*(places.history / SNAPSHOTS).glob("*.json"), *places.bundles.rglob("*"), places.tokens]
+    whole.append(places.state / IDENTITY)
     named = {path.relative_to(places.state).as_posix(): path for path in whole}
     named |= {PROJECT + path.name: path for path in (*folder.glob("*.py"), folder / SETTINGS_FILE)}
     return found | {name: shelf.keep(path) for name, path in named.items() if path.is_file()}
@@ -291,6 +317,13 @@ def _private(path: Path, content: bytes) -> None:
     os.replace(draft, path)
 
 
+def _stays_inside(name: str, file: Copied) -> bool:
+    """Whether a file of a list goes where its path says, below the state, and is nothing but a file of its content."""
+    plain = not any(part in ("", ".", "..") for part in name.split("/"))
+    content = len(file.content) == 64 and file.content.isalnum()
+    return plain and "\0" not in name and content and file.mode == file.mode & 0o777
+
+
 def check(shelf: Shelf, backup: Backup) -> list[str]:
     """Paths whose content is missing or changed."""
     contents = {file.content: file for file in backup.files.values()}
@@ -302,6 +335,20 @@ def check(shelf: Shelf, backup: Backup) -> list[str]:
         or file_digest(path) != content
     }
     return [path for path, file in backup.files.items() if file.content in bad]
+
+
+def settings_for(shelf: Shelf, backup: Backup, folder: Path) -> Settings:
+    """The settings that a project will have once the backup is put back: its own, or those of the backup.
+
+    Raises:
+        SettingsError: they are faulty.
+    """
+    own = backup.files.get(PROJECT + SETTINGS_FILE)
+    if own is None or (folder / SETTINGS_FILE).exists() or not shelf.stored(own.content).is_file():
+        return load_settings(folder)
+    with tempfile.TemporaryDirectory() as kept:
+        shutil.copyfile(shelf.stored(own.content), Path(kept) / SETTINGS_FILE)
+        return load_settings(Path(kept))
 
 
 def restore(
