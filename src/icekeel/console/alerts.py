@@ -62,7 +62,7 @@ def alert_page(alert: Alert, told: Sequence[Delivery], now: int, *, token: str =
             Tile("Diagnosis", alert.diagnosis or "none", alert.cause),
             Tile(
                 "Seen",
-                f"{evidence.get('times', 1)} times",
+                "once" if evidence.get("times", 1) == 1 else f"{evidence['times']} times",
                 f"last {moment(int(evidence.get('last_seen', alert.at)))}",
             ),
         ]

@@ -76,7 +76,8 @@ class AlertPages:
         """Take what a form says, and send the browser back to the page.
 
         Raises:
-            RequestError: `unknown_alert`; `wrong_form_token` (403), the form is not of this page; `bad_form`.
+            RequestError: `unknown_alert`; `wrong_form_token` (403), the form is not of this page; `bad_form`;
+                `already_resolved` (409).
         """
         alert, now = self._alert(identifier), self._clock()
         tokens = [self._token(alert.id, caller, now // DAY - ago) for ago in (0, 1)]
@@ -94,16 +95,18 @@ class AlertPages:
             faults.append(Fault("bad_form", "a change needs a reason", "reason"))
         if faults:
             raise RequestError(*faults)
-        self._registry.change_alert(
-            AlertChange(
-                alert=alert.id,
-                state=action,  # type: ignore[arg-type]  # one of the actions
-                by=f"token {caller}" if caller else "browser",
-                reason=form["reason"],
-                at=now,
-                until=now + int(hours) * HOUR if action == "muted" else None,
-            )
+        change = AlertChange(
+            alert=alert.id,
+            state=action,  # type: ignore[arg-type]  # one of the actions
+            by=f"token {caller}" if caller else "browser",
+            reason=form["reason"],
+            at=now,
+            until=now + int(hours) * HOUR if action == "muted" else None,
         )
+        try:
+            self._registry.change_alert(change)
+        except RegistryError as error:
+            raise RequestError(*error.faults) from error
         return Reply(303, b"", ((b"location", f"/alerts/{alert.id}".encode()),))
 
     def _alert(self, identifier: str) -> Alert:

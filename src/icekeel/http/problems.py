@@ -18,6 +18,7 @@ _STATUS = {
     "wrong_scope": 403,
     "wrong_origin": 403,
     "wrong_form_token": 403,
+    "already_resolved": 409,
     "unknown_model": 404,
     "unknown_table": 404,
     "unknown_prediction": 404,

@@ -13,12 +13,13 @@ import sqlalchemy as sql
 
 from icekeel.core.errors import Fault, RegistryError, nearest, shorten
 from icekeel.core.ids import new_id
-from icekeel.core.time import Clock
+from icekeel.core.time import DAY, Clock
 
 from . import tables
 from .records import Alert, AlertChange, Alias, Change, Decision, Delivery, Json, Review, Run, Version
 
 CHAMPION = "champion"
+LONGEST_MUTE = 366 * DAY
 RowT = TypeVar("RowT", Version, Change, Decision, Alert, AlertChange, Delivery, Review, Run)
 
 
@@ -379,10 +380,11 @@ class Registry:
         return [alert for alert in self.alerts(model, open_only=True) if alert.diagnosis == "bad data"]
 
     def change_alert(self, change: AlertChange) -> None:
-        """Acknowledges, mutes, resolves or opens again; a resolved alert stays as it is.
+        """Acknowledges, mutes, resolves or opens again.
 
         Raises:
-            RegistryError: `unknown_alert`; `no_reason`; `bad_until`, a mute has no end, or one that is past.
+            RegistryError: `unknown_alert`; `no_reason`; `bad_until`, a mute has no end, or one that is past or beyond
+                `LONGEST_MUTE`; `already_resolved`, and it stays as it is.
         """
         table = tables.alerts
         with self._writing() as connection:
@@ -392,12 +394,17 @@ class Registry:
             if found is None:
                 raise RegistryError(Fault("unknown_alert", "no such alert", got=change.alert))
             faults = [*_unreasoned(change.reason)]
-            if (change.state == "muted") is not (change.until is not None and change.until > change.at):
-                faults.append(Fault("bad_until", "a mute needs a time to come at which it ends", "until"))
+            ends = change.until is not None and 0 < change.until - change.at <= LONGEST_MUTE
+            if (change.state == "muted") is not ends:
+                what = "a mute needs a time to come at which it ends"
+                faults.append(
+                    Fault("bad_until", what, "until", allowed=f"{LONGEST_MUTE // DAY} days at most")
+                )
+            if found.resolved_at is not None:
+                what, hint = "the alert is resolved: what comes after is another", "icekeel alerts --open"
+                faults.append(Fault("already_resolved", what, got=change.alert, hint=hint))
             if faults:
                 raise RegistryError(*faults)
-            if found.resolved_at is not None:
-                return
             connection.execute(sql.insert(tables.alert_changes), asdict(change))
             if change.state == "resolved":
                 ended = sql.update(table).where(table.c.id == change.alert)
@@ -409,9 +416,13 @@ class Registry:
         Raises:
             RegistryError: `unknown_alert`.
         """
-        self.change_alert(
-            AlertChange(alert=alert, state="resolved", by=by, reason=resolution, at=self._time(at))
-        )
+        try:
+            self.change_alert(
+                AlertChange(alert=alert, state="resolved", by=by, reason=resolution, at=self._time(at))
+            )
+        except RegistryError as error:
+            if error.code != "already_resolved":
+                raise
 
     def renew(self, alert: str, evidence: Json, **changes: Any) -> None:
         """Replaces the evidence of an open alert that was found again; one that is closed stays as it is.

@@ -105,6 +105,8 @@ def test_a_form_changes_the_alert_and_names_who_did(client: Client, registry: Re
     assert send(client, token, action="resolved").status == 303
     assert registry.alert("a1b2").state(NOW) == "resolved"
     assert "<form" not in client.call("GET", "/alerts/a1b2").body.decode()
+    again = send(client, token, action="acknowledged")  # from a page that was open before
+    assert (again.status, again.codes) == (409, ["already_resolved"])
 
 
 def test_a_form_that_is_not_ours_changes_nothing(client: Client, registry: Registry) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from icekeel.core.errors import RegistryError, StateError
 from icekeel.core.ids import digest
-from icekeel.registry import Alert, Decision, Json, Registry, Version, tables
+from icekeel.registry import Alert, AlertChange, Decision, Json, Registry, Version, tables
+from icekeel.registry.store import LONGEST_MUTE
 
 PASSED: list[Json] = [{"name": "parity", "passed": True}, {"name": "latency", "passed": True}]
 FAILED: list[Json] = [{"name": "parity", "passed": False}, {"name": "latency", "passed": True}]
@@ -210,6 +211,23 @@ def test_an_alert_is_open_until_it_is_resolved(registry: Registry) -> None:
     with pytest.raises(RegistryError) as error:
         registry.resolve("b", resolution="r")
     assert code(error) == "unknown_alert"
+
+
+def test_what_people_do_to_a_resolved_alert_is_refused(registry: Registry) -> None:
+    registry.record(Alert(id="a", at=1, model="late", cause="weather is late", todo="look at the feed"))
+    registry.resolve("a", resolution="feed restarted", at=5)
+    with pytest.raises(RegistryError) as error:
+        registry.change_alert(AlertChange(alert="a", state="acknowledged", by="ann", reason="mine", at=6))
+    assert code(error) == "already_resolved"
+    assert [change.by for change in registry.alert("a").changes] == ["keeper"]
+
+
+@pytest.mark.parametrize("until", [None, 9, 10, 10 + LONGEST_MUTE + 1, 10**23])
+def test_a_mute_ends_and_within_a_year(registry: Registry, until: int | None) -> None:
+    registry.record(Alert(id="a", at=1, model="late", cause="weather is late", todo="look at the feed"))
+    with pytest.raises(RegistryError) as error:
+        registry.change_alert(AlertChange(alert="a", state="muted", by="ann", reason="r", at=10, until=until))
+    assert code(error) == "bad_until"
 
 
 def test_a_run_ends_once(registry: Registry) -> None:
