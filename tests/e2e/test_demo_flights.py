@@ -7,8 +7,10 @@ import pytest
 from icekeel.app import App
 from icekeel.core.time import DAY
 from icekeel.examples.flights.demo import MODEL, START, run
+from icekeel.experiments import PairedDays
 from icekeel.journal import Predicted, scan
-from icekeel.registry import CHAMPION
+from icekeel.operations.trial_desk import TrialDesk
+from icekeel.registry import CHAMPION, SHADOW, trials
 from icekeel.settings import Settings
 
 END = START + 9 * DAY
@@ -31,20 +33,20 @@ def test_every_question_is_answered_and_every_served_feature_is_what_history_say
     assert f"asked {len(answers):,} times" in lead
 
 
-def test_the_challenger_answers_its_share_and_the_first_champion_the_rest(
+def test_the_challenger_answers_in_shadow_on_the_first_champions_questions(
     demo: tuple[Path, list[str]],
 ) -> None:
     app = App(demo[0], Settings())
     registry = app.registry()
-    since = registry.aliases(MODEL)[CHAMPION].since
-    split = [
-        answer
-        for answer in scan(demo[0] / ".icekeel" / "journal", kinds=Predicted)
-        if since == START or answer.at < since
-    ]
-    share = sum(answer.arm == "challenger" for answer in split) / len(split)
-    assert 0.17 < share < 0.23
-    assert {answer.version for answer in split} == {"late-1", "late-2"}
+    (trial,) = trials(registry.history(MODEL), SHADOW)
+    assert (trial.champion, trial.version, trial.since) == ("late-1", "late-2", START)
+    answers = list(scan(demo[0] / ".icekeel" / "journal", kinds=Predicted))
+    assert {(answer.arm, answer.version) for answer in answers} == {(CHAMPION, "late-1")}
+    with app.online(readonly=True) as online:
+        desk = TrialDesk(app.workspace, registry, online, END)
+        found = desk.standing(app.model(MODEL), trial)
+    assert isinstance(found.state.primary, PairedDays)
+    assert sum(pairs for pairs, _, _ in found.state.primary.days.values()) > 0.8 * len(answers)
     registry.close()
 
 

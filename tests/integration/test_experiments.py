@@ -22,10 +22,12 @@ from icekeel.testing.small import PROJECT, TRAINED_TO, train_small, write_small_
 
 from .shipping import Office, drain, kept, open_app, run_day
 
-ROLLOUT = """ik.Rollout(unit=Parcel.parcel_id, steps=(0.4, 0.5), minimum_days=1,
+ROLLOUT = """ik.Rollout(unit=Parcel.parcel_id, steps=(0.4, 0.5), minimum_days=1, split=True,
     primary=ik.Metric(came.minutes_late.mean(absent=0), name="lateness", better="lower"), not_worse=[(came.count(), .1)],
     only=Parcel.service == "express", forced={"p60-1": "challenger"}, segments=[Parcel.depot], covariate=Windowed.late_1d)"""
-TEXT = PROJECT.replace("ik.Rollout(unit=Parcel.parcel_id, share=0.5, minimum_days=1)", ROLLOUT).replace(
+TEXT = PROJECT.replace(
+    "ik.Rollout(unit=Parcel.parcel_id, share=0.5, minimum_days=1, split=True)", ROLLOUT
+).replace(
     "late = ik.Model(", 'came = Deliveries.where(parcel_id=Parcel.parcel_id).within("1d")\n\nlate = ik.Model('
 )
 DAYS = 4

@@ -19,8 +19,7 @@ from icekeel.operations import loop as loops
 from icekeel.operations import trials as trialing
 from icekeel.operations.skew import Auditor
 from icekeel.operations.watch import Duty
-from icekeel.operations.workshop import SHADOW
-from icekeel.registry import CHALLENGER, CHAMPION, Decision, Registry
+from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Decision, Registry
 from icekeel.testing.small import TRAINED_TO, train_small, write_small_project
 
 from .shipping import (

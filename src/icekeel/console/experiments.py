@@ -33,7 +33,7 @@ def experiment_page(found: TrialReport) -> Report:
             Section("The finding", "", [*_callouts(found), _tiles(found, found.evidence.get(primary))]),
             _course(found),
             _metrics(found),
-            _sizes(found),
+            *([_sizes(found)] if found.sizes else []),
             *([_segments(found)] if found.segments else []),
             _behind(found),
         ],
@@ -49,7 +49,12 @@ def _callouts(found: TrialReport) -> list[Block]:
 
 def _tiles(found: TrialReport, one: Evidence | None) -> Block:
     days = Tile("Days", f"{found.days:.1f}", f"since {moment(found.since)}")
-    share = Tile("Share of the challenger", f"{found.steps[-1][1]:.1%}", f"step {len(found.steps)}")
+    part = found.steps[-1][1]
+    share = (
+        Tile("Share of the challenger", f"{part:.1%}", f"step {len(found.steps)}")
+        if part
+        else Tile("Compared", "in shadow", "on the champion's own questions")
+    )
     if one is None or math.isnan(one.estimate):
         return Tiles([days, share, Tile("Units", "0")])
     base = abs(one.control) or 1.0
@@ -161,11 +166,11 @@ def _segments(found: TrialReport) -> Section:
 
 
 def _behind(found: TrialReport) -> Section:
-    left = [(what, n) for what, n in found.left_out.items()]
+    left = list(found.left_out.items())
     failed = [(kind, a, b) for kind, (a, b) in found.failures.items()]
-    blocks: list[Block] = [Table(("left out", "how many"), left)]
+    blocks: list[Block] = [Table(("left out", "how many"), left)] if left else []
     if failed:
         blocks.append(Table(("hard failure", "champion's units", "challenger's units"), failed))
-    steps = [(moment(at), f"{share:.3g}") for at, share in found.steps]
+    steps = [(moment(at), f"{share:.3g}" if share else "in shadow") for at, share in found.steps]
     blocks.append(Table(("since", "share"), steps))
     return Section("What stands behind it", found.naive.replace("`", ""), blocks)

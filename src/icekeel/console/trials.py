@@ -18,7 +18,7 @@ def experiments_page(trials: Sequence[Trial]) -> str:
             one.version,
             one.champion,
             moment(one.since),
-            " then ".join(f"{share:.3g}" for _, share in one.steps),
+            "in shadow" if one.in_shadow else " then ".join(f"{share:.3g}" for _, share in one.steps),
             "running" if one.ended is None else f"ended {moment(one.ended)}",
             one.why or f"icekeel experiment report {one.model}",
         )

@@ -97,11 +97,15 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """How a challenger becomes champion: a split test, in steps.
+    """How a challenger becomes champion: a split test, in steps, where the answer changes what happens (`influences=True`).
+
+    Where it does not, a challenger answers in shadow, on the champion's own questions, until paired answers show that it is
+    better: that needs fewer answers, and nobody gets one that has not yet proved itself.
 
     Attributes:
         unit: Request field whose value decides the arm.
         share: Part of the units that the challenger gets, where there are no steps.
+        split: Whether a challenger that reads other features than the champion is split although the answer changes nothing.
         steps: Parts of the units that it gets one after the other: `(.01, .1, .5)`. It goes on while no harm is
             shown; the last one decides.
         shadow: How long it first answers in shadow, unseen, as `"1d"`; one that fails there goes no further.
@@ -120,6 +124,7 @@ class Rollout:
 
     unit: Any
     share: float = 0.2
+    split: bool = False
     steps: Sequence[float] = ()
     shadow: str = ""
     primary: Any = None

@@ -56,7 +56,8 @@ class Model:
         after: Postprocessors, in order.
         action: What follows an answer, and what mistakes cost (flags only).
         influences: Whether the answer changes what happens afterwards, as a price or a recommendation does
-            and a forecast does not. Versions of such a model are compared by a split test, never in shadow.
+            and a forecast does not. If it does, versions are compared by a split test, of metrics of outcomes; if not,
+            on the same requests in shadow, by the cost of the answers or their error: the outcome would be the same.
         guard, stale, rollout, retrain, watch, audits: See their classes.
         unlogged: What is answered while the journal cannot be written: `ik.refuse()` answers with HTTP 503,
             `ik.mark()` answers and says `unlogged`; nobody can walk back from such an answer.
@@ -260,6 +261,11 @@ class Model:
             named = {one.name: one for one in getattr(self.features, "icekeel_features", ())}
             request = getattr(self.request, "__name__", "")
             found += rollout_faults(self.rollout, request, named, f"{where}, rollout")
+            measured = self.rollout.primary is not None or bool(self.rollout.not_worse)
+            if measured and not (self.influences or self.rollout.split):
+                what = "an answer that changes nothing moves no metric of outcomes"
+                hint = "say influences=True, or ik.Rollout(split=True), or leave primary= and not_worse= out"
+                found.append(Fault("needs_split", what, f"{where}, rollout", hint=hint))
         if self.influences and self.retrain is not None and self.rollout is None:
             what = "an answer that changes what happens is judged by a split test only"
             found.append(Fault("needs_rollout", what, where, hint="declare rollout=ik.Rollout(unit=...)"))

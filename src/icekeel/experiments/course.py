@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .evidence import Claim, Evidence
+from .paired import PairedDays
 from .split import Score, Split, Tally, over
 
 BELOW = 0.95
@@ -32,7 +33,7 @@ class Look:
     significant: bool
 
 
-def course(looks: Sequence[tuple[int, Split | Tally]], claim: Claim) -> list[Look]:
+def course(looks: Sequence[tuple[int, Split | Tally | PairedDays]], claim: Claim) -> list[Look]:
     """What each look showed: the confidence sequence over time beside the naive rules.
 
     Args:

@@ -59,10 +59,9 @@ class PairedDays:
         """
         if not self.days:
             return Evidence()
-        pairs, change, control = np.array([self.days[day] for day in sorted(self.days)], dtype=np.float64).T
-        score = paired_score(pairs, change, control)
+        score = self.score()
         sign = -1.0 if claim.lower_is_better else 1.0
-        n, days = int(pairs.sum()), len(pairs)
+        n, days = sum(row[0] for row in self.days.values()), len(self.days)
         found = Evidence(sign * float(score.change), n_a=n, n_b=n, control=float(score.control))
         if days < MINIMUM_DAYS or not score.error > 0:
             return found
@@ -70,6 +69,10 @@ class PairedDays:
         r = claim.information(days, TUNED_DAYS)
         reach = [_self_normal(z, days) for z in reaches(claim, r)]
         return bounded(found, float(score.error), (reach[0], reach[1]), (float(log_e[0]), float(log_e[1])))
+
+    def score(self) -> Score:
+        """Effect and error, of at least one day."""
+        return paired_score(*np.array([self.days[day] for day in sorted(self.days)], dtype=np.float64).T)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, whose keys are text."""

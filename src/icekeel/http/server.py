@@ -52,7 +52,7 @@ from icekeel.data.answers import as_dict, wanted
 from icekeel.journal import Ticked
 from icekeel.operations.explain import explain
 from icekeel.operations.trace import Trace, trace
-from icekeel.registry import trials
+from icekeel.registry import all_trials
 from icekeel.serving import Accepted, Answer, Draft
 
 from . import reviews
@@ -413,7 +413,9 @@ class Server:
 
     def _experiments(self, call: Call) -> Reply:
         registry = self.service.registry
-        found = [one for name in self.service.status()["models"] for one in trials(registry.history(name))]
+        found = [
+            one for name in self.service.status()["models"] for one in all_trials(registry.history(name))
+        ]
         return as_page(experiments_page(sorted(found, key=lambda one: one.since, reverse=True)))
 
     async def _trace_page(self, call: Call) -> Reply:

@@ -7,7 +7,7 @@ import shutil
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from icekeel.journal import (
     Ticked,
 )
 from icekeel.monitoring import Baseline
-from icekeel.registry import Alias, Registry
+from icekeel.registry import SHADOW, Alias, Registry
 from icekeel.serving import load_version
 
 from .loop import Loop
@@ -55,7 +55,6 @@ from .skew import Auditor
 from .streams import Streams
 from .trials import shadow_phase
 from .watch import Duty, row_errors, shown
-from .workshop import SHADOW
 from .workspace import Workspace
 
 LARGEST_READ = 2 << 20
@@ -110,7 +109,7 @@ class Keeper:
         self._schedule = schedule
         self._clock = clock
         self._rehearsal = rehearsal
-        self._shadows: dict[str, tuple[str, Shadow]] = {}
+        self._shadows: dict[str, tuple[str, Callable[[Mapping[str, Any]], float]]] = {}
         self._pressed = False
         self._aliases: dict[str, Alias | None] = {}
         self._reconciled = False
@@ -437,16 +436,19 @@ class Keeper:
             else {}
         )
 
-    def _shadow(self, model: str, name: str) -> Shadow | None:
+    def _shadow(self, model: str, name: str) -> Callable[[Mapping[str, Any]], float] | None:
+        """A version in shadow; one that cannot be loaded fails at every question, None while it is not known."""
         if self._shadows.get(model, ("",))[0] != name:
             try:
                 version = self._registry.version(name)
                 plan = self._workspace.plans[model]
                 loaded = load_version(version, self._workspace.bundles, plan)
+                self._shadows[model] = (name, Shadow(loaded.engine))
             except (BundleError, RegistryError, StateError) as error:
                 log.error("shadow_refused", extra={"model": model, "version": name, "why": str(error)})
-                return None
-            self._shadows[model] = (name, Shadow(loaded.engine))
+                if not isinstance(error, BundleError):
+                    return None
+                self._shadows[model] = (name, lambda features: FAILED)
         return self._shadows[model][1]
 
     def _reconcile(self) -> None:

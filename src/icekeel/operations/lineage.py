@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -96,6 +97,10 @@ def is_commit(folder: Path, commit: str) -> bool:
     return _git(folder, "cat-file", "-t", commit) == "commit"
 
 
+def _default(field: dataclasses.Field[Any]) -> object:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
 def _said(value: object, text: Callable[[Node], str]) -> str:
     """A value of the language as text that is the same in every process; what is as by default is left out."""
     if isinstance(value, Expression):
@@ -108,7 +113,7 @@ def _said(value: object, text: Callable[[Node], str]) -> str:
         told = [
             f"{one.name}={_said(getattr(value, one.name), text)}"
             for one in dataclasses.fields(value)
-            if repr(getattr(value, one.name)) != repr(one.default)
+            if repr(getattr(value, one.name)) != repr(_default(one))
         ]
         return f"{type(value).__name__}({', '.join(told)})"
     if isinstance(value, Mapping):

@@ -14,7 +14,7 @@ from icekeel.core.time import DAY
 from icekeel.define import Model
 from icekeel.journal import Writer
 from icekeel.monitoring import Profile
-from icekeel.registry import CHALLENGER, CHAMPION, Registry, Version
+from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Registry, Version
 from icekeel.training.catalog import full_ladder
 
 from .alerting import SKEW, Alerting, alerted
@@ -23,7 +23,7 @@ from .retraining import Job, Retraining, scheduled
 from .skew import AuditResult
 from .trials import Source, Trials
 from .watch import Duty, Watch
-from .workshop import SHADOW, admit, decide, decided
+from .workshop import admit, decide, decided
 from .workspace import Workspace
 
 KIND = "daily"

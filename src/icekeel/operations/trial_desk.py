@@ -16,7 +16,7 @@ from icekeel.data import Vault
 from icekeel.define import Model
 from icekeel.features.outcomes import historical_outcomes
 from icekeel.journal import Writer
-from icekeel.registry import CHALLENGER, CHAMPION, Decision, Registry, Trial, trials
+from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Decision, Registry, Trial, all_trials
 from icekeel.training.dataset import declared_questions, event_store, past_questions
 
 from .projections import Results
@@ -50,16 +50,16 @@ class TrialDesk:
 
     def trials(self, models: Sequence[Model]) -> list[Trial]:
         """Every experiment of some models, the latest first."""
-        found = [one for model in models for one in trials(self._registry.history(model.name))]
+        found = [one for model in models for one in all_trials(self._registry.history(model.name))]
         return sorted(found, key=lambda one: one.since, reverse=True)
 
     def trial(self, model: Model, version: str = "") -> Trial:
-        """The experiment of a challenger; the latest by default.
+        """The experiment of a version; the latest by default.
 
         Raises:
             RegistryError: there is none.
         """
-        known = trials(self._registry.history(model.name))
+        known = all_trials(self._registry.history(model.name))
         mine = [one for one in known if version in ("", one.version)]
         if not mine:
             allowed = ", ".join(one.version for one in known)
@@ -200,15 +200,16 @@ def step_by_hand(
 def stop_by_hand(
     registry: Registry, journal: Writer, model: Model, *, reason: str, by: str, at: int
 ) -> Decision:
-    """End an experiment: the champion answers everybody again.
+    """End an experiment, split or in shadow: the champion answers everybody again.
 
     Raises:
         RegistryError: none runs.
     """
-    alias = running_alias(registry, model)
+    name = CHALLENGER if CHALLENGER in (aliases := registry.aliases(model.name)) else SHADOW
+    alias = aliases.get(name) or running_alias(registry, model)
 
     def change() -> None:
-        registry.drop_alias(model.name, CHALLENGER, reason=reason, by=by, at=at)
+        registry.drop_alias(model.name, name, reason=reason, by=by, at=at)
 
     why = f"by {by}: {reason}"
     return decide(registry, journal, model.name, "stop", alias.version, reason=why, at=at, change=change)

@@ -108,40 +108,46 @@ class TrialReport:
 
 def report_of(model: Model, standing: Standing) -> TrialReport:
     """The report of a trial as it stands."""
-    trial, plan, phases = standing.trial, standing.plan, phases_of(model, standing.trial)
-    fields = model.rollout.segment_fields if model.rollout else ()
-    rows, primary = standing.rows[plan.primary.name], plan.primary
-    segments = {
-        name: Tally.of(primary, rows.gather(primary, standing.at, place), phases).by_segment(
-            plan.claim(primary)
-        )
-        for place, name in enumerate(fields)
-    }
-    title = f"{trial.version} against {trial.champion}"
-    found = _report(title, standing, segments, rows, phases)
+    trial, plan = standing.trial, standing.plan
+    if trial.in_shadow:
+        found = _report(standing, course(standing.looks, plan.claim(plan.primary)))
+    else:
+        fields = model.rollout.segment_fields if model.rollout else ()
+        found = _split_report(standing, fields, standing.rows[plan.primary.name], phases_of(model, trial))
     if trial.ended is not None:
         return replace(found, verdict="ended", sentence=f"Ended {format_second(trial.ended)}: {trial.why}")
     return found
 
 
-def _report(
-    title: str,
-    standing: Standing,
-    segments: Mapping[str, Mapping[str, tuple[Evidence, bool]]],
-    rows: Rows,
-    phases: Mapping[str, float],
+def _split_report(
+    standing: Standing, fields: Sequence[str], rows: Rows, phases: Mapping[str, float]
 ) -> TrialReport:
-    trial, plan, state = standing.trial, standing.plan, standing.state
-    units = standing.units[plan.primary.name]
-    looks = course(
-        [
-            (at, Tally.of(plan.primary, rows.gather(plan.primary, at), phases))
-            for at in _look_times(trial.since, standing.at, rows.times())
-        ],
-        plan.claim(plan.primary),
+    """With what only a split test has: sizes of arms, groups, what was left out."""
+    primary = standing.plan.primary
+    claim, units = standing.plan.claim(primary), standing.units[primary.name]
+    seen = [
+        (at, Tally.of(primary, rows.gather(primary, at), phases))
+        for at in _look_times(standing.trial.since, standing.at, rows.times())
+    ]
+    return replace(
+        _report(standing, course(seen, claim)),
+        sizes=_sizes(units, phases),
+        segments={
+            name: Tally.of(primary, rows.gather(primary, standing.at, place), phases).by_segment(claim)
+            for place, name in enumerate(fields)
+        },
+        left_out={
+            "units seen in both arms": units.crossed,
+            "answers whose outcome came before them": units.early,
+            "answers whose outcome is not known": units.unknown,
+        },
     )
+
+
+def _report(standing: Standing, looks: Sequence[Look]) -> TrialReport:
+    trial, state = standing.trial, standing.state
     return TrialReport(
-        title=title,
+        title=f"{trial.version} against {trial.champion}",
         sentence=standing.verdict.reason,
         verdict=standing.verdict.kind,
         held=standing.held,
@@ -149,18 +155,14 @@ def _report(
         since=trial.since,
         at=standing.at,
         steps=trial.steps,
-        plan=plan,
+        plan=standing.plan,
         evidence=standing.verdict.evidence,
         looks=looks,
-        sizes=_sizes(units, phases),
+        sizes=(),
         odds=bounded_exp(state.log_mismatch),
-        segments=segments,
+        segments={},
         failures={kind: found.struck for kind, found in state.failures.items()},
-        left_out={
-            "units seen in both arms": units.crossed,
-            "answers whose outcome came before them": units.early,
-            "answers whose outcome is not known": units.unknown,
-        },
+        left_out={},
         naive=naive_sentence(looks) if looks else "",
     )
 
@@ -287,6 +289,8 @@ def analyse(
     """
     import duckdb  # third party, and loaded where it is used
 
+    from icekeel.data.relations import connect
+
     quoted = {role: '"' + name.replace('"', '""') + '"' for role, name in columns.items()}
     casts = {
         "unit": "VARCHAR",
@@ -300,7 +304,7 @@ def analyse(
     )
     reader = "read_parquet" if path.suffix == ".parquet" else "read_csv"
     try:
-        with duckdb.connect() as connection:
+        with connect(reads=[path]) as connection:
             table = connection.execute(f"SELECT {chosen} FROM {reader}(?)", [str(path)]).fetchnumpy()
     except duckdb.Error as error:
         raise IcekeelError(Fault("bad_table", str(error).splitlines()[0], str(path))) from error
@@ -346,11 +350,9 @@ def _analysed(
     tally = Tally.of(metric, units, phases)
     state = RolloutState((until - trial.since) / DAY, tally, {}, mismatch(units, phases))
     standing = Standing(until, trial, plan, state, decide(plan, state), {metric.name: units})
-    segments = {}
-    if "segment" in table:
-        by = Tally.of(metric, rows.gather(metric, until, 0), phases)
-        segments[columns["segment"]] = by.by_segment(plan.claim(metric))
-    return _report(f"{second} against {trial.champion} in {name}", standing, segments, rows, phases)
+    fields = [columns["segment"]] if "segment" in table else []
+    found = _split_report(standing, fields, rows, phases)
+    return replace(found, title=f"{found.title} in {name}")
 
 
 _SECONDS = ("b", "B", "treatment", "test", "variant", "1", "new")

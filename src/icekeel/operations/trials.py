@@ -33,12 +33,12 @@ from icekeel.experiments import (
 )
 from icekeel.experiments import decide as judge
 from icekeel.journal import Writer
-from icekeel.registry import CHALLENGER, CHAMPION, Alias, Registry, Trial, trials
+from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Alias, Registry, Trial, Version, trials
 
 from .alerting import SKEW
-from .projections import FAILED, Settled
+from .projections import Settled
 from .watch import costs, error_name, scored
-from .workshop import SHADOW, crown, decide, start, tested_by_split
+from .workshop import crown, decide, start, tested_by_split
 
 COST = ""
 """The name under which the target's own cost or error is read, where no primary metric is declared."""
@@ -124,7 +124,8 @@ class Standing:
     """A trial as it stands at one look.
 
     Attributes:
-        units: By metric, the primary one first.
+        units: By metric, the primary one first; none in shadow.
+        looks: In shadow, the end of each day and what was known then.
         held: Why nothing is decided although the evidence would; empty where nothing is held.
     """
 
@@ -136,6 +137,7 @@ class Standing:
     units: Mapping[str, Units]
     rows: Mapping[str, Rows] = field(default_factory=dict)
     held: str = ""
+    looks: Sequence[tuple[int, PairedDays]] = ()
 
 
 class Trials:
@@ -159,7 +161,7 @@ class Trials:
             found = self.standing(at, model, source, trials(self._registry.history(model.name))[-1])
             self._conclude(at, model, CHALLENGER, aliases[CHALLENGER], found.verdict)
         if SHADOW in aliases and at % DAY == 0:
-            self._judge_shadow(at, model, source, aliases)
+            self._judge_shadow(at, model, source, aliases[SHADOW])
 
     def look_for_failures(self, at: int, model: Model, source: Source) -> None:
         """Stop a challenger that fails, without waiting for outcomes."""
@@ -174,6 +176,8 @@ class Trials:
 
     def standing(self, at: int, model: Model, source: Source, trial: Trial) -> Standing:
         """How a trial stands, by what was settled before `at`."""
+        if trial.in_shadow:
+            return self._standing_in_shadow(at, model, source, trial)
         plan, phases = plan_of(model), phases_of(model, trial)
         rows = {metric.name: self._read(model, source, trial, metric.name) for metric in plan.metrics}
         units = {metric.name: rows[metric.name].gather(metric, at) for metric in plan.metrics}
@@ -190,16 +194,23 @@ class Trials:
             _failures(trial.salt, source),
         )
         verdict = judge(plan, state)
+        verdict, held = self._trusted(model, plan, state, verdict)
+        return Standing(at, trial, plan, state, verdict, units, rows, held)
+
+    def _trusted(
+        self, model: Model, plan: RolloutPlan, state: RolloutState, verdict: Verdict
+    ) -> tuple[Verdict, str]:
+        """A verdict, held where the data cannot be vouched for, and why."""
         held = "" if verdict.kind == "continue" or failing(state.failures) else self.doubt(model.name)
         if held and not (verdict.kind == "stop" and state.days >= plan.maximum_days):
             verdict = replace(verdict, kind="continue", reason=f"Held: {held}. {verdict.reason}")
-        return Standing(at, trial, plan, state, verdict, units, rows, held)
+        return verdict, held
 
     def doubt(self, model: str) -> str:
         """Why the data cannot be vouched for; empty if they can."""
-        for alert in self._registry.alerts(model, open_only=True):
-            if alert.diagnosis == "bad data" or alert.cause == SKEW or alert.cause.startswith("source "):
-                return f"an alert of {format_second(alert.at)} is open: {alert.title}"
+        skewed = [one for one in self._registry.alerts(model, open_only=True) if one.cause == SKEW]
+        for alert in [*self._registry.blocks(model), *skewed]:
+            return f"an alert of {format_second(alert.at)} is open: {alert.title}"
         return ""
 
     def _read(self, model: Model, source: Source, trial: Trial, name: str) -> Rows:
@@ -227,53 +238,35 @@ class Trials:
         self._rows[key].add(trial, exposed, values)
         return self._rows[key]
 
-    def _judge_shadow(self, at: int, model: Model, source: Source, aliases: Mapping[str, Alias]) -> None:
-        """The version in shadow against the champion, on the same questions.
-
-        A day on which the keeper had no time for some of them is left out whole: a busy hour is no ordinary one.
-        """
-        alias, champion, retrain = aliases[SHADOW], aliases[CHAMPION], model.retrain
-        since = max(alias.since, champion.since)
+    def _judge_shadow(self, at: int, model: Model, source: Source, alias: Alias) -> None:
+        """A version in shadow: stopped where it failed, sent on to its first units, or held against the champion."""
+        trial = trials(self._registry.history(model.name), SHADOW)[-1]
+        versions = self._registry.version(trial.champion), self._registry.version(trial.version)
         failed = sum(
             b for (name, *_), (_, b) in source.struck().items() if name == shadow_phase(alias.version)
         )
         if failed:
-            reason = f"It gave no finite answer to {failed:,} of the units it was asked about in shadow."
+            reason = f"It could not answer {failed:,} of the units that it was asked about in shadow."
             self._conclude(at, model, SHADOW, alias, Verdict("stop", reason, {}))
-            return
-        standing = self._registry.version(champion.version)
-        version = self._registry.version(alias.version)
-        if model.rollout and model.rollout.shadow and tested_by_split(model, standing, version):
+        elif tested_by_split(model, *versions):
             self._leave_shadow(at, model, alias)
-            return
-        if retrain is None:
-            return
-        paired, busy = PairedDays(), set[int]()
-        for rows in _days(model, source, since, at):
-            both = [r for r in rows if alias.version in r.shadows and r.version == champion.version]
-            mine = [row for row in both if not math.isnan(row.shadows[alias.version])]
-            busy |= {row.asked_at // DAY for row in both if math.isnan(row.shadows[alias.version])}
-            days = np.array([row.asked_at // DAY for row in mine], dtype=np.int64)
-            said = [row.shadows[alias.version] for row in mine]
-            paired += PairedDays.of(
-                days, costs(model, [row.prediction for row in mine], mine), costs(model, said, mine)
-            )
-        plan = RolloutPlan(
-            Metric(cost_name(model), margin=retrain.margin),
-            steps=(),
-            alpha=retrain.alpha,
-            minimum_days=7,
-            maximum_days=90,
-        )
-        whole = PairedDays({day: pairs for day, pairs in paired.days.items() if day not in busy})
-        verdict = judge(plan, RolloutState((at - since) / DAY, whole))
-        if verdict.kind != "continue" and (doubt := self.doubt(model.name)):
-            verdict = replace(verdict, kind="continue", reason=f"Held: {doubt}. {verdict.reason}")
-        self._conclude(at, model, SHADOW, alias, verdict)
+        elif paired_plan(model, *versions) is not None:
+            found = self._standing_in_shadow(at, model, source, trial)
+            self._conclude(at, model, SHADOW, alias, found.verdict)
+
+    def _standing_in_shadow(self, at: int, model: Model, source: Source, trial: Trial) -> Standing:
+        """The version in shadow against the champion, on the same questions."""
+        champion, version = self._registry.version(trial.champion), self._registry.version(trial.version)
+        plan = paired_plan(model, champion, version) or plan_of(model)
+        looks = list(_paired(model, source, trial, at))
+        state = RolloutState((at - trial.since) / DAY, looks[-1][1] if looks else PairedDays())
+        verdict, held = self._trusted(model, plan, state, judge(plan, state))
+        return Standing(at, trial, plan, state, verdict, {}, held=held, looks=looks)
 
     def _leave_shadow(self, at: int, model: Model, alias: Alias) -> None:
         """Let a version that has answered in shadow for long enough answer its first units."""
-        wanted = parse_duration(model.rollout.shadow) if model.rollout else 0
+        rollout = model.rollout
+        wanted = parse_duration(rollout.shadow) if rollout and rollout.shadow else 0
         if self._journal is not None and at - alias.since >= wanted and not self.doubt(model.name):
             reason = f"{alias.version} failed at nothing in shadow"
             start(self._registry, self._journal, model, alias.version, reason=reason, at=at, by="loop")
@@ -321,6 +314,23 @@ def plan_of(model: Model) -> RolloutPlan:
     )
 
 
+def paired_plan(model: Model, champion: Version, version: Version) -> RolloutPlan | None:
+    """How a version in shadow is judged: refitted on the same features as `retrain=` says, on others as `rollout=` does.
+
+    What reads other features must be better, what is refitted no worse than the margin; None where neither is declared.
+    """
+    retrain, rollout, name = model.retrain, model.rollout, cost_name(model)
+    if retrain is not None and (rollout is None or champion.features == version.features):
+        metric, days = Metric(name, margin=retrain.margin), (7.0, 90.0)
+        return RolloutPlan(metric, steps=(), alpha=retrain.alpha, minimum_days=days[0], maximum_days=days[1])
+    if rollout is None:
+        return None
+    days = rollout.minimum_days, rollout.maximum_days
+    return RolloutPlan(
+        Metric(name), steps=(), alpha=rollout.alpha, minimum_days=days[0], maximum_days=days[1]
+    )
+
+
 def phases_of(model: Model, trial: Trial) -> dict[str, float]:
     """Phase -> share of the challenger among the exposed."""
     return trial.phases(even=model.rollout is not None and model.rollout.even)
@@ -361,12 +371,26 @@ def _failures(salt: str, source: Source) -> dict[str, Failures]:
     return {kind: Failures(tuple(cells)) for kind, cells in kinds.items()}
 
 
-def _days(model: Model, source: Source, since: int, until: int) -> Iterator[list[Settled]]:
-    """The answers that count, asked at `since` or later and settled before `until`, one day of settlement at a time."""
-    for day in range(since // DAY, -(-until // DAY)):
-        rows = source.settled(COST, max(day * DAY, since), min((day + 1) * DAY, until))
-        if mine := scored(model, (row for row in rows if row.asked_at >= since)):
-            yield [row for row in mine if FAILED not in row.shadows.values()]
+def _paired(model: Model, source: Source, trial: Trial, until: int) -> Iterator[tuple[int, PairedDays]]:
+    """The end of each day of settlement, and both versions' answers to the same questions as they were known then.
+
+    A day on which the keeper had no time for some of them is left out whole: a busy hour is no ordinary one.
+    """
+    paired, busy = PairedDays(), set[int]()
+    for day in range(trial.since // DAY, -(-until // DAY)):
+        end = min((day + 1) * DAY, until)
+        settled = source.settled(COST, max(day * DAY, trial.since), end)
+        asked = (row for row in settled if row.asked_at >= trial.since)
+        both = [r for r in scored(model, asked) if trial.version in r.shadows and r.version == trial.champion]
+        busy |= {row.asked_at // DAY for row in both if math.isnan(row.shadows[trial.version])}
+        mine = [row for row in both if math.isfinite(row.shadows[trial.version])]
+        days = np.array([row.asked_at // DAY for row in mine], dtype=np.int64)
+        said = [row.shadows[trial.version] for row in mine]
+        paired += PairedDays.of(
+            days, costs(model, [row.prediction for row in mine], mine), costs(model, said, mine)
+        )
+        if paired.days:
+            yield end, PairedDays({day: pairs for day, pairs in paired.days.items() if day not in busy})
 
 
 def _plain(found: Any) -> dict[str, float | None]:

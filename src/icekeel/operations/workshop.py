@@ -23,7 +23,17 @@ from icekeel.engines.similar import SIMILAR_FILE
 from icekeel.features.offline import historical_features
 from icekeel.features.plan import make_plan
 from icekeel.journal import Decided, Writer
-from icekeel.registry import CHALLENGER, CHAMPION, PROFILE_FILE, Decision, Registry, Version, read, write
+from icekeel.registry import (
+    CHALLENGER,
+    CHAMPION,
+    PROFILE_FILE,
+    SHADOW,
+    Decision,
+    Registry,
+    Version,
+    read,
+    write,
+)
 from icekeel.serving import load_version
 from icekeel.training import Problem, Rung
 from icekeel.training.audits import ALWAYS, AuditInput, Finding, examine, out_of_time
@@ -47,7 +57,6 @@ from .snapshots import TRAINING
 from .streams import Streams
 from .workspace import Workspace
 
-SHADOW = "shadow"
 COMPARED = "no_worse_than_champion"
 """The gate that holds a candidate against the champion; absent where there is nothing to compare on."""
 Say = Callable[[str], None]
@@ -293,10 +302,10 @@ def admit(
 ) -> Decision:
     """Decide what becomes of a new version, and do it.
 
-    A failed gate blocks it. The first version becomes champion. Where a rollout is declared and either the
-    features are others than the champion's or answers influence outcomes, it becomes challenger at the first step,
-    after a time in shadow where that is declared; otherwise it answers in shadow until paired answers show that it is no worse; without
-    `retrain=` its gates alone promote it, provided that one of them held it against the champion.
+    A failed gate blocks it. The first version becomes champion. Where only a split may tell (`tested_by_split`), it becomes
+    challenger at the first step, after a time in shadow where that is declared; otherwise it answers in shadow until paired
+    answers decide (`paired_plan`); where neither `retrain=` nor `rollout=` says how, its gates alone promote it, provided that
+    one of them held it against the champion.
     """
     champion = registry.aliases(model.name).get(CHAMPION)
     standing = registry.version(champion.version) if champion is not None else None
@@ -309,7 +318,7 @@ def admit(
         kind, alias, reason = "unchanged", "", f"{version.name} serves already"
     elif tested_by_split(model, standing, version):
         kind, alias, share, reason = _first_step(model, standing, version)
-    elif model.retrain is not None:
+    elif model.retrain is not None or model.rollout is not None:
         kind, alias, share = "start_shadow", SHADOW, 0.0
         reason = f"{version.name} answers in shadow, paired with {standing.name}"
     elif all(gate.get("name") != COMPARED for gate in version.gates):
@@ -370,8 +379,11 @@ def _first_step(model: Model, standing: Version, version: Version) -> tuple[str,
 
 
 def tested_by_split(model: Model, standing: Version, version: Version) -> bool:
-    """Whether only a split test may tell: the answer changes what happens, or the versions read other features."""
-    return model.rollout is not None and (model.influences or standing.features != version.features)
+    """Whether units are split: the answer changes what happens, or `split=True` and the versions read other features."""
+    rollout = model.rollout
+    return rollout is not None and (
+        model.influences or (rollout.split and standing.features != version.features)
+    )
 
 
 def start(

@@ -8,7 +8,7 @@ from .bundles import Bundle, read, write
 from .contents import GUARD_FILE, INTERVAL_FILE, PROFILE_FILE, Contents
 from .records import GRADES, Alert, AlertChange, Alias, Change, Decision, Delivery, Json, Review, Run, Version
 from .store import CHAMPION, Registry
-from .trials import CHALLENGER, Trial, trials
+from .trials import CHALLENGER, SHADOW, Trial, all_trials, trials
 
 __all__ = [
     "CHALLENGER",
@@ -17,6 +17,7 @@ __all__ = [
     "GUARD_FILE",
     "INTERVAL_FILE",
     "PROFILE_FILE",
+    "SHADOW",
     "Alert",
     "AlertChange",
     "Alias",
@@ -31,6 +32,7 @@ __all__ = [
     "Run",
     "Trial",
     "Version",
+    "all_trials",
     "read",
     "trials",
     "write",

@@ -9,6 +9,7 @@ from .records import Change
 from .store import CHAMPION
 
 CHALLENGER = "challenger"
+SHADOW = "shadow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Trial:
         since: When the comparison began: of the two versions, when the later one took its place.
         steps: (time, share) of each step.
         ended: When it was over; None while it runs.
+        alias: `CHALLENGER`, or `SHADOW`, whose share is 0.
     """
 
     model: str
@@ -29,6 +31,7 @@ class Trial:
     steps: tuple[tuple[int, float], ...]
     ended: int | None = None
     why: str = ""
+    alias: str = CHALLENGER
 
     def phases(self, *, even: bool) -> dict[str, float]:
         """Name of each stretch -> share of the challenger among the exposed; `even` as of the model's rollout."""
@@ -39,9 +42,14 @@ class Trial:
         """That of the challenger, at its last step."""
         return self.steps[-1][1]
 
+    @property
+    def in_shadow(self) -> bool:
+        """Whether both versions are asked the same questions, and only the champion answers."""
+        return self.alias == SHADOW
 
-def trials(history: Sequence[Change]) -> list[Trial]:
-    """Every experiment of one model, oldest first, told from the history of its aliases."""
+
+def trials(history: Sequence[Change], alias: str = CHALLENGER) -> list[Trial]:
+    """Every experiment of one model, oldest first, told from the history of its aliases; with `SHADOW` those in shadow."""
     champion, began, open_, found = "", 0, None, list[Trial]()
     for change in history:
         if change.alias == CHAMPION and change.action != "drop":
@@ -49,7 +57,7 @@ def trials(history: Sequence[Change]) -> list[Trial]:
             if open_ is not None and open_.version != champion:
                 open_ = replace(open_, champion=champion, since=max(open_.since, began))
             continue
-        if change.alias != CHALLENGER:
+        if change.alias != alias:
             continue
         if open_ is not None and (change.action == "drop" or change.salt != open_.salt):
             found.append(replace(open_, ended=change.at, why=change.reason))
@@ -58,6 +66,11 @@ def trials(history: Sequence[Change]) -> list[Trial]:
             continue
         step = (change.at, change.share)
         since = max(change.at, began)
-        known = open_ or Trial(change.model, champion, change.version, change.salt, since, ())
+        known = open_ or Trial(change.model, champion, change.version, change.salt, since, (), alias=alias)
         open_ = replace(known, steps=(*known.steps, step))
     return [*found, *([open_] if open_ is not None else [])]
+
+
+def all_trials(history: Sequence[Change]) -> list[Trial]:
+    """Every experiment of one model, in shadow and split, in the order in which they began."""
+    return sorted([*trials(history, SHADOW), *trials(history)], key=lambda one: one.since)

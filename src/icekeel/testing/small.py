@@ -87,7 +87,7 @@ late = ik.Model(
     choose=ik.Simplest(within=ik.usd_per_year(1_000, error_point=10_000)),
     action=ik.Act("warn", missed=4, false=1),
     guard=ik.Guard(budget=0.02),
-    rollout=ik.Rollout(unit=Parcel.parcel_id, share=0.5, minimum_days=1),
+    rollout=ik.Rollout(unit=Parcel.parcel_id, share=0.5, minimum_days=1, split=True),
     retrain=ik.Retrain(every="month"),
 )
 '''

@@ -15,11 +15,11 @@ SOUND = """ik.Rollout(unit=Parcel.parcel_id, steps=(.01, .1, .5), shadow="1d",
     not_worse=[(came.count(), .02), ik.Metric(came.minutes_late.max(absent=0), name="p95", level=60, margin=.1, better="lower")],
     layer=ik.Layer("doors", 0, .5), only=Parcel.service == "express", forced={"p1": "challenger"},
     segments=[Parcel.depot], covariate=Windowed.late_1d)"""
-PLAIN = "ik.Rollout(unit=Parcel.parcel_id, share=0.5, minimum_days=1)"
+PLAIN = "ik.Rollout(unit=Parcel.parcel_id, share=0.5, minimum_days=1, split=True)"
 
 
 def read(folder: Path, rollout: str, more: str = "") -> Project:
-    text = PROJECT.replace(PLAIN, rollout).replace(
+    text = PROJECT.replace(PLAIN, f"{rollout}, influences=True").replace(
         "late = ik.Model(",
         'came = Deliveries.where(parcel_id=Parcel.parcel_id).within("3d")\n\nlate = ik.Model(',
     )
@@ -103,3 +103,19 @@ early = ik.Model("early", Parcel, Plain, history=late.history, target=came.minut
 def test_experiments_of_one_layer_may_not_overlap(tmp_path: Path) -> None:
     assert codes(tmp_path, SOUND, SECOND.format(part="0.4, 1")) == ["layers_overlap"]
     assert len(read(tmp_path, SOUND, SECOND.format(part="0.5, 1")).models) == 2
+
+
+@pytest.mark.parametrize("more", ["primary=came.count()", "not_worse=[(came.count(), .1)]"])
+def test_a_metric_of_outcomes_needs_an_answer_that_changes_them(tmp_path: Path, more: str) -> None:
+    rollout = f"ik.Rollout(unit=Parcel.parcel_id, {more})"
+    text = PROJECT.replace(PLAIN, rollout).replace(
+        "late = ik.Model(",
+        'came = Deliveries.where(parcel_id=Parcel.parcel_id).within("3d")\n\nlate = ik.Model(',
+    )
+    (tmp_path / "project.py").write_text(text)
+    with pytest.raises(ProjectError) as error:
+        load_project(tmp_path)
+    assert [fault.code for fault in error.value.faults] == ["needs_split"]
+    split = text.replace(rollout, rollout[:-1] + ", split=True)")
+    (tmp_path / "project.py").write_text(split)
+    assert load_project(tmp_path).models["late"].rollout is not None

@@ -42,7 +42,7 @@ def test_the_stored_form_is_pinned() -> None:
         "ingested": "at table file sha256 rows",
         "quarantined": "at table rows",
         "predicted": "at id model version arm share unit key request features prediction answer low high "
-        "action verdict reasons position degraded cpu_us served_at definitions codes source trace",
+        "action verdict reasons position degraded cpu_us served_at definitions codes source trace phase",
         "decided": "at id model kind version reason evidence",
         "alerted": "at id model cause severity title evidence",
         "reviewed": "at id prediction model decision answer findings until by reason",

@@ -66,7 +66,9 @@ def test_a_version_knows_what_it_was_made_with(app: App, registry: Registry) -> 
     assert lineage.commit == head.stdout.strip()
     assert (lineage.dirty, dossier(app.workspace, registry, "late-1").lineage.dirty) == (True, False)
     assert {"python", "icekeel", "numpy", "lightgbm"} <= lineage.packages.keys()
-    assert lineage.settings["rollout"] == "Rollout(unit=Parcel.parcel_id, share=0.5, minimum_days=1)"
+    assert (
+        lineage.settings["rollout"] == "Rollout(unit=Parcel.parcel_id, share=0.5, split=True, minimum_days=1)"
+    )
     assert lineage.settings["Parcel.weight"] == "num Limits(optional=True, low=0, high=50)"
     assert lineage.settings["within"] == "2d"
     assert found.version.definitions["backlog"]["expression"] == "[Scans by depot, last 6h: last of backlog]"

@@ -22,8 +22,8 @@ from icekeel.operations.loop import Loop
 from icekeel.operations.projections import UNSCORED, Settled
 from icekeel.operations.retraining import Job
 from icekeel.operations.watch import Duty, costs
-from icekeel.operations.workshop import SHADOW, admit, crown, roll_back
-from icekeel.registry import CHALLENGER, CHAMPION, Registry, Version
+from icekeel.operations.workshop import admit, crown, roll_back
+from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Registry, Version
 from icekeel.testing.small import write_small_project
 
 T0 = parse_time("2024-03-01")
@@ -183,6 +183,7 @@ def test_answers_from_before_the_server_knew_of_the_experiment_do_not_count(worl
 
 
 def shadowed(world: World, champion: float, shadow: float, days: int) -> None:
+    world.model.rollout = None
     world.version(1)
     world.version(2)
     world.alias(CHAMPION, 1)
@@ -435,6 +436,8 @@ def test_nothing_counts_from_before_the_champion_was_champion(
 ) -> None:
     world.version(1)
     world.version(2)
+    if trial == SHADOW:
+        world.model.rollout = None
     world.alias(trial, 2, share=0.5)
     world.alias(CHAMPION, 1, at=T0 + 2 * DAY)
     world.rows = [

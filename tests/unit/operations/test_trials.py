@@ -17,12 +17,13 @@ from icekeel.core.errors import IcekeelError, RegistryError
 from icekeel.core.time import DAY, HOUR
 from icekeel.define import Rollout
 from icekeel.experiments import Metric, RolloutPlan
+from icekeel.monitoring import Signal
 from icekeel.operations.projections import Settled
 from icekeel.operations.trial_desk import start_by_hand, step_by_hand, stop_by_hand
 from icekeel.operations.trial_report import analyse, power_of, report_of
 from icekeel.operations.trials import Trials, plan_of
-from icekeel.operations.workshop import SHADOW, admit
-from icekeel.registry import CHALLENGER, CHAMPION, trials
+from icekeel.operations.workshop import admit
+from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, all_trials, trials
 
 from .test_loop import BOTH, T0, World, answers
 
@@ -85,16 +86,20 @@ def test_a_challenger_that_fails_is_stopped_within_the_minute_without_an_outcome
     assert len(world.decisions()) == 1
 
 
-@pytest.mark.parametrize("cause", ["skew", "source Scans"])
-def test_nothing_is_decided_while_the_data_cannot_be_vouched_for(world: World, cause: str) -> None:
+@pytest.mark.parametrize("change", ["skew", "missing", "rate"])
+def test_nothing_is_decided_while_the_data_cannot_be_vouched_for(world: World, change: str) -> None:
+    """Of a source that is only busier than it was nothing is wrong: that is a shift, as for trainings."""
     ramped(world, (0.5, 0.05), 0)
-    world.loop.alerting.warn(T0, "late", cause, "features differ", ["x"], "look")
+    if change == "skew":
+        world.loop.alerting.warn(T0, "late", "skew", "Scans differ", ["x"], "look")
+    else:
+        world.loop.watch.report(T0, "late", [Signal("source", "Scans", "Scans: few", 9.0, change)])
     world.rows = list(answers(range(20), arms=BOTH, wrong=(0.5, 0.05)))
     world.rows = [msgspec.structs.replace(row, phase="late-2/1@0.1") for row in world.rows]
     at, trial = T0 + 20 * DAY, trials(world.registry.history("late"))[-1]
     found = Trials(world.registry).standing(at, world.model, world, trial)
-    assert found.verdict.kind == "continue"
-    assert "features differ" in found.held
+    assert found.verdict.kind == ("advance" if change == "rate" else "continue")
+    assert ("Scans" in found.held) is (change != "rate")
     world.registry.resolve(world.registry.alerts("late")[0].id, resolution="mended", at=T0)
     assert Trials(world.registry).standing(at, world.model, world, trial).verdict.kind == "advance"
 
@@ -103,6 +108,7 @@ def test_nothing_is_decided_while_the_data_cannot_be_vouched_for(world: World, c
 def test_a_version_answers_in_shadow_before_it_answers_anybody(world: World, failed: int) -> None:
     unit = world.model.rollout.unit  # type: ignore[union-attr]  # the small project has one
     world.model.rollout = Rollout(unit=unit, steps=STEPS, shadow="2d")
+    world.model.influences = True
     world.version(1)
     version = world.version(2)
     world.alias(CHAMPION, 1)
@@ -261,3 +267,46 @@ def test_the_console_lists_what_runs_and_what_is_over(world: World) -> None:
     page = experiments_page(trials(world.registry.history("late")))
     for words in ("1 running, 1 over", "late-2", "late-3", "does harm", "icekeel experiment report late"):
         assert words in page
+
+
+@pytest.mark.parametrize(("wrong", "decision"), [((0.5, 0.05), "promote"), ((0.02, 0.4), "stop")])
+def test_other_features_are_judged_in_shadow_where_the_answer_changes_nothing(
+    world: World, wrong: tuple[float, float], decision: str
+) -> None:
+    """By the terms of the rollout: it must be better, not just no worse than the margin of a retrained version."""
+    world.version(1)
+    world.version(2)
+    version = world.registry.version("late-2")
+    world.alias(CHAMPION, 1)
+    assert admit(world.registry, world.journal, world.model, version, at=T0, by="t").kind == "start_shadow"
+    for day in range(40):
+        if SHADOW not in world.registry.aliases("late"):
+            break
+        pairs = zip(*(answers(range(day, day + 1), wrong=(one,), seed=day) for one in wrong), strict=True)
+        world.rows += [
+            msgspec.structs.replace(a, shadows={"late-2": b.prediction})
+            for a, b in pairs
+            if a.target == b.target
+        ]
+        world.day(day, times=2)
+    assert [kind for kind, _ in world.decisions()] == ["start_shadow", decision]
+    (trial,) = all_trials(world.registry.history("late"))
+    assert trial.in_shadow
+    found = report_of(
+        world.model, Trials(world.registry).standing(trial.ended or 0, world.model, world, trial)
+    )
+    assert (found.plan.alpha, found.plan.primary.margin, found.sizes) == (0.05, 0.0, ())
+    assert found.looks[-1].evidence == found.evidence["cost per answer"]
+    assert len(found.looks) >= 10
+    page = render(experiment_page(found))
+    assert "in shadow" in page
+    assert "Sizes of the arms" not in page
+    assert "in shadow" in experiments_page([trial])
+
+
+def test_a_version_in_shadow_is_stopped_by_hand(world: World) -> None:
+    ramped(world, (0.1, 0.1), 0)
+    world.registry.drop_alias("late", CHALLENGER, reason="r", by="t", at=T0)
+    world.alias(SHADOW, 2, share=0.0)
+    stop_by_hand(world.registry, world.journal, world.model, reason="enough", by="ann", at=T0 + 3)
+    assert SHADOW not in world.registry.aliases("late")

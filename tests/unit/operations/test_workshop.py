@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,15 @@ def admitted(app: App, model: Model, *, compared: bool = True, features: str = "
     return kind
 
 
-def test_equal_features_answer_in_shadow_and_others_are_split(app: App) -> None:
-    assert admitted(app, app.model("late")) == "start_shadow"
-    assert admitted(app, app.model("late"), features="G") == "start_experiment"
+def test_what_changes_no_outcome_answers_in_shadow_unless_a_split_is_asked_for(app: App) -> None:
+    model = app.model("late")
+    assert admitted(app, model) == "start_shadow"
+    assert admitted(app, model, features="G") == "start_experiment"
+    assert model.rollout is not None
+    model.rollout = replace(model.rollout, split=False)
+    assert admitted(app, model, features="H") == "start_shadow"
+    model.retrain = None
+    assert admitted(app, model, features="I") == "start_shadow"
 
 
 def test_answers_that_influence_outcomes_are_never_judged_in_shadow(app: App) -> None:

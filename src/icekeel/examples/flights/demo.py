@@ -116,7 +116,7 @@ def lay_out(folder: Path, prepared: Prepared) -> None:
 
 
 def train_both(app: App, registry: Registry, say: Say) -> tuple[Version, Version]:
-    """The notebook's model as first champion, the engineered one as its first challenger."""
+    """The notebook's model as first champion, the engineered one as the first to challenge it, in shadow."""
     workshop = app.workshop(registry)
     with app.journal("train") as journal:
         found = []

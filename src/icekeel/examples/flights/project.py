@@ -131,7 +131,7 @@ late = ik.Model(
     choose=ik.Simplest(within=ik.usd_per_year(20_000, error_point=40_000)),
     action=ik.Act("warn", missed=5, false=1),
     guard=ik.Guard(budget=0.01),
-    rollout=ik.Rollout(unit=Flight.flight_id, share=0.2),
+    rollout=ik.Rollout(unit=Flight.flight_id),
     retrain=ik.Retrain(every="month"),
     watch=ik.Watch(false_alarms_per_year=4),
 )

@@ -248,9 +248,9 @@ def _decisions(run: Run) -> Section:
         for decision in run.findings.decisions
     ]
     text = (
-        "The engineered challenger answers a fifth of the flights, by salted hash, and is promoted by a sequential test on "
-        "cost. Monthly retrains answer in shadow, paired on the same flights, and are promoted when they are shown to be no "
-        "more than 2 % worse. Both tests keep their error rate however often one looks."
+        "A flight is late or not whatever is said of it, so every new version answers in shadow, on the champion's own flights, "
+        "and nobody gets an answer from one that has not proved itself. The engineered features must be shown to cost less, a "
+        "monthly retrain to be no more than 2 % worse. Both tests keep their error rate however often one looks."
     )
     answered = run.findings.answered_by
     blocks: list[Block] = [

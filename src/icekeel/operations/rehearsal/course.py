@@ -20,8 +20,7 @@ from icekeel.core.time import DAY, MINUTE, format_time, wall_clock
 from icekeel.define.project import PROJECT_FILE
 from icekeel.define.rehearsed import rehearsed_text
 from icekeel.operations.replay import PATIENCE_S, Asked, Minutes, Replay
-from icekeel.operations.workshop import SHADOW
-from icekeel.registry import CHALLENGER, CHAMPION, Alert, Decision, Registry
+from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Alert, Decision, Registry
 from icekeel.serving import Access
 
 from .faults import CHALLENGED, KINDS, Change
