@@ -43,8 +43,11 @@ class Registry:
         self._database.close()
 
     def changed(self) -> int:
-        """A number that grows with every version, change of an alias and decision: the same number means none is new."""
-        kept = (tables.versions, tables.changes, tables.decisions)
+        """A number that grows with every version, change of an alias, decision and review: the same means none is new.
+
+        Runs and alerts do not count: nobody serves otherwise because of them.
+        """
+        kept = (tables.versions, tables.changes, tables.decisions, tables.reviews)
         with self._reading() as connection:
             return sum(
                 connection.scalar(sql.select(sql.func.count()).select_from(table)) or 0 for table in kept
