@@ -150,6 +150,7 @@ def analyse(
     value: Annotated[str, typer.Option(help="Column of the metric.")],
     unit: Annotated[str, typer.Option(help="Column of the unit.")] = "unit",
     arm: Annotated[str, typer.Option(help="Column of the arm.")] = "arm",
+    challenger: Annotated[str, typer.Option(help="Its arm, where that is not clear.")] = "",
     time: Annotated[str, typer.Option(help="Column of the time.")] = "",
     segment: Annotated[str, typer.Option(help="Column of a group.")] = "",
     phase: Annotated[str, typer.Option(help="Column of the phase, where shares changed.")] = "",
@@ -175,7 +176,7 @@ def analyse(
     columns = {role: name for role, name in {**given, "phase": phase, "covariate": covariate}.items() if name}
     chosen: Any = "capped" if cap is not None else "quantile" if level is not None else kind
     metric = Metric(value, chosen, lower, margin, cap, level)
-    found = analysed(table, columns, metric, share, alpha)
+    found = analysed(table, columns, metric, share, alpha, challenger)
     if out is None:
         _show(found, as_json=as_json)
     else:
@@ -212,11 +213,15 @@ def _show(found: TrialReport, *, as_json: bool) -> None:
     if as_json:
         print_json(found.as_dict())
         return
+    print_text(f"{found.title}.")
     print_text(found.sentence)
     from icekeel.experiments import describe
 
     for name, one in found.evidence.items():
         print_text(f"  {describe(name, one)}.")
+    for what, count in found.left_out.items():
+        if count:
+            print_text(f"  Left out: {count:,} {what}.")
     print_text(found.naive)
 
 

@@ -50,10 +50,14 @@ def check_folder(out: Path | None) -> None:
     """Refuse a file to be written whose folder there is not, before any work is done.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: there is none, or the file is a folder.
     """
     if out is not None and not out.parent.is_dir():
         raise SettingsError(Fault("no_folder", "no such folder", "--out", str(out.parent)))
+    if out is not None and out.is_dir():
+        raise SettingsError(
+            Fault("is_folder", "expected a file to write, and this is a folder", "--out", str(out))
+        )
 
 
 def user() -> str:

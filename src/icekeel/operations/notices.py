@@ -85,7 +85,7 @@ def _due_to(
             attempts = sum(line.status == "begun" for line in told)
             pause = min(FIRST_PAUSE << min(attempts - 1, 20), LONGEST_PAUSE)
             # What was broken off may be under way still, in a process that is about to end.
-            if now >= told[-1].at + pause:
+            if not told[-1].at <= now < told[-1].at + pause:  # nor waits for a clock that was set back
                 yield Notice(message, channel, told[0].event, tuple(told[0].alerts), attempts)
     fresh = [
         ("opened", alert.id) for alert in alerts if alert.state(now) == "open" and now - alert.at <= OLDEST
@@ -97,7 +97,7 @@ def _due_to(
     ]
     for event in ("opened", "resolved"):
         waiting = [alert for kind, alert in fresh if kind == event and (event, alert) not in taken]
-        begun = [told[0].at for told in messages.values() if told[0].at > now - WINDOW]
+        begun = [told[0].at for told in messages.values() if now - WINDOW < told[0].at <= now]
         left = MOST_SINGLE - len(begun)
         if len(waiting) <= max(0, left - 1):
             parts: list[tuple[str, ...]] = [(alert,) for alert in waiting]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from icekeel.core.errors import Fault, IcekeelError
+from icekeel.core.errors import Fault, IcekeelError, nearest, shorten
 from icekeel.core.time import DAY, HOUR, format_second
 from icekeel.define import Model
 from icekeel.experiments import (
@@ -275,7 +275,12 @@ def power_of(
 
 
 def analyse(
-    path: Path, columns: Mapping[str, str], metric: Metric, share: float, alpha: float
+    path: Path,
+    columns: Mapping[str, str],
+    metric: Metric,
+    share: float,
+    alpha: float,
+    challenger: str = "",
 ) -> TrialReport:
     """The report of an experiment that others served, from a table with a row for each answer or unit.
 
@@ -283,10 +288,17 @@ def analyse(
         path: CSV or Parquet.
         columns: `unit`, `arm`, `value`, and where there are such `time`, `segment`, `covariate`, `phase` -> the table's columns.
         share: Declared share of the challenger, of those exposed.
+        challenger: Its name among the arms; by default as usual words have it.
 
     Raises:
-        IcekeelError: a column that is missing, arms that are not two, values that are no numbers, times that are none.
+        IcekeelError: a share that is none, a file or a column that is missing, arms that are not two or do not say which is
+            the challenger's, values that are no numbers, times that are none, rows without a unit, an arm or a time.
     """
+    if not 0 < share < 1:
+        what = "expected the share that the challenger was to have"
+        raise IcekeelError(Fault("bad_share", what, "--share", f"{share:g}", "between 0 and 1"))
+    if not path.is_file():
+        raise IcekeelError(Fault("no_file", "there is no such file", str(path)))
     import duckdb  # third party, and loaded where it is used
 
     from icekeel.data.relations import connect
@@ -305,10 +317,51 @@ def analyse(
     reader = "read_parquet" if path.suffix == ".parquet" else "read_csv"
     try:
         with connect(reads=[path]) as connection:
+            there = connection.execute(f"SELECT * FROM {reader}(?) LIMIT 0", [str(path)]).description
+            _check_columns(path, columns, [name for name, *_ in there or ()])
             table = connection.execute(f"SELECT {chosen} FROM {reader}(?)", [str(path)]).fetchnumpy()
     except duckdb.Error as error:
-        raise IcekeelError(Fault("bad_table", str(error).splitlines()[0], str(path))) from error
-    return _analysed(path.name, table, columns, metric, share, alpha)
+        said = str(error).splitlines()
+        what = next((line for line in said if "onvert" in line and '"' in line), said[0])
+        raise IcekeelError(Fault("bad_table", what, str(path))) from error
+    for role in ("unit", "arm", "time"):
+        if role in table and (lacking := int(np.ma.getmaskarray(table[role]).sum())):
+            what = f"{lacking:,} rows have no {role}"
+            raise IcekeelError(Fault("missing_values", what, f"{path.name}, {columns[role]}"))
+    arms = sorted({str(one) for one in table["arm"]})
+    second = _second_of(arms, f"{path.name}, {columns['arm']}", challenger)
+    return _analysed(path.name, table, columns, metric, share, alpha, second)
+
+
+def _check_columns(path: Path, columns: Mapping[str, str], known: Sequence[str]) -> None:
+    faults = [
+        Fault(
+            "unknown_column",
+            "no such column",
+            f"{path.name}, {role}",
+            name,
+            ", ".join(known),
+            nearest(name, known),
+        )
+        for role, name in columns.items()
+        if name.casefold() not in {one.casefold() for one in known}
+    ]
+    if faults:
+        raise IcekeelError(*faults)
+
+
+def _second_of(arms: Sequence[str], where: str, named: str) -> str:
+    """The challenger's arm of two: mistaken for the other, a finding would say the opposite."""
+    if len(arms) != 2:
+        what, allowed = "an experiment has two arms", "champion, challenger"
+        raise IcekeelError(Fault("bad_arms", what, where, ", ".join(arms[:5]) or "none", allowed))
+    usual = [one for one in arms if one.lower() in _SECONDS]
+    likely = usual or [one for one in arms if one.lower() not in _FIRSTS]
+    if named not in arms if named else len(likely) != 1:
+        what = "no arm is called so" if named else "which arm is the challenger's is not clear"
+        got, hint = shorten(named) if named else "", "--challenger NAME says so"
+        raise IcekeelError(Fault("which_arm", what, where, got, ", ".join(arms), hint))
+    return named or likely[0]
 
 
 def _analysed(
@@ -318,18 +371,19 @@ def _analysed(
     metric: Metric,
     share: float,
     alpha: float,
+    second: str,
 ) -> TrialReport:
-    arms = sorted({str(one) for one in table["arm"]})
-    if len(arms) != 2:
-        what, allowed = "an experiment has two arms", "champion, challenger"
-        raise IcekeelError(Fault("bad_arms", what, f"{name}, arm", ", ".join(arms[:5]) or "none", allowed))
-    second = "challenger" if "challenger" in arms else next((a for a in arms if a in _SECONDS), arms[1])
     n = len(table["unit"])
     at = table["time"].astype("datetime64[us]").astype(np.int64) if "time" in table else np.zeros(n, np.int64)
     text = {key: table[key].astype(str).astype(object) for key in ("segment", "phase") if key in table}
     phases = {one: share for one in sorted(set(text.get("phase", [""])))}
     trial = Trial(
-        "", next(a for a in arms if a != second), second, "", int(at.min()), ((int(at.min()), share),)
+        "",
+        next(str(one) for one in table["arm"] if str(one) != second),
+        second,
+        "",
+        int(at.min()),
+        ((int(at.min()), share),),
     )
     rows = Rows()
     covariate = np.ma.filled(table["covariate"], np.nan) if "covariate" in table else None
@@ -355,4 +409,5 @@ def _analysed(
     return replace(found, title=f"{found.title} in {name}")
 
 
-_SECONDS = ("b", "B", "treatment", "test", "variant", "1", "new")
+_FIRSTS = ("champion", "control", "a", "0", "old", "baseline", "false")
+_SECONDS = ("challenger", "b", "treatment", "test", "variant", "1", "new", "true")

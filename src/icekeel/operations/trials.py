@@ -40,6 +40,8 @@ from .projections import Settled
 from .watch import costs, error_name, scored
 from .workshop import crown, decide, start, tested_by_split
 
+MOST_GROUPS, OTHERS = 100, "(others)"
+"""Groups of a segment that are told apart, the largest; the evidence of the others is of all of them together."""
 COST = ""
 """The name under which the target's own cost or error is read, where no primary metric is declared."""
 
@@ -101,7 +103,7 @@ class Rows:
         if segment is not None:
             segments = np.array([self._segments[place][segment] for place in known], dtype=object)
         before = np.array(covariate, dtype=np.float64)
-        return gather(
+        units = gather(
             metric,
             Answers(
                 np.array(unit, dtype=np.int64),
@@ -113,6 +115,12 @@ class Rows:
                 covariate=before if np.isfinite(before).any() else None,
             ),
         )
+        names, group, sizes = np.unique(units.segment.astype(str), return_inverse=True, return_counts=True)
+        if len(names) <= MOST_GROUPS:
+            return units
+        small = np.ones(len(names), dtype=np.bool_)
+        small[np.argsort(-sizes, kind="stable")[:MOST_GROUPS]] = False
+        return replace(units, segment=np.where(small[group], OTHERS, units.segment))
 
     def times(self) -> list[int]:
         """When each answer was settled."""

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from icekeel.core.time import DAY
+
 Json = Mapping[str, Any]
 """Evidence that the registry keeps without reading it: JSON values only; NaN comes back as None."""
 GRADES = ("unknown", "minor", "major", "critical")
 """Severities of alerts in a word, see `Alert.grade`."""
 AlertState = Literal["open", "acknowledged", "muted", "resolved"]
+LONGEST_MUTE = 366 * DAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

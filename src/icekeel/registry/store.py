@@ -13,13 +13,12 @@ import sqlalchemy as sql
 
 from icekeel.core.errors import Fault, RegistryError, nearest, shorten
 from icekeel.core.ids import new_id
-from icekeel.core.time import DAY, Clock
+from icekeel.core.time import Clock
 
-from . import tables
+from . import records, tables
 from .records import Alert, AlertChange, Alias, Change, Decision, Delivery, Json, Review, Run, Version
 
 CHAMPION = "champion"
-LONGEST_MUTE = 366 * DAY
 RowT = TypeVar("RowT", Version, Change, Decision, Alert, AlertChange, Delivery, Review, Run)
 
 
@@ -391,18 +390,15 @@ class Registry:
         """
         table = tables.alerts
         with self._writing() as connection:
-            found = connection.execute(
-                sql.select(table.c.resolved_at).where(table.c.id == change.alert)
-            ).first()
+            asked = sql.select(table.c.resolved_at).where(table.c.id == change.alert)
+            found = connection.execute(asked).first()
             if found is None:
                 raise RegistryError(Fault("unknown_alert", "no such alert", got=change.alert))
             faults = [*_unreasoned(change.reason)]
-            ends = change.until is not None and 0 < change.until - change.at <= LONGEST_MUTE
+            ends = change.until is not None and 0 < change.until - change.at <= records.LONGEST_MUTE
             if (change.state == "muted") is not ends:
-                what = "a mute needs a time to come at which it ends"
-                faults.append(
-                    Fault("bad_until", what, "until", allowed=f"{LONGEST_MUTE // DAY} days at most")
-                )
+                what, allowed = "a mute needs a time to come at which it ends", "within a year"
+                faults.append(Fault("bad_until", what, "until", allowed=allowed))
             if found.resolved_at is not None:
                 what, hint = "the alert is resolved: what comes after is another", "icekeel alerts --open"
                 faults.append(Fault("already_resolved", what, got=change.alert, hint=hint))
@@ -419,10 +415,9 @@ class Registry:
         Raises:
             RegistryError: `unknown_alert`.
         """
+        change = AlertChange(alert=alert, state="resolved", by=by, reason=resolution, at=self._time(at))
         try:
-            self.change_alert(
-                AlertChange(alert=alert, state="resolved", by=by, reason=resolution, at=self._time(at))
-            )
+            self.change_alert(change)
         except RegistryError as error:
             if error.code != "already_resolved":
                 raise

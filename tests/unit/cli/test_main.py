@@ -536,3 +536,10 @@ def test_rules_are_exported_and_channels_tested(late: Path, call: Call, tmp_path
     assert "very-secret" not in got.out + got.err + call("config", "--project", late, "--json").out
     (late / "icekeel.toml").write_text('notify = ["no address"]\n')
     assert fault_of(call("config", "--project", late, "--json")) == "bad_setting"
+
+
+def test_a_folder_is_no_file_to_write(tmp_path: Path, call: Call) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("unit,arm,won\nu1,a,1\nu2,b,0\n")
+    said = call("experiment", "analyse", table, "--value", "won", "--out", tmp_path, "--json")
+    assert (said.status, fault_of(said)) == (1, "is_folder")

@@ -230,6 +230,22 @@ def test_a_storm_is_one_message_and_a_channel_gets_three_in_ten_minutes(world: W
     assert [len(one.facts["alerts"]) for one in hook.taken] == [7, 1, 1, 3]
 
 
+def test_a_clock_that_was_set_back_keeps_nothing_from_being_told(world: World, hook: Hook) -> None:
+    teller = world.teller(hook.url)
+    for number in range(3):
+        world.open(number)
+        assert len(teller.tell()) == 1
+    world.open(3)
+    hook.status = 500
+    world.now -= DAY  # it had been a day ahead
+    world.open(4)
+    assert [one.status for one in teller.tell()] == ["failed", "failed"]
+    hook.status = 200
+    world.now -= DAY
+    assert {one.status for one in teller.tell()} == {"delivered"}
+    assert teller.state() is None
+
+
 def test_who_knows_or_does_not_want_to_is_not_told(world: World, hook: Hook) -> None:
     teller = world.teller(hook.url)
     for number, state in enumerate(("acknowledged", "muted", "resolved")):

@@ -21,7 +21,7 @@ from icekeel.monitoring import Signal
 from icekeel.operations.projections import Settled
 from icekeel.operations.trial_desk import start_by_hand, step_by_hand, stop_by_hand
 from icekeel.operations.trial_report import analyse, power_of, report_of
-from icekeel.operations.trials import Trials, plan_of
+from icekeel.operations.trials import MOST_GROUPS, Trials, plan_of
 from icekeel.operations.workshop import admit
 from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, all_trials, trials
 
@@ -249,10 +249,74 @@ def test_a_table_served_elsewhere_is_analysed(tmp_path: Path) -> None:
     assert found.verdict == "promote"
     with pytest.raises(IcekeelError) as error:
         analyse(table, {**columns, "value": "lost"}, Metric("lost"), 0.5, 0.05)
-    assert error.value.code == "bad_table"
+    assert error.value.code == "unknown_column"
     with pytest.raises(IcekeelError) as error:
         analyse(table, {**columns, "arm": "unit"}, Metric("won"), 0.5, 0.05)
     assert error.value.code == "bad_arms"
+
+
+def test_a_hundred_thousand_groups_are_the_largest_and_the_others(tmp_path: Path) -> None:
+    table, rng = tmp_path / "t.csv", np.random.default_rng(4)
+    groups = [f"g{n}" if n % 2 else f"common{n % 7}" for n in range(100_000)]
+    arms = np.where(rng.random(len(groups)) < 0.5, "a", "b")
+    rows = [f"u{n},{arm},{n % 3},{g}" for n, (arm, g) in enumerate(zip(arms, groups, strict=True))]
+    table.write_text("\n".join(["unit,arm,won,group", *rows]))
+    columns = {"unit": "unit", "arm": "arm", "value": "won", "segment": "group"}
+    found = analyse(table, columns, Metric("won"), 0.5, 0.05).segments["group"]
+    assert len(found) == MOST_GROUPS + 1
+    assert {f"common{one}" for one in range(7)} < set(found)
+    assert sum(one.n_a + one.n_b for one, _ in found.values()) == len(groups)
+    assert not any(counts for _, counts in found.values())
+
+
+ROWS = "unit,arm,won,at\nu1,{0},1,2025-01-01\nu2,{1},0,2025-01-02\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "challenger", "code"),
+    [
+        (ROWS.format("a", "b"), 1.5, "", "bad_share"),
+        (ROWS.format("a", "b"), 0.0, "", "bad_share"),
+        ("", 0.5, "", "no_file"),
+        (ROWS.format("a", "b").replace("won", "one"), 0.5, "", "unknown_column"),
+        (ROWS.format("a", "b").replace("1,2025", "yes,2025"), 0.5, "", "bad_table"),
+        (ROWS.format("a", "b") + ",b,1,2025-01-02\n", 0.5, "", "missing_values"),
+        (ROWS.format("a", "b") + "u3,,1,2025-01-02\n", 0.5, "", "missing_values"),
+        (ROWS.format("a", "b") + "u3,b,1,\n", 0.5, "", "missing_values"),
+        (ROWS.format("a", "a"), 0.5, "", "bad_arms"),
+        (ROWS.format("x", "y"), 0.5, "", "which_arm"),
+        (ROWS.format("x", "y"), 0.5, "z", "which_arm"),
+        (ROWS.format("test", "new"), 0.5, "", "which_arm"),
+    ],
+)
+def test_a_table_that_cannot_be_vouched_for_has_a_code(
+    tmp_path: Path, text: str, share: float, challenger: str, code: str
+) -> None:
+    table = tmp_path / "t.csv"
+    if text:
+        table.write_text(text)
+    columns = {"unit": "unit", "arm": "arm", "value": "won", "time": "at"}
+    with pytest.raises(IcekeelError) as error:
+        analyse(table, columns, Metric("won"), share, 0.05, challenger)
+    assert error.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("arms", "named", "title"),
+    [
+        (("baseline", "alternative"), "", "alternative against baseline"),
+        (("control", "blue"), "", "blue against control"),
+        (("A", "B"), "", "B against A"),
+        (("red", "blue"), "red", "red against blue"),
+    ],
+)
+def test_the_challenger_is_not_mistaken_for_the_champion(
+    tmp_path: Path, arms: tuple[str, str], named: str, title: str
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(ROWS.format(*arms))
+    columns = {"unit": "unit", "arm": "arm", "value": "won"}
+    assert analyse(table, columns, Metric("won"), 0.5, 0.05, named).title == f"{title} in t.csv"
 
 
 def test_an_experiment_as_before_is_judged_by_its_cost(world: World) -> None:

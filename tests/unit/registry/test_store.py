@@ -15,7 +15,7 @@ import pytest
 from icekeel.core.errors import RegistryError, StateError
 from icekeel.core.ids import digest
 from icekeel.registry import Alert, AlertChange, Decision, Json, Registry, Version, tables
-from icekeel.registry.store import LONGEST_MUTE
+from icekeel.registry.records import LONGEST_MUTE
 
 PASSED: list[Json] = [{"name": "parity", "passed": True}, {"name": "latency", "passed": True}]
 FAILED: list[Json] = [{"name": "parity", "passed": False}, {"name": "latency", "passed": True}]
