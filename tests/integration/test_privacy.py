@@ -578,3 +578,25 @@ def test_two_servers_killed_under_load_agree_on_everybody_they_met(folder: Path)
     assert len(found) > 20
     assert {"a", "b"} in found.values()
     vault.close()
+
+
+def test_a_private_unit_that_the_project_assigns_is_named_nowhere(folder: Path) -> None:
+    text = (folder / "project.py").read_text()
+    forced = text.replace(
+        "split=True", f"split=True, forced={{{PLANTED!r}: 'challenger', {OTHER!r}: 'champion'}}"
+    )
+    assert forced != text
+    (folder / "project.py").write_text(forced)
+    train_small(folder, baseline=True)
+    app = App(folder, clock=lambda: TRAINED_TO)
+    registry, online = app.registry(), app.online(readonly=True)
+    with app.journal("serve") as journal:
+        answerer = app.answerers(registry, journal, online)["late"]
+        said = [answerer.answer({**ASKED, "sender": name}).arm for name in (PLANTED, OTHER)]
+    registry.close()
+    assert said == ["challenger", "champion"]
+    records = [one for one in scan(app.places.journal, kinds=Predicted)][-2:]
+    assert {one.phase for one in records} == {"forced"}
+    assert not {PLANTED, OTHER} & {one.unit for one in records}
+    journaled = b"".join(path.read_bytes() for path in app.places.journal.iterdir())
+    assert PLANTED.encode() not in journaled

@@ -617,3 +617,17 @@ def test_the_version_of_a_challenger_answers_its_units(client: Client) -> None:
     assert all(
         (answer["version"] == "late-2") is (answer["arm"] == "challenger") for answer in answers.values()
     )
+
+
+def test_experiments_split_and_in_shadow_are_listed(client: Client) -> None:
+    train_small(client.folder, baseline=True)
+    registry = client.server.service.registry
+    page = client.call("GET", "/experiments")
+    assert (page.status, page.headers["content-type"].split(";")[0]) == (200, "text/html")
+    assert b"1 running, 0 over" in page.body
+    why: Any = {"reason": "withdrawn", "by": "ann", "at": TRAINED_TO + HOUR}
+    registry.drop_alias("late", "challenger", **why)
+    registry.set_alias("late", "shadow", "late-2", share=0.0, **why)
+    page = client.call("GET", "/experiments")
+    assert b"1 running, 1 over" in page.body
+    assert b"in shadow" in page.body
