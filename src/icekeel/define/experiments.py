@@ -115,6 +115,8 @@ class Rollout:
         alpha: Chance of promoting a challenger that is no better, however often one looks.
         minimum_days, maximum_days: No promotion before, a decision at the latest after.
         step_days: How long a step lasts at least: no more than one a day.
+        tuned_for: Units of an even split at which a split test is sharpest, as `icekeel experiment power` says for the
+            effect that is looked for; by default 10,000.
         layer: The part of all units that take part.
         only: Which requests take part: a flag over fields of the request.
         forced: Unit -> the arm that answers it, for people who test; they do not count.
@@ -133,6 +135,7 @@ class Rollout:
     minimum_days: float = 3
     maximum_days: float = 60
     step_days: float = 1
+    tuned_for: float | None = None
     layer: Layer | None = None
     only: Flag | None = None
     forced: Mapping[str, str] = field(default_factory=dict)
@@ -204,6 +207,8 @@ def _numbers(rollout: Rollout) -> Iterator[tuple[str, Any, bool, str]]:
     yield "alpha", rollout.alpha, _inside(0, rollout.alpha, 0.5), "between 0 and 0.5"
     yield "days", days, _inside(-1, days[0], days[1]) and days[0] >= 0, "0 or more, minimum below maximum"
     yield "step_days", rollout.step_days, _number(rollout.step_days) and rollout.step_days >= 1, "1 or more"
+    tuned = rollout.tuned_for
+    yield "tuned_for", tuned, tuned is None or _inside(0, tuned, math.inf), "above 0"
     yield "segments", len(rollout.segments), len(rollout.segments) <= 3, "at most three"
     if (layer := rollout.layer) is not None:
         ends = layer.start, layer.end

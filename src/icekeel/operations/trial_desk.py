@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import lmdb
@@ -14,14 +15,15 @@ from icekeel.core.frames import Frame, Ints
 from icekeel.core.time import DAY
 from icekeel.data import Vault
 from icekeel.define import Model
+from icekeel.experiments import PairedDays
 from icekeel.features.outcomes import historical_outcomes
 from icekeel.journal import Writer
-from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Decision, Registry, Trial, all_trials
+from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Decision, Registry, Trial, all_trials, trials
 from icekeel.training.dataset import declared_questions, event_store, past_questions
 
 from .projections import Results
-from .trial_report import Power, TrialReport, power_of, report_of
-from .trials import Standing, Trials, next_share, plan_of
+from .trial_report import Power, TrialReport, paired_sentences, power_of, report_of
+from .trials import Standing, Trials, next_share, paired, plan_of
 from .watch import costs, scored
 from .workshop import decide, start
 from .workspace import Workspace
@@ -138,7 +140,14 @@ class TrialDesk:
             raise StateError(Fault("no_outcomes", what, model.name, hint="icekeel up, and some days"))
         unit, at, cost = (np.array(column) for column in zip(*from_, strict=True))
         days = (int(at.max()) - int(at.min())) / DAY
-        return power_of(plan.primary, plan, unit, cost, days, effects, "units")
+        found = power_of(plan.primary, plan, unit, cost, days, effects, "units")
+        if model.influences or self._online is None:
+            return found
+        source = Results.of(self._online, model, self._workspace.project)
+        latest = trials(self._registry.history(model.name), SHADOW)[-1:]
+        looks = [look for one in latest for look in paired(model, source, one, one.ended or self._now)]
+        past = looks[-1][1] if looks else PairedDays()
+        return replace(found, sentences=[*found.sentences, *paired_sentences(plan, past, effects)])
 
     def _settled_costs(self, model: Model) -> list[tuple[str, int, float]]:
         if self._online is None:

@@ -18,6 +18,7 @@ from icekeel.experiments import (
     Evidence,
     Look,
     Metric,
+    PairedDays,
     Question,
     RolloutPlan,
     RolloutState,
@@ -28,7 +29,10 @@ from icekeel.experiments import (
     describe,
     gather,
     naive_sentence,
+    paired_days_needed,
 )
+from icekeel.experiments.paired import MINIMUM_DAYS
+from icekeel.experiments.power import MOST_DAYS
 from icekeel.experiments.sequential import bounded_exp
 from icekeel.registry import Trial
 
@@ -266,9 +270,30 @@ def power_of(
         longest,
         [
             *(question.sentence(effect, per_day, noun) for effect in effects),
+            *(_tuned(question, effect) for effect in effects if len(effects) == 1),
             f"In the {plan.maximum_days:g} days allowed it finds {longest:+.1%} or more.",
         ],
     )
+
+
+def _tuned(question: Question, effect: float) -> str:
+    """What to state in the plan where just this effect is looked for."""
+    tuned = question.tuned(effect)
+    size = float(f"{tuned.tuned_for:.2g}")
+    return f"With ik.Rollout(tuned_for={size:_.0f}) it needs {tuned.units(effect) / question.units(effect):.0%} of that."
+
+
+def paired_sentences(plan: RolloutPlan, past: PairedDays, effects: Sequence[float]) -> list[str]:
+    """How long a test in shadow takes, by the differences by day of a version that has been there; see `power_of`."""
+    if len(past.days) < MINIMUM_DAYS:
+        told = f"once one has answered there on {MINIMUM_DAYS} days it is known how many"
+        return [f"That is of a split test. A version in shadow needs fewer: {told}."]
+    claim = plan.claim(plan.primary)
+    found = [(effect, paired_days_needed(past, effect, claim)) for effect in effects]
+    return [
+        f"In shadow {effect:+.1%} takes {f'{days:,}' if days else f'more than {MOST_DAYS:,}'} days."
+        for effect, days in found
+    ]
 
 
 # Outcomes served elsewhere

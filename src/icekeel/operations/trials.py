@@ -266,7 +266,7 @@ class Trials:
         """The version in shadow against the champion, on the same questions."""
         champion, version = self._registry.version(trial.champion), self._registry.version(trial.version)
         plan = paired_plan(model, champion, version) or plan_of(model)
-        looks = list(_paired(model, source, trial, at))
+        looks = list(paired(model, source, trial, at))
         state = RolloutState((at - trial.since) / DAY, looks[-1][1] if looks else PairedDays())
         verdict, held = self._trusted(model, plan, state, judge(plan, state))
         return Standing(at, trial, plan, state, verdict, {}, held=held, looks=looks)
@@ -319,6 +319,7 @@ def plan_of(model: Model) -> RolloutPlan:
         alpha=rollout.alpha,
         minimum_days=rollout.minimum_days,
         maximum_days=rollout.maximum_days,
+        tuned_for=rollout.tuned_for,
     )
 
 
@@ -379,12 +380,12 @@ def _failures(salt: str, source: Source) -> dict[str, Failures]:
     return {kind: Failures(tuple(cells)) for kind, cells in kinds.items()}
 
 
-def _paired(model: Model, source: Source, trial: Trial, until: int) -> Iterator[tuple[int, PairedDays]]:
+def paired(model: Model, source: Source, trial: Trial, until: int) -> Iterator[tuple[int, PairedDays]]:
     """The end of each day of settlement, and both versions' answers to the same questions as they were known then.
 
     A day on which the keeper had no time for some of them is left out whole: a busy hour is no ordinary one.
     """
-    paired, busy = PairedDays(), set[int]()
+    seen, busy = PairedDays(), set[int]()
     for day in range(trial.since // DAY, -(-until // DAY)):
         end = min((day + 1) * DAY, until)
         settled = source.settled(COST, max(day * DAY, trial.since), end)
@@ -394,11 +395,11 @@ def _paired(model: Model, source: Source, trial: Trial, until: int) -> Iterator[
         mine = [row for row in both if math.isfinite(row.shadows[trial.version])]
         days = np.array([row.asked_at // DAY for row in mine], dtype=np.int64)
         said = [row.shadows[trial.version] for row in mine]
-        paired += PairedDays.of(
+        seen += PairedDays.of(
             days, costs(model, [row.prediction for row in mine], mine), costs(model, said, mine)
         )
-        if paired.days:
-            yield end, PairedDays({day: pairs for day, pairs in paired.days.items() if day not in busy})
+        if seen.days:
+            yield end, PairedDays({day: pairs for day, pairs in seen.days.items() if day not in busy})
 
 
 def _plain(found: Any) -> dict[str, float | None]:

@@ -62,6 +62,7 @@ def test_a_flag_is_a_conversion_and_a_cap_cuts(tmp_path: Path) -> None:
         ("ik.Rollout(unit=Parcel.parcel_id, steps=(.5, .1))", "out_of_range"),
         ("ik.Rollout(unit=Parcel.parcel_id, steps=(.5, 1))", "out_of_range"),
         ("ik.Rollout(unit=Parcel.parcel_id, step_days=0.5)", "out_of_range"),
+        ("ik.Rollout(unit=Parcel.parcel_id, tuned_for=0)", "out_of_range"),
         ("ik.Rollout(unit=Parcel.parcel_id, shadow='soon')", "bad_duration"),
         ("ik.Rollout(unit=Parcel.parcel_id, layer=ik.Layer('a', .6, .5))", "out_of_range"),
         ("ik.Rollout(unit=Parcel.parcel_id, only=Parcel.weight)", "bad_targeting"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from icekeel.console.report import render
 from icekeel.core.errors import IcekeelError, RegistryError
 from icekeel.core.time import DAY, HOUR
 from icekeel.define import Rollout
-from icekeel.experiments import Metric, RolloutPlan
+from icekeel.experiments import Metric, PairedDays, RolloutPlan, paired_days_needed
 from icekeel.monitoring import Signal
 from icekeel.operations.projections import Settled
 from icekeel.operations.trial_desk import start_by_hand, step_by_hand, stop_by_hand
-from icekeel.operations.trial_report import analyse, power_of, report_of
+from icekeel.operations.trial_report import analyse, paired_sentences, power_of, report_of
 from icekeel.operations.trials import MOST_GROUPS, Trials, plan_of
 from icekeel.operations.workshop import admit
 from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, all_trials, trials
@@ -227,8 +228,26 @@ def test_power_agrees_with_the_normal_approximation_within_what_looking_costs() 
     assert 1.0 < found.needed[0][1] / fixed < 3.0
     assert found.units_per_day == 2_000
     assert "at 2,000 a day" in found.sentences[0]
+    stated = re.search(r"tuned_for=([\d_]+)\) it needs (\d+)%", found.sentences[1])
+    assert stated is not None
+    plan = RolloutPlan(metric, tuned_for=int(stated[1]))
+    tuned = power_of(metric, plan, unit, value, 20.0, (0.05,), "users")
+    assert tuned.needed[0][1] / found.needed[0][1] == pytest.approx(int(stated[2]) / 100, abs=0.02)
+    assert int(stated[2]) < 100
     with pytest.raises(IcekeelError, match="no past outcomes"):
         power_of(metric, RolloutPlan(metric), unit, np.full(40_000, np.nan), 20.0, (0.05,), "users")
+
+
+def test_power_in_shadow_is_told_in_days_of_the_version_that_was_there_last() -> None:
+    rng = np.random.default_rng(3)
+    day, a = np.repeat(np.arange(60), 50), rng.gamma(2.0, 1.0, 3_000)
+    past = PairedDays.of(day, a, a + rng.normal(0, 0.5, 3_000))
+    plan = RolloutPlan(Metric("cost"), steps=())
+    few = PairedDays({at: past.days[at] for at in range(5)})
+    assert "on 10 days" in paired_sentences(plan, few, (0.05,))[0]
+    days = paired_days_needed(past, 0.05, plan.claim(plan.primary))
+    assert paired_sentences(plan, past, (0.05,)) == [f"In shadow +5.0% takes {days} days."]
+    assert "more than 1,000 days" in paired_sentences(plan, past, (0.0001,))[0]
 
 
 def test_a_table_served_elsewhere_is_analysed(tmp_path: Path) -> None:
