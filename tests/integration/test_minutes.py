@@ -156,3 +156,53 @@ def test_requests_that_are_refused_name_the_field(folder: Path, told: list[tuple
         office.close()
     found = next(one for _, one in told if one.subject == "field")
     assert (found.name, found.change) == ("service", "nulls")
+
+
+def test_after_a_rebuild_minutes_go_on_from_the_clock(folder: Path) -> None:
+    """Minutes of a rebuild count no rows: to look at them would find everything missing, and learn half of every rate."""
+    app = open_app(folder)
+    noon = TRAINED_TO + 12 * HOUR
+    with kept(app) as keeper:
+        office = Office(app, keeper._online)
+        office.push(TRAINED_TO, noon)
+        office.tick(noon)
+        drain(keeper)
+        office.close()
+        keeper.rebuild()
+        with keeper._online.begin() as txn:
+            standing = keeper._minutes["late"].standing(txn)
+        assert standing.closed == noon
+        assert {beat.last for beat in standing.beats.values()} == {noon}
+
+
+def test_requests_that_are_refused_are_traffic(folder: Path, told: list[tuple[int, Signal]]) -> None:
+    app = open_app(folder)
+    with kept(app) as keeper:
+        office = Office(app, keeper._online)
+        run_day(keeper, office, 0)
+        start = TRAINED_TO + DAY
+        for minute in range(0, 2880, 2):
+            at = start + minute * MINUTE
+            office.journal.append(Refused(at, "late", 1, {"not_allowed service": 1}))
+            office.tick(at + MINUTE)
+        drain(keeper)
+        office.close()
+    assert any((one.name, one.change) == ("service", "category") for _, one in told)
+    assert not [one for _, one in told if one.subject == "traffic" and one.change == "missing"]
+
+
+def test_what_has_ended_is_not_told_for_days(folder: Path, told: list[tuple[int, Signal]]) -> None:
+    app = open_app(folder)
+    with kept(app) as keeper:
+        office = Office(app, keeper._online)
+        run_day(keeper, office, 0)
+        start = TRAINED_TO + DAY
+        for minute in range(60):
+            office.journal.append(Refused(start + minute * MINUTE, "late", 1, {"missing_field service": 1}))
+        for day in (1, 2):
+            run_day(keeper, office, day)
+        office.close()
+    times = [at for at, one in told if one.subject == "field"]
+    assert start < times[0] < start + HOUR
+    assert max(times) <= start + 4 * HOUR
+    assert {one.name for _, one in told if one.subject == "field"} == {"service"}

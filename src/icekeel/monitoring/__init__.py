@@ -7,12 +7,13 @@ arithmetic on arrays handed in: this room must not know where they come from, wh
 
 from .alerts import BAD_DATA, Alert, Diagnosis, Origins, Signal, alert_id, diagnose, group
 from .baseline import HEARTBEATS, MINUTES, PROFILE_DAYS, SHAPES, Baseline, Monitored
-from .detectors import Bank, Seen, Series, State, log_bar
+from .detectors import SAMPLED, Bank, Seen, Series, State, log_bar
 from .drift import Finding, Reference, examine
 from .facts import Now, arrivals, signal, silence
-from .learning import Heartbeat, learn, learn_heartbeat, learn_rate
+from .learning import learn
 from .performance import ASSUMED, expected_error
 from .profiles import Profile, Profiler, psi
+from .rates import Heartbeat, learn_heartbeat, learn_rate
 from .streams import Cells, Counted, Stream, cells_of, declared
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "HEARTBEATS",
     "MINUTES",
     "PROFILE_DAYS",
+    "SAMPLED",
     "SHAPES",
     "Alert",
     "Bank",

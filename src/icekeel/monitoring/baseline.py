@@ -11,8 +11,8 @@ import numpy as np
 from icekeel.core.frames import Floats, Ints
 
 from .detectors import Bank, Series, log_bar
-from .learning import Heartbeat
 from .profiles import Profile, Profiler
+from .rates import Heartbeat
 from .streams import Cells, Scores, Stream
 
 SHAPES, MINUTES, HEARTBEATS = 0.4, 0.5, 0.1

@@ -18,14 +18,16 @@ import msgspec
 import numpy as np
 
 from icekeel.core.frames import Bools, Floats, Ints
-from icekeel.core.time import DAY, HOUR
+from icekeel.core.time import DAY, HOUR, MINUTE
 
 HOURS_OF_WEEK = 168
 LOOKS_PER_YEAR = 365 * 1440
 MEMORY_DAYS = 15
 """The level of a series follows its quiet days with this memory: seasons and growth are no news."""
-LEARN_ROWS, LEARN_LOOKS = 200, 45
+LEARN_ROWS, LEARN_LOOKS = 200, 240
 """Rows and looks from which the rate of arrivals is learnt once a system is live: a history may be a sample."""
+SAMPLED = 1.5
+"""Rows for each that the past expects, from which on that past was a sample."""
 _SIZES = {
     "mean": np.array([0.1, 0.2, 0.4, 0.8, 1.6]),
     "share": np.log([1.4, 2.2, 5.0, 20.0, 300.0]),
@@ -52,6 +54,7 @@ class Series(msgspec.Struct, frozen=True):
         kind: Mean of a score in [0, 1], share of rows, or rows of a minute.
         expected: Of quiet past rows.
         hours: What each hour of the week (UTC) adds to that; empty where hours do not differ.
+        minutes: Of a rate: by what it is multiplied in each minute of the hour; empty where they do not differ.
         tolerance: Change that is harmless: what quiet days differ by, and a little. Of a rate, as a share of it.
         dispersion: How much more the sums of quiet minutes vary than independent rows would.
         spread: Standard deviation of one row.
@@ -72,6 +75,7 @@ class Series(msgspec.Struct, frozen=True):
     segment: str = ""
     label: str = ""
     blind: str = ""
+    minutes: tuple[float, ...] = ()
 
     @property
     def key(self) -> str:
@@ -156,6 +160,10 @@ class Seen:
         log_m, since, level, rows, sums, looks = values
         return cls(log_m.reshape(-1, BETS), since.reshape(-1, BETS), level, state.day, rows, sums, looks)
 
+    def forget(self, place: int) -> None:
+        """Drop the evidence of one series."""
+        self.log_m[place] = -np.inf
+
     def state(self) -> State:
         """Its bytes."""
         parts = [
@@ -184,6 +192,10 @@ class Bank:
         self._hours = np.array([one.hours or (0.0,) * HOURS_OF_WEEK for one in series]).reshape(
             n, HOURS_OF_WEEK
         )
+        usual = np.maximum(self._mean[:, None] + self._hours, 0.0)
+        beside = np.stack([np.roll(usual, 1, axis=1), usual, np.roll(usual, -1, axis=1)])
+        self._least, self._most = beside.min(axis=0), beside.max(axis=0)
+        self._minutes = np.array([one.minutes or (1.0,) * 60 for one in series]).reshape(n, 60)
         self._logs = np.array([one.logs or (0.0,) * BETS for one in series]).reshape(n, BETS)
         self._logs = np.where((self._kind == 0)[:, None], self._logs - self._theta * self._mean[:, None], 0.0)
         self._tolerance = np.array([one.tolerance for one in series])[:, None] * _SIGN
@@ -196,9 +208,23 @@ class Bank:
         usual = self._usual(at)
         return np.where(self._rate, usual * seen.level, usual + seen.level)
 
-    def _usual(self, at: int) -> Floats:
+    def _usual(self, at: int, minutes: int = 1) -> Floats:
         usual: Floats = self._mean + self._hours[:, (at // HOUR) % HOURS_OF_WEEK]
-        return np.where(self._rate, np.maximum(usual, 0.0), usual)
+        return np.where(self._rate, np.maximum(usual, 0.0) * self._shape(at, minutes), usual)
+
+    def _shape(self, at: int, minutes: int) -> Floats:
+        """By what rates are multiplied in so many minutes from a time, shape `(n,)`."""
+        first = (at // MINUTE) % 60
+        return np.asarray(self._minutes[:, first : first + minutes].mean(axis=1))
+
+    def _bounds(self, at: int, minutes: int, places: Ints) -> Floats:
+        """The least and the most that a rate is in this hour and those beside it, shape `(len(places), 2)`.
+
+        When the clocks change, people come an hour earlier or later by UTC, and that is no news.
+        """
+        hour, shape = (at // HOUR) % HOURS_OF_WEEK, self._shape(at, minutes)[places]
+        both = [self._least[places, hour] * shape, self._most[places, hour] * shape]
+        return np.stack(both, axis=1)
 
     def evidence(self, seen: Seen) -> Floats:
         """Log evidence of each series, shape `(n,)`: the mean over bets is itself an e-detector."""
@@ -225,24 +251,30 @@ class Bank:
         if at // DAY != seen.day:
             seen = self._turn(seen, at // DAY)
         filled = np.flatnonzero(rows > 0)
-        usual, learning = self._usual(at)[filled], np.isnan(seen.level[filled])
+        rates = rows[self._rate]
+        minutes = int(rates.max()) if len(rates) else 1
+        usual, learning = self._usual(at, minutes)[filled], np.isnan(seen.level[filled])
         rate, n, total = self._rate[filled], rows[filled], sums[filled]
         expected = np.where(rate, usual * seen.level[filled], usual + seen.level[filled])
         looked = ~learning & ~(rate & (expected * n < 1e-6) & (total == 0))
         places = filled[looked]
         log_m, since = seen.log_m.copy(), seen.since.copy()
         before = log_m[places]
-        gain = self._gain(places, expected[looked], n[looked], total[looked])
+        level = np.where(self._rate[places], seen.level[places], 1.0)
+        bounds = self._bounds(at, minutes, places) * level[:, None]
+        gain = self._gain(places, expected[looked], n[looked], total[looked], bounds)
         log_m[places] = np.minimum(np.logaddexp(before, 0.0) + gain, self._top)
         since[places] = np.where(before < 1.0, at, since[places])
         day_rows, day_sums, looks = seen.rows.copy(), seen.sums.copy(), seen.looks.copy()
-        day_rows[filled] += np.where(rate, n * usual, n)
+        # Of a rate that is learnt, the most that the clocks may have moved there: else it would seem one of a sample.
+        due = np.where(learning, self._bounds(at, minutes, filled)[:, 1], usual)
+        day_rows[filled] += np.where(rate, n * due, n)
         day_sums[filled] += np.where(rate, total, total - n * usual)
         looks[filled] += n
         after = Seen(log_m, since, seen.level, seen.day, day_rows, day_sums, looks)
         return self._learn(after) if learning.any() else after
 
-    def _gain(self, places: Ints, expected: Floats, rows: Floats, sums: Floats) -> Floats:
+    def _gain(self, places: Ints, expected: Floats, rows: Floats, sums: Floats, bounds: Floats) -> Floats:
         """Log of each bet's e-value of one window, shape `(len(places), 10)`.
 
         `(bet * sum - rows * log E exp(bet * score)) / dispersion`, the expectation under the harmless mean that fits
@@ -252,9 +284,8 @@ class Bank:
         kind, theta, odds, tolerance = (
             part[places] for part in (self._kind, self._theta, self._odds, self._tolerance)
         )
-        worst = np.where(
-            (kind == RATE)[:, None], expected[:, None] * (1 + tolerance), expected[:, None] + tolerance
-        )
+        nearest = np.where(_SIGN > 0, bounds[:, 1:], bounds[:, :1])
+        worst = np.where((kind == RATE)[:, None], nearest * (1 + tolerance), expected[:, None] + tolerance)
         cost = self._logs[places] + theta * worst
         share, rate = kind == SHARE, kind == RATE
         cost[share] = np.log1p(np.clip(worst[share], 1e-6, 1 - 1e-6) * odds[share])
@@ -279,6 +310,11 @@ class Bank:
         return replace(seen, level=level, day=day, rows=zero[0], sums=zero[1], looks=zero[2])
 
     def _learn(self, seen: Seen) -> Seen:
-        """A rate is known once enough has arrived."""
+        """A rate is known once enough has arrived: that of the past, unless so much more comes that it was a sample."""
         ready = np.isnan(seen.level) & (seen.sums >= LEARN_ROWS) & (seen.looks >= LEARN_LOOKS)
-        return replace(seen, level=np.where(ready, seen.sums / np.maximum(seen.rows, 1e-9), seen.level))
+        level = seen.sums / np.maximum(seen.rows, 1e-9)
+        level = np.where(level > SAMPLED, level, 1.0)
+        zero = [np.where(ready, 0.0, part) for part in (seen.rows, seen.sums, seen.looks)]
+        return replace(
+            seen, level=np.where(ready, level, seen.level), rows=zero[0], sums=zero[1], looks=zero[2]
+        )

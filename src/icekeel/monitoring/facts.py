@@ -21,6 +21,7 @@ FACTORS = {
     1.852: "knots for km/h", 2.205: "pounds for kilograms", 3.281: "feet for metres", 3600: "hours for seconds", 86400: "days for seconds",
 }  # fmt: skip
 """Quotients of units that are taken for one another."""
+MOST_DIGITS = 5
 CLOSE = 0.12
 """By how much a quotient may miss one, as a log."""
 
@@ -71,7 +72,8 @@ def _degraded(word: str) -> tuple[str, str]:
 def _told(one: Series, cells: Cells, now: Now, up: bool) -> tuple[str, str]:
     before = np.array(cells.counts, dtype=np.float64)
     if one.change == "nulls":
-        return "nulls", f"{_share(now.counts, 0)} missing, was {_share(before, 0)}"
+        missing, was = _apart(_part(now.counts, 0), _part(before, 0))
+        return "nulls", f"{missing} missing, was {was}"
     if cells.categories is None:
         return _number(one, cells, now, up)
     last = len(before) - 1
@@ -80,10 +82,8 @@ def _told(one: Series, cells: Cells, now: Now, up: bool) -> tuple[str, str]:
         change = _FIXED.get(one.name.rpartition(".")[2], "rate")
         change = "skew" if change == "type" and any(text in word for text in _AHEAD) else change
         at = last if now.unseen else cells.categories.index(one.label) + 1 if one.label else last
-        return (
-            change,
-            f"{word or 'others'}: {_share(now.counts[1:], at - 1)} of the rows, was {_share(before[1:], at - 1)}",
-        )
+        share, was = _apart(_part(now.counts[1:], at - 1), _part(before[1:], at - 1))
+        return change, f"{word or 'others'}: {share} of the rows, was {was}"
     shares, were = _shares(now.counts), _shares(before)
     away = [at for at in range(1, last) if were[at] > 0.005 and shares[at] < were[at] / 4]
     new = [word for word in now.unseen if shares[last] > 2 * were[last]]
@@ -91,15 +91,14 @@ def _told(one: Series, cells: Cells, now: Now, up: bool) -> tuple[str, str]:
         gone = cells.categories[max(away, key=lambda at: were[at]) - 1]
         return (
             "category",
-            f"{gone} has gone ({_share(before[1:], cells.categories.index(gone))} before) and {new[0]} has come",
+            f"{gone} has gone ({_part(before[1:], cells.categories.index(gone)):.1%} before) and {new[0]} has come",
         )
     if new:
-        return (
-            "category",
-            f"{', '.join(new[:3])} never seen before: {shares[last]:.1%} of the rows, others were {were[last]:.1%}",
-        )
+        share, was = _apart(shares[last], were[last])
+        return "category", f"{', '.join(new[:3])} never seen before: {share} of the rows, others were {was}"
     at = cells.categories.index(one.label) + 1 if one.label else last
-    return "shape", f"{one.label or 'other categories'}: {shares[at]:.1%} of the rows, was {were[at]:.1%}"
+    share, was = _apart(shares[at], were[at])
+    return "shape", f"{one.label or 'other categories'}: {share} of the rows, was {was}"
 
 
 _AHEAD = ("has not come", "after the time from which")
@@ -119,16 +118,16 @@ def _number(one: Series, cells: Cells, now: Now, up: bool) -> tuple[str, str]:
     known = max(1.0, float(now.counts[1:].sum()))
     mean, field = now.total / known, one.name.rpartition(".")[2]
     if one.subject == "source" and field == "repeated":
-        return "stale", f"{mean:.0%} of the rows say the same as one shortly before, was {cells.mean:.1%}"
+        share, was = _apart(mean, cells.mean)
+        return "stale", f"{share} of the rows say the same as one shortly before, was {was}"
     if one.subject == "source" and field == "lateness":
-        return (
-            "late" if up else "skew",
-            f"rows come {mean / 60:,.1f} minutes after what they tell, was {cells.mean / 60:,.1f}",
-        )
+        late, was = _apart(mean / 60, cells.mean / 60, ",.{}f")
+        return "late" if up else "skew", f"rows come {late} minutes after what they tell, was {was}"
     usual = cells.log_mean if now.usual is None else now.usual
     ratio = math.exp(np.clip(now.logs / now.known - usual, -50, 50)) if now.known >= 3 else 1.0
-    unit, words = unit_of(ratio)
-    about = f"mean {mean:.4g}, was {cells.mean:.4g}"
+    unit, words = unit_of(1.0 if _mostly_zero(cells) else ratio)
+    told, was = _apart(mean, cells.mean, ".{}g", 4)
+    about = f"mean {told}, was {was}"
     if one.change == "range":
         outside = float(now.counts[1] + now.counts[-1]) / known
         about += f"; {outside:.1%} lie outside of all that was seen"
@@ -137,6 +136,12 @@ def _number(one: Series, cells: Cells, now: Now, up: bool) -> tuple[str, str]:
     if unit:
         return "unit", f"{about}: about {unit} ({words}?)"
     return "level", about
+
+
+def _mostly_zero(cells: Cells) -> bool:
+    """Whether most of a column's reference is 0: what the others are varies with the weather, not with the unit."""
+    zero = int(cells.binning.codes(np.zeros(1))[0])
+    return 2 * cells.counts[zero] > sum(cells.counts[1:])
 
 
 def unit_of(ratio: float) -> tuple[str, str]:
@@ -155,8 +160,17 @@ def _shares(counts: Ints | Floats) -> Floats:
     return shares
 
 
-def _share(counts: Ints | Floats, at: int) -> str:
-    return f"{float(counts[at]) / max(1.0, float(counts.sum())):.1%}"
+def _part(counts: Ints | Floats, at: int) -> float:
+    return float(counts[at]) / max(1.0, float(counts.sum()))
+
+
+def _apart(now: float, before: float, form: str = ".{}%", digits: int = 1) -> tuple[str, str]:
+    """Two numbers with as many digits as it takes to tell them apart."""
+    for more in range(digits, digits + MOST_DIGITS):
+        texts = tuple(format(float(value), form.format(more)) for value in (now, before))
+        if texts[0] != texts[1]:
+            break
+    return texts[0], texts[1]
 
 
 def arrivals(one: Series, *, came: float, owed: float, since: int, size: float) -> Signal:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from msgspec.structs import replace
 
@@ -14,17 +13,16 @@ from icekeel.core.frames import Array, Floats, Frame, Ints
 from icekeel.core.time import DAY, HOUR, MINUTE, WEEK
 
 from .detectors import HOURS_OF_WEEK, MEMORY_DAYS, Bank, Seen, Series, log_moments
-from .streams import ARRIVALS, Draft, Stream
+from .streams import Draft, Stream
 
 MOST_WINDOWS = 12_000
 WINDOWS = (MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR)
 HARMLESS = 0.03
 """Standard deviations of a row that a level may move and nobody need be told."""
-HARMLESS_SHARE, HARMLESS_RATE = 0.002, 0.1
+HARMLESS_SHARE = 0.002
 SPREADS = (3.0, 4.5, 7.0, 10.0)
 """Spreads of quiet days and hours that are harmless: as few as keep the past, replayed, quiet."""
 FEWEST_WEEKS = 3
-FEWEST_GAPS = 20
 TOO_WIDE = 0.95
 """A share of all that a series could ever move: where so much is harmless, nothing would be found."""
 
@@ -35,35 +33,6 @@ class Past(NamedTuple):
     at: Ints
     rows: Floats
     sums: Floats
-
-
-class Heartbeat(msgspec.Struct, frozen=True):
-    """How long nothing may arrive.
-
-    Attributes:
-        hours: Deliveries expected in a minute, by hour of the week.
-        limit: Expected deliveries that may stay out one after the other.
-        longest: Of a punctual source, the longest pause that is ordinary, microseconds; 0 of others.
-        blind: Why it is not watched; empty where it is.
-    """
-
-    hours: tuple[float, ...]
-    limit: float
-    longest: int = 0
-    blind: str = ""
-
-    def owed(self, since: int, until: int) -> float:
-        """Deliveries that were expected in `[since, until)`, microseconds UTC; counted hour by hour."""
-        if until <= since:
-            return 0.0
-        weeks = (until - since) // WEEK
-        total = weeks * sum(self.hours) * 60
-        at = since + weeks * WEEK
-        while at < until:
-            end = min(until, (at // HOUR + 1) * HOUR)
-            total += self.hours[(at // HOUR) % HOURS_OF_WEEK] * (end - at) / MINUTE
-            at = end
-        return total
 
 
 def learn(stream: Stream, frame: Frame, at: Ints, bar: float) -> list[Series]:
@@ -252,79 +221,3 @@ def calm(series: Sequence[Series], between: Floats, past: Past, bar: float) -> l
         else:
             chosen.append(one)
     return chosen
-
-
-def learn_rate(subject: str, name: str, at: Ints) -> Series:
-    """How many rows come in a minute, from the times of past ones in order.
-
-    Days of other traffic are harmless as far as past days differ; nothing is known from less than three weeks but the
-    mean, and then half as much again is harmless.
-    """
-    first, last = (int(at[0]) // HOUR, int(at[-1]) // HOUR) if len(at) else (0, 0)
-    span = last - first + 1
-    counts = np.bincount(at // HOUR - first, minlength=span).astype(np.float64) if len(at) else np.zeros(1)
-    hour = (first + np.arange(span)) % HOURS_OF_WEEK
-    mean = float(counts.sum()) / span
-    one = Series(subject, name, ARRIVALS, "rate", mean / 60, math.sqrt(mean / 60), HARMLESS_RATE)
-    if span < FEWEST_WEEKS * HOURS_OF_WEEK or not mean:
-        return replace(one, tolerance=0.5, blind="" if span >= 24 and mean else "too short a past")
-    cells = np.bincount(hour, minlength=HOURS_OF_WEEK)
-    sums = np.bincount(hour, counts, minlength=HOURS_OF_WEEK)
-    usual = sums / cells
-    expected = usual[hour]
-    known = expected > 0
-    weeks = span / HOURS_OF_WEEK
-    dispersion = max(
-        1.0, float((np.square(counts - expected)[known] / expected[known]).mean()) * weeks / (weeks - 1)
-    )
-    day = (first + np.arange(span)) // 24
-    days = np.unique(day, return_inverse=True)[1]
-    told, due = np.bincount(days, counts), np.bincount(days, expected)
-    level, squares, total, seen, noise = 1.0, 0.0, 0.0, 0, min(dispersion, 4.0)
-    for came, owed in zip(told, due, strict=True):
-        if owed >= 1:
-            step = came / owed - level
-            squares += step**2 * owed - noise
-            total, seen = total + owed, seen + 1
-            level += step / MEMORY_DAYS
-    # Beyond what chance leads to, and a standard deviation of that.
-    between = math.sqrt(max(0.0, squares - math.sqrt(2 * seen) * noise) / total) if total else 0.0
-    error = math.sqrt(dispersion / max(1.0, float(sums[cells > 0].mean())))
-    return replace(
-        one,
-        hours=tuple(((usual - mean) / 60).tolist()),
-        dispersion=dispersion,
-        tolerance=HARMLESS_RATE + SPREADS[0] * between + 2 * error,
-    )
-
-
-def learn_heartbeat(at: Ints, false_alarms_per_year: float) -> Heartbeat:
-    """How many expected deliveries may stay out, from the times of past rows in order.
-
-    What independent arrivals exceed no more often than the budget allows, `P(no arrival while g are expected) = exp(-g)`,
-    and more than ever stayed out before; of a source that is more regular, half as many again as ever did.
-    """
-    minutes = np.unique(at // MINUTE)
-    if len(minutes) <= FEWEST_GAPS:
-        return Heartbeat((0.0,) * HOURS_OF_WEEK, 1e9, blind=f"no more than {FEWEST_GAPS} past deliveries")
-    first, last = int(minutes[0]) // 60, int(minutes[-1]) // 60
-    hours = (first + np.arange(last - first + 1)) % HOURS_OF_WEEK
-    times = np.bincount(hours, minlength=HOURS_OF_WEEK)
-    came = np.bincount((minutes // 60) % HOURS_OF_WEEK, minlength=HOURS_OF_WEEK)
-    rate = came / np.maximum(times, 1) / 60
-    if last - first < 2 * HOURS_OF_WEEK:
-        rate = np.full(HOURS_OF_WEEK, len(minutes) / (last - first + 1) / 60)
-    owed = np.concatenate([[0.0], np.cumsum(rate[hours] * 60)])
-    place = minutes - first * 60
-    reached = owed[place // 60] + rate[hours[place // 60]] * (place % 60)
-    longest = float(np.diff(reached).max())
-    yearly = len(minutes) / max(1, last - first) * 24 * 365
-    independent = math.log(max(math.e, yearly / false_alarms_per_year))
-    # Independent arrivals leave a longest pause of about log(n): a source that never does is more regular than that.
-    regular = longest <= math.log(len(minutes)) / 2
-    limit = max(1.5, 1.5 * longest if regular else max(independent, 1.3 * longest))
-    pauses = np.diff(minutes)
-    usual, worst = float(np.median(pauses)), float(pauses.max())
-    punctual = len(pauses) >= 5 * FEWEST_GAPS and worst <= 1.5 * usual
-    pause = math.ceil(worst + 2 * (worst - usual) + 0.02 * usual + 2) * MINUTE if punctual else 0
-    return Heartbeat(tuple(rate.tolist()), limit, pause)

@@ -33,7 +33,7 @@ from icekeel.monitoring import (
 from icekeel.training.dataset import Learnable
 from icekeel.training.problem import Problem, TrainingSet
 
-from .streams import ANSWERS, OUTCOMES, REFUSED, REQUESTS, Streams
+from .streams import ANSWERS, INTAKE, OUTCOMES, REFUSED, REQUESTS, Streams
 
 MOST_ROWS = 100_000
 """Latest rows of each stream that are learnt from."""
@@ -70,12 +70,14 @@ def learn_baseline(
         (OUTCOMES, *_came(streams, rows, said), ()),
     ]
     accepted = declared("field", REFUSED, {"accepted": 1 - RARE})
-    parts.append((f"intake {streams.model.name}", Frame({}), np.zeros(0, np.int64), (accepted,)))
+    parts.append((INTAKE + streams.model.name, Frame({}), np.zeros(0, np.int64), (accepted,)))
+    came = dict[str, Ints]()
     for name, table in streams.tables.items():
         frame, at, share = _events(streams, table, history, manifest)
         parts.append((f"table {name}", frame, at, ()))
         rules = declared("source", f"{name}.quarantine", {"kept": 1 - max(share, RARE / 4)})
-        parts.append((f"intake {name}", Frame({}), np.zeros(0, np.int64), (rules,)))
+        parts.append((INTAKE + name, Frame({}), np.zeros(0, np.int64), (rules,)))
+        came[name] = at
     made = [(_stream(streams, name, frame, more), frame, at) for name, frame, at, more in parts]
     budget = streams.model.watch.false_alarms_per_year
     bar = log_bar(sum(len(stream.drafts()) + 1 for stream, _, _ in made), budget * MINUTES)
@@ -85,13 +87,11 @@ def learn_baseline(
     for stream, frame, at in made:
         series = tuple(learn(stream, frame, at, bar))
         arrivals = heartbeat = None
-        if stream.name == REQUESTS:
-            arrivals, heartbeat = (
-                learn_rate("traffic", streams.model.name, asked_at),
-                learn_heartbeat(asked_at, beats),
-            )
-        elif stream.name.startswith("table "):
-            arrivals, heartbeat = learn_rate("source", stream.name[6:], at), learn_heartbeat(at, beats)
+        if stream.name.startswith(INTAKE):
+            name = stream.name.removeprefix(INTAKE)
+            times = asked_at if name == streams.model.name else came[name]
+            subject = "traffic" if name == streams.model.name else "source"
+            arrivals, heartbeat = learn_rate(subject, name, times, bar), learn_heartbeat(times, beats)
         monitored.append(Monitored(stream, series, arrivals, heartbeat, tuple(_days(stream, frame, at))))
     return Baseline(tuple(monitored), tuple(streams.clocked))
 

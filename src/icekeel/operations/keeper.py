@@ -180,7 +180,7 @@ class Keeper:
                 answers.close(txn, self._done)
             self._commit(txn, now=max(self.state.now, self._done), seen=seen)
             for minutes in self._minutes.values():
-                minutes.skip(txn, self.state.now if self._rehearsal else self._clock())
+                minutes.skip(txn, self._time(self.state.now))
         self._extent.note()
 
     def _from_history(self, manifest: Manifest) -> None:
@@ -305,9 +305,9 @@ class Keeper:
                 self._answered(txn, name, [record for record in predicted if record.model == name])
             for answers in self._joined:
                 answers.happened(txn, [record for record in pushed if record.table == answers.table])
-            self._count(txn, records)
             for record in records:
                 self._note(txn, record)
+            self._count(txn, records)
             self._commit(
                 txn,
                 serial=self.state.serial + 1,
@@ -346,8 +346,12 @@ class Keeper:
         known = self._loop.watch.baseline(model)
         if known is None or not at:
             return None
-        self._minutes[model].begin(txn, *known, at if self._rehearsal else self._clock())
+        self._minutes[model].begin(txn, *known, self._time(at))
         return known
+
+    def _time(self, at: int) -> int:
+        """The time from which minutes count: in a rehearsal that of its clock, though not before `at`."""
+        return max(at, self._ticked) if self._rehearsal else self._clock()
 
     def _count(self, txn: lmdb.Transaction, records: Sequence[Record]) -> None:
         """Rows of event tables, rows set aside and outcomes, in the minutes of each model."""

@@ -21,6 +21,7 @@ from icekeel.data import AVAILABLE
 from icekeel.data.quarantine import rule_of
 from icekeel.journal import Predicted, Pushed, Quarantined, Refused
 from icekeel.monitoring import (
+    SAMPLED,
     Bank,
     Baseline,
     Counted,
@@ -35,7 +36,7 @@ from icekeel.monitoring import (
 )
 
 from .projections import Settled
-from .streams import ANSWERS, OUTCOMES, REFUSED, REQUESTS, Streams, digests, seen_before
+from .streams import ANSWERS, INTAKE, OUTCOMES, REFUSED, REQUESTS, Streams, digests, seen_before
 
 KEPT = DAY
 """How long counted minutes are kept, for the facts of an alarm."""
@@ -45,8 +46,6 @@ AGAIN = HOUR
 """A signal that goes on is reported again so often."""
 EMPTY = 5
 """Minutes without a row are looked at so many at a time."""
-SAMPLED = 1.5
-"""Deliveries for each that the past expects, from which on that past was a sample."""
 EXAMPLES = 10
 FEW = 3
 """Values before a change from which on it is held against those, instead of all of the past."""
@@ -80,7 +79,7 @@ class Standing(msgspec.Struct, array_like=True):
         version: Whose baseline is held against.
         closed: Everything before was looked at.
         state: Of the bank.
-        active: Key of a series that is above its bar -> when it was last reported.
+        active: Key of a series that is above its bar -> when it was last reported, and its evidence then.
         beats: By stream.
         hashes: By stream, of rows shortly before, as raw int64.
         errors: Day -> rows, sum of the errors, sum of the estimates: of the last days.
@@ -89,7 +88,7 @@ class Standing(msgspec.Struct, array_like=True):
     version: str
     closed: int
     state: State
-    active: dict[str, int]
+    active: dict[str, tuple[int, float]]
     beats: dict[str, Beat]
     hashes: dict[str, bytes]
 
@@ -191,7 +190,7 @@ class Minutes:
         standing: Standing,
     ) -> None:  # fmt: skip
         frame = Frame({column: np.array(words, dtype=object)})
-        self._add(txn, baseline, f"intake {name}", frame, at, [], standing)
+        self._add(txn, baseline, INTAKE + name, frame, at, [], standing)
 
     def _add(
         self, txn: lmdb.Transaction, baseline: Baseline, name: str, frame: Frame, at: Ints, ids: Sequence[str],
@@ -268,11 +267,16 @@ class Minutes:
         places = np.flatnonzero(bank.alarms(seen)).tolist()
         above = {bank.series[place].key: place for place in places}
         standing.active = {key: told for key, told in standing.active.items() if key in above}
-        due = [key for key in above if at - standing.active.get(key, -AGAIN) >= AGAIN]
+        due = [key for key in above if at - standing.active.get(key, (-AGAIN, 0.0))[0] >= AGAIN]
         if not due:
             return []
-        standing.active |= dict.fromkeys(due, at)
         evidence = bank.evidence(seen)
+        over = {key for key in due if evidence[above[key]] < standing.active.get(key, (0, 0.0))[1]}
+        for key in over:  # what was so certain an hour ago is less so now: a change that has ended
+            seen.forget(above[key])
+            del standing.active[key]
+        due = [key for key in due if key not in over]
+        standing.active |= {key: (at, float(evidence[above[key]])) for key in due}
         found = [self._signal(txn, bank, seen, baseline, above[key], at, evidence) for key in due]
         return list({(one.name, one.sentence): one for one in found if one is not None}.values())
 
@@ -336,12 +340,12 @@ class Minutes:
             if name in windows:
                 beat.last, beat.told, beat.came = at, 0, beat.came + 1
                 continue
-            waited = heartbeat.owed(beat.last, at) * rate
+            waited = heartbeat.missed(beat.last, at) * rate
             late = waited > heartbeat.limit or (0 < heartbeat.longest < at - beat.last)
             if late and at - beat.told >= AGAIN:
                 beat.told = at
-                subject = "traffic" if name == REQUESTS else "source"
-                what = self._model if name == REQUESTS else name.partition(" ")[2]
+                what = name.removeprefix(INTAKE)
+                subject = "traffic" if what == self._model else "source"
                 since = beat.last
                 found.append(silence(subject, what, since=since, minutes=(at - since) / MINUTE, owed=waited))
         return found

@@ -14,7 +14,7 @@ from icekeel.monitoring import ASSUMED, HEARTBEATS, MINUTES, SHAPES, Baseline, S
 from icekeel.registry import Registry
 
 from .minutes import Minutes
-from .streams import ANSWERS, OUTCOMES, REQUESTS, Streams
+from .streams import ANSWERS, INTAKE, OUTCOMES, Streams
 from .watch import read_baseline
 from .workspace import Workspace
 
@@ -56,7 +56,7 @@ def monitor(workspace: Workspace, registry: Registry, name: str, online: lmdb.En
         "budget": {"a_year": budget, "minutes": budget * MINUTES, "shapes": budget * SHAPES, "silences": budget * HEARTBEATS},
         "series": _series(baseline, Seen.of(standing.state), standing.closed, budget),
         "sources": [
-            _source(part.stream.name, model.name, standing.beats[part.stream.name].last, standing.closed, part.heartbeat)
+            _source(part.stream.name.removeprefix(INTAKE), standing.beats[part.stream.name].last, standing.closed, part.heartbeat)
             for part in baseline.monitored
             if part.heartbeat is not None and part.stream.name in standing.beats
         ],
@@ -83,7 +83,7 @@ def nearest(
         for part in baseline.monitored:
             beat, heartbeat = standing.beats.get(part.stream.name), part.heartbeat
             if beat is not None and heartbeat is not None and not heartbeat.blind and heartbeat.limit:
-                missed = heartbeat.owed(beat.last, standing.closed) / heartbeat.limit
+                missed = heartbeat.missed(beat.last, standing.closed) / heartbeat.limit
                 found["silence"] = max(found.get("silence", 0.0), missed)
     return found
 
@@ -113,12 +113,12 @@ def _series(baseline: Baseline, seen: Seen, at: int, budget: float) -> list[Told
     return sorted(rows, key=lambda row: (bool(row["blind"]), -float(row["evidence"])))
 
 
-def _source(stream: str, model: str, last: int, at: int, heartbeat: Any) -> Told:
+def _source(name: str, last: int, at: int, heartbeat: Any) -> Told:
     return {
-        "source": model if stream == REQUESTS else stream.partition(" ")[2],
+        "source": name,
         "last": last,
         "silent_minutes": (at - last) / MINUTE,
-        "missed": heartbeat.owed(last, at),
+        "missed": heartbeat.missed(last, at),
         "limit": heartbeat.limit,
         "longest_minutes": heartbeat.longest / MINUTE or None,
         "blind": heartbeat.blind,

@@ -24,6 +24,8 @@ from icekeel.monitoring import expected_error
 from .projections import Settled
 
 REQUESTS, ANSWERS, OUTCOMES = "requests", "answers", "outcomes"
+INTAKE = "intake "
+"""What comes of a model or a table, accepted or not, is a stream of its own: that begins so, and ends in its name."""
 REFUSED = "refused"
 """Column of what was wrong with requests that were refused."""
 SHAPED = (Kind.NUM, Kind.FLAG, Kind.CAT)

@@ -148,12 +148,12 @@ def test_a_rate_is_learnt_before_it_is_watched() -> None:
     one = series("rate", expected=0.5, tolerance=0.1)
     bank = Bank([one], 15)
     seen = Seen.start([one], learnt=False)
-    for look in range(100):
+    for look in range(300):
         seen = bank.look(seen, START + look * MINUTE, np.array([1.0]), np.array([20.0]))
         assert not bank.alarms(seen)[0]
     assert seen.level[0] == pytest.approx(40)
     assert look * 20 > LEARN_ROWS
-    for look in range(100, 104):
+    for look in range(300, 304):
         seen = bank.look(seen, START + look * MINUTE, np.array([1.0]), np.array([40.0]))
     assert bank.alarms(seen)[0]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from icekeel.core.frames import Array, Column, Frame, Kind
-from icekeel.core.time import DAY, HOUR, MINUTE
+from icekeel.core.time import DAY, MINUTE
 from icekeel.monitoring import (
     Bank,
     Now,
@@ -13,8 +13,6 @@ from icekeel.monitoring import (
     Stream,
     cells_of,
     learn,
-    learn_heartbeat,
-    learn_rate,
     log_bar,
 )
 from icekeel.monitoring.baseline import Baseline, Monitored
@@ -139,22 +137,6 @@ def test_hours_that_differ_are_learnt_and_hours_that_do_not_are_none() -> None:
         assert one.tolerance < 0.09
 
 
-def test_arrivals_and_silence() -> None:
-    rng = np.random.default_rng(5)
-    busy = START + np.sort(rng.integers(0, 60 * DAY, 20_000))
-    busy = busy[(busy // HOUR) % 24 >= 8]
-    rate, beat = learn_rate("source", "T", busy), learn_heartbeat(busy, 0.1)
-    assert rate.hours[0] == pytest.approx(-rate.expected)
-    assert rate.tolerance < 0.35
-    assert beat.owed(START + 400 * DAY, START + 400 * DAY + 8 * HOUR) == pytest.approx(0)
-    assert 8 < beat.limit < 16
-    punctual = learn_heartbeat(START + np.arange(500) * HOUR, 0.1)
-    assert punctual.limit == pytest.approx(1.5, abs=0.05)
-    assert HOUR < punctual.longest <= 65 * MINUTE
-    assert learn_heartbeat(START + np.arange(20) * HOUR, 0.1).blind
-    assert learn_rate("source", "T", busy[:0]).blind
-
-
 @pytest.mark.parametrize(
     ("ratio", "text"), [(60.2, "60 times"), (1 / 1000, "1/1000"), (2.5, "2.54 times"), (1.2, ""), (0.0, "")]
 )
@@ -190,3 +172,26 @@ def test_signals_say_what_kind_of_change_it_is() -> None:
     )
     change, sentence = told(CAT, "category", Frame({"field.c": texts(["a"] * 30 + ["B"] * 10)}))
     assert (change, sentence) == ("category", "c: b has gone (25.0% before) and B has come")
+
+
+def test_what_is_mostly_zero_has_no_unit_and_numbers_are_told_apart() -> None:
+    rng = np.random.default_rng(8)
+    rain = np.where(rng.random(5000) < 0.9, 0.0, rng.exponential(0.04, 5000))
+    told = {}
+    for name, past in (("rain", rain), ("snow", rain + 0.1)):
+        stream = stream_of(NUM, past)
+        series = learn(stream, Frame({"field.x": past}), START + np.arange(5000) * 10 * MINUTE, BAR)
+        counted = stream.count(Frame({"field.x": past[:200] * 60}))
+        total, logs, known = counted.values[0].tolist()
+        seen = Now(counted.counts, total, logs, known, {})
+        told[name] = signal(
+            level(series), stream.columns[0], seen, up=True, size=20, since=START, examples=[]
+        )
+    assert told["rain"].change == "level"
+    assert told["snow"].change == "unit"
+    stream = stream_of(CAT, texts(["a"] * 9999 + ["b"]))
+    one = level(learn(stream, Frame({"field.c": texts(["a"])}), np.array([START]), BAR), "category")
+    now = Now(np.array([0, 9997, 0, 3]), 0.0, 0.0, 0.0, {})
+    found = signal(one, stream.columns[0], now, up=True, size=20, since=START, examples=[])
+    share, _, was = found.sentence.partition(" of the rows, was ")
+    assert was and share.rpartition(" ")[2] != was
