@@ -5,9 +5,10 @@ files mean, and what metrics, gates and evidence say, is the business of those w
 """
 
 from .bundles import Bundle, read, write
+from .changes import CHAMPION
 from .contents import GUARD_FILE, INTERVAL_FILE, PROFILE_FILE, Contents
 from .records import GRADES, Alert, AlertChange, Alias, Change, Decision, Delivery, Json, Review, Run, Version
-from .store import CHAMPION, Registry
+from .store import Registry
 from .trials import CHALLENGER, SHADOW, Trial, all_trials, trials
 
 __all__ = [

@@ -16,9 +16,9 @@ from icekeel.core.ids import new_id
 from icekeel.core.time import Clock
 
 from . import records, tables
+from .changes import CHAMPION, failures, misfits, promoted, unreasoned
 from .records import Alert, AlertChange, Alias, Change, Decision, Delivery, Json, Review, Run, Version
 
-CHAMPION = "champion"
 RowT = TypeVar("RowT", Version, Change, Decision, Alert, AlertChange, Delivery, Review, Run)
 
 
@@ -183,8 +183,8 @@ class Registry:
         """
         with self._writing():
             checked = self.version(version)
-            passed_over = [] if override.strip() else _failures(checked)
-            faults = [*_misfits(model, checked, share), *_unreasoned(reason), *passed_over]
+            passed_over = [] if override.strip() else failures(checked)
+            faults = [*misfits(model, checked, share), *unreasoned(reason), *passed_over]
             if faults:
                 raise RegistryError(*faults)
             current = self.aliases(model).get(alias)
@@ -270,13 +270,13 @@ class Registry:
                 `changed`, it is not the one expected.
         """
         with self._writing():
-            if faults := [*_unreasoned(reason)]:
+            if faults := [*unreasoned(reason)]:
                 raise RegistryError(*faults)
             champion = self._alias(model, CHAMPION).version
             if expected not in ("", champion):
                 what, hint = "another version serves already", f"icekeel models list; {champion} serves"
                 raise RegistryError(Fault("changed", what, model, champion, expected, hint))
-            past = _promoted(self.history(model))
+            past = promoted(self.history(model))
             if len(past) < 2:
                 raise RegistryError(
                     Fault(
@@ -301,7 +301,7 @@ class Registry:
 
     def previous_champion(self, model: str) -> str | None:
         """The version that a roll-back would go back to; None where there is none."""
-        past = _promoted(self.history(model))
+        past = promoted(self.history(model))
         return past[-2] if len(past) > 1 else None
 
     def champion(self, model: str) -> Version:
@@ -394,7 +394,7 @@ class Registry:
             found = connection.execute(asked).first()
             if found is None:
                 raise RegistryError(Fault("unknown_alert", "no such alert", got=change.alert))
-            faults = [*_unreasoned(change.reason)]
+            faults = [*unreasoned(change.reason)]
             ends = change.until is not None and 0 < change.until - change.at <= records.LONGEST_MUTE
             if (change.state == "muted") is not ends:
                 what, allowed = "a mute needs a time to come at which it ends", "within a year"
@@ -565,38 +565,3 @@ def _as_alias(change: Change) -> Alias:
     return Alias(
         version=change.version, share=change.share, since=change.at, reason=change.reason, salt=change.salt
     )
-
-
-def _promoted(history: Sequence[Change]) -> list[str]:
-    """The champions a roll-back can go through, the present one last."""
-    past: list[str] = []
-    for change in history:
-        if change.alias != CHAMPION:
-            continue
-        if change.action == "rollback":
-            past.pop()
-        elif not past or past[-1] != change.version:
-            past.append(change.version)
-    return past
-
-
-def _misfits(model: str, version: Version, share: float) -> Iterator[Fault]:
-    if version.model != model:
-        yield Fault("wrong_model", "a version of another model", version.name, version.model, model)
-    if not 0.0 <= share <= 1.0:
-        yield Fault("bad_share", "expected a share of the traffic", "share", f"{share:g}", "0 to 1")
-
-
-def _unreasoned(reason: str) -> Iterator[Fault]:
-    if not reason.strip():
-        yield Fault("no_reason", "a change needs a reason", "reason", f'"{reason}"')
-
-
-def _failures(version: Version) -> Iterator[Fault]:
-    for gate in version.failed:
-        yield Fault(
-            "gate_failed",
-            "a gate that was not passed",
-            f"{version.name}.{gate}",
-            hint="mend it and train again, or give an override with its reason",
-        )

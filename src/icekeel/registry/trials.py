@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from .changes import CHAMPION
 from .records import Change
-from .store import CHAMPION
 
 CHALLENGER = "challenger"
 SHADOW = "shadow"
