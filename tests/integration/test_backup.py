@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -299,3 +300,14 @@ def test_the_doctor_finds_what_was_broken(made: Path, tmp_path: Path) -> None:
     }
     assert "tokens.json" in told["files"].found
     assert stored.name in told["history"].found
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_doctor_asks_the_server_itself(made: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.invalid:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    known = replace(patient(made), settings=Settings(host=host, port=1))
+    (server,) = [one for one in examine(known) if one.part == "server"]
+    shown = f"[{host}]" if ":" in host else host
+    assert (server.verdict, server.found) == ("warn", f"nothing listens at http://{shown}:1")

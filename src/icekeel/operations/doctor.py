@@ -215,9 +215,13 @@ def _keeper(part: str, patient: Patient) -> Check:
 
 
 def _server(part: str, patient: Patient) -> Check:
-    address = f"http://{patient.settings.host}:{patient.settings.port}"
+    host = patient.settings.host
+    address = f"http://{f'[{host}]' if ':' in host else host}:{patient.settings.port}"
+    direct = urllib.request.build_opener(
+        urllib.request.ProxyHandler({})
+    )  # a proxy knows nothing of this machine
     try:
-        with urllib.request.urlopen(f"{address}/readyz", timeout=ANSWER_S):
+        with direct.open(f"{address}/readyz", timeout=ANSWER_S):
             return Check(part, "ok", f"{address} is ready")
     except urllib.error.HTTPError as error:
         why = error.read(500).decode(errors="replace")

@@ -385,8 +385,7 @@ class Registry:
         """Acknowledges, mutes, resolves or opens again.
 
         Raises:
-            RegistryError: `unknown_alert`; `no_reason`; `bad_until`, a mute has no end, or one that is past or beyond
-                `LONGEST_MUTE`; `already_resolved`, and it stays as it is.
+            RegistryError: `unknown_alert`; `already_resolved`; `no_reason`; `bad_until`, of a mute beyond `LONGEST_MUTE` too.
         """
         table = tables.alerts
         with self._writing() as connection:
