@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from icekeel.app import App
 from icekeel.core.errors import Fault, JournalError
 from icekeel.core.time import DAY, HOUR
 from icekeel.data import AVAILABLE, History
@@ -375,3 +376,26 @@ def test_under_pressure_events_come_first_and_what_is_not_asked_in_shadow_is_mar
         office.close()
     assert math.isnan(said[0])
     assert not math.isnan(said[-1])
+
+
+def test_a_clock_that_was_set_back_is_told_and_nothing_is_done_twice(tmp_path: Path) -> None:
+    folder, now = tmp_path / "project", [TRAINED_TO + 2 * DAY]
+    write_small_project(folder)
+    train_small(folder)
+    app = App(folder, clock=lambda: now[0])
+    registry = app.registry()
+    with app.journal("keep") as journal:
+        keeper = app.keeper(registry, journal)
+        drain(keeper)
+        decisions, state = registry.decisions(), keeper.state
+        now[0] -= DAY
+        for _ in range(3):
+            keeper.step()
+        assert [(one.cause, one.diagnosis) for one in registry.alerts(open_only=True)] == [("clock", "code")]
+        assert keeper.state.now == state.now
+        assert [one for one in registry.decisions() if one.kind != "repair"] == decisions
+        now[0] += DAY + HOUR
+        keeper.step()
+        assert keeper.state.now > state.now
+        keeper.close()
+    registry.close()

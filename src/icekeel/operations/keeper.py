@@ -139,6 +139,7 @@ class Keeper:
             self._cell.write(txn, self.state)
             stored = txn.get(b"rehearsed", db=self._ticks)
         self._first_tick, self._ticked = _SPAN.unpack(stored) if stored else (0, 0)
+        self._stepped = 0
         positions = Positions.decode(self.state.positions) if self.state.positions else Positions({})
         self._tail = Tail(self._workspace.journal, positions)
 
@@ -279,6 +280,9 @@ class Keeper:
             now, read_all = self._ticked, self._ticked > self.state.now
         if read_all and (self._rehearsal or now >= self.state.now + HEARTBEAT):
             self._do_due(now, seen)
+        elif not self._rehearsal and now < self.state.now - MINUTE and now // MINUTE != self._stepped:
+            self._stepped = now // MINUTE
+            self._loop.stepped(now, self.state.now - now)
         return len(records)
 
     def _press(self, pressed: bool) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 
 from icekeel.core.errors import JournalError, StateError
-from icekeel.core.time import DAY
+from icekeel.core.time import DAY, roughly
 from icekeel.define import Model
 from icekeel.journal import Writer
 from icekeel.monitoring import Profile
@@ -141,6 +141,14 @@ class Loop:
         for name in self._project.models:
             todo = "Free space on the disk; the keeper tries again every few seconds and loses nothing."
             self.alerting.warn(at, name, "disk", title, [sentence], todo)
+
+    def stepped(self, at: int, behind: int) -> None:
+        """Keep an alert that the clock was set back: nothing is done twice, so all that is due waits."""
+        title = f"the clock stepped back by {roughly(behind)}"
+        sentence = "Nothing is looked at, trained or decided until it is again as late as it has been."
+        todo = "Set the machine's time. If that is right now, it was ahead before, and so are times in the journal."
+        for name in self._project.models:
+            self.alerting.warn(at, name, "clock", title, [sentence], todo)
 
     def damaged(self, at: int, why: str) -> None:
         """Keep an alert that the online state was damaged and made anew: a disk that did it once may do it again."""

@@ -505,7 +505,9 @@ def test_an_alert_is_listed_shown_acknowledged_muted_and_resolved(late: Path, ca
         (("ack", "zzz", "--reason", "r"), "unknown_alert"),
         (("mute", "abc123", "--until", "2001-01-01", "--reason", "r"), "bad_until"),
         (("close", "abc123"), "unknown_action"),
+        (("mute", "abc123", "--until", "99999999999d", "--reason", "r"), "bad_until"),
         (("export",), "missing_option"),
+        (("export", "--out", "/dev/null"), "not_written"),
     ],
 )
 def test_what_cannot_be_done_with_an_alert_is_said(
