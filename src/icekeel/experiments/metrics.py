@@ -145,7 +145,7 @@ class Units:
 def gather(metric: Metric, rows: Answers) -> Units:
     """Answers by unit; those that cannot be vouched for are left out and counted.
 
-    A unit belongs to the phase of its first answer: there its arm was drawn.
+    A unit belongs to the phase of its first answer that counts.
 
     Raises:
         ProjectError: columns of different lengths.

@@ -287,7 +287,7 @@ def paired_sentences(plan: RolloutPlan, past: PairedDays, effects: Sequence[floa
     """How long a test in shadow takes, by the differences by day of a version that has been there; see `power_of`."""
     if len(past.days) < MINIMUM_DAYS:
         told = f"once one has answered there on {MINIMUM_DAYS} days it is known how many"
-        return [f"That is of a split test. A version in shadow needs fewer: {told}."]
+        return [f"That is of a split test. A version in shadow mostly needs fewer: {told}."]
     claim = plan.claim(plan.primary)
     found = [(effect, paired_days_needed(past, effect, claim)) for effect in effects]
     return [
