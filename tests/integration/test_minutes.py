@@ -164,7 +164,7 @@ def test_after_a_rebuild_minutes_go_on_from_the_clock(folder: Path) -> None:
     noon = TRAINED_TO + 12 * HOUR
     with kept(app) as keeper:
         office = Office(app, keeper._online)
-        office.push(TRAINED_TO, noon)
+        office.push(TRAINED_TO, TRAINED_TO + DAY)  # a rehearsal pushes ahead of its clock
         office.tick(noon)
         drain(keeper)
         office.close()
@@ -173,6 +173,9 @@ def test_after_a_rebuild_minutes_go_on_from_the_clock(folder: Path) -> None:
             standing = keeper._minutes["late"].standing(txn)
         assert standing.closed == noon
         assert {beat.last for beat in standing.beats.values()} == {noon}
+        with keeper._online.begin() as txn:
+            ahead = list(keeper._minutes["late"]._under(txn, noon // MINUTE, (TRAINED_TO + DAY) // MINUTE))
+        assert len(ahead) > 50
 
 
 def test_requests_that_are_refused_are_traffic(folder: Path, told: list[tuple[int, Signal]]) -> None:

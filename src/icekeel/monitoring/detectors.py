@@ -264,7 +264,7 @@ class Bank:
         bounds = self._bounds(at, minutes, places) * level[:, None]
         gain = self._gain(places, expected[looked], n[looked], total[looked], bounds)
         log_m[places] = np.minimum(np.logaddexp(before, 0.0) + gain, self._top)
-        since[places] = np.where(before < 1.0, at, since[places])
+        since[places] = np.where(before < self.bar / 3, at, since[places])
         day_rows, day_sums, looks = seen.rows.copy(), seen.sums.copy(), seen.looks.copy()
         # Of a rate that is learnt, the most that the clocks may have moved there: else it would seem one of a sample.
         due = np.where(learning, self._bounds(at, minutes, filled)[:, 1], usual)

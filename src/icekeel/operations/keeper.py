@@ -375,7 +375,8 @@ class Keeper:
                 if isinstance(one, Refused):
                     self._minutes[name].refused(txn, one, baseline)
                 else:
-                    self._minutes[name].set_aside(txn, one, baseline)
+                    at = self._ticked if self._rehearsal and self._ticked else one.at
+                    self._minutes[name].set_aside(txn, msgspec.structs.replace(one, at=at), baseline)
             model = self._workspace.project.models[name]
             if mine := shown(settled, version):
                 error = row_errors(model, [row.prediction for row in mine], mine)

@@ -105,7 +105,7 @@ class Minutes:
         streams: What of the model is watched.
 
     Attributes:
-        rebuilding: Days are counted, but no minutes: they were looked at before.
+        rebuilding: Days are counted, and minutes that may have yet to be looked at: the others were before.
     """
 
     def __init__(self, environment: lmdb.Environment, streams: Streams) -> None:
@@ -201,9 +201,11 @@ class Minutes:
             return
         for key, rows in _parts(at // DAY, lambda day: _day(self._model, standing.version, day, name)):
             _merge(txn, self._days, key, part.stream.count(frame.take(rows)), [])
-        if self.rebuilding:
-            return
-        for key, rows in _parts(np.maximum(at, standing.closed) // MINUTE, lambda one: self._key(one, name)):
+        # Of a rebuild the latest day is enough: rows that are known from later on have yet to be looked at.
+        recent = np.flatnonzero(at > at.max() - KEPT) if self.rebuilding else np.arange(len(at))
+        places = np.maximum(at, 0 if self.rebuilding else standing.closed)[recent] // MINUTE
+        for key, of_minute in _parts(places, lambda one: self._key(one, name)):
+            rows = recent[of_minute]
             own = [ids[row] for row in rows[:EXAMPLES].tolist()] if ids else []
             _merge(txn, self._windows, key, part.stream.count(frame.take(rows)), own)
 
@@ -359,6 +361,7 @@ class Minutes:
         standing = self._standing(txn)
         standing.closed = now // MINUTE * MINUTE
         standing.beats = {name: Beat(standing.closed) for name in standing.beats}
+        self._forget(txn, standing.closed - KEPT)
         self._keep(txn, standing)
 
     # Reading

@@ -111,7 +111,7 @@ def test_evidence_is_bounded_after_a_change_and_goes_down_when_it_ends() -> None
     for look in range(3000):
         seen = bank.look(seen, START + look * MINUTE, np.array([20.0]), np.array([18.0]))
     assert 10 < bank.evidence(seen)[0] < 17
-    assert bank.since(seen, 0) == (START, True)
+    assert bank.since(seen, 0) == (START + MINUTE, True)
     looks = 0
     while bank.alarms(seen)[0]:
         seen = bank.look(seen, START + (3000 + looks) * MINUTE, np.array([20.0]), np.array([10.0]))
