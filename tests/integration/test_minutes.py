@@ -11,13 +11,17 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+import icekeel.examples.quotes
+from icekeel.app import _plan
 from icekeel.cli.main import cli
 from icekeel.core.errors import StateError
 from icekeel.core.time import DAY, HOUR, MINUTE
+from icekeel.define.project import load_project
 from icekeel.journal import Refused
 from icekeel.monitoring import Signal
 from icekeel.operations.alerting import Alerting
 from icekeel.operations.monitor import monitor
+from icekeel.operations.streams import REQUESTS, Streams
 from icekeel.testing.small import TRAINED_TO
 
 from .shipping import WORLD, Office, drain, kept, open_app, run_day, temporary_project
@@ -209,3 +213,11 @@ def test_what_has_ended_is_not_told_for_days(folder: Path, told: list[tuple[int,
     assert start < times[0] < start + HOUR
     assert max(times) <= start + 4 * HOUR
     assert {one.name for _, one in told if one.subject == "field"} == {"service"}
+
+
+def test_what_follows_from_the_time_alone_is_not_watched() -> None:
+    project = load_project(Path(icekeel.examples.quotes.__file__).parent)
+    model = project.models["price"]
+    streams = Streams(model, _plan(model, project), project)
+    assert streams.clocked == ["feature.season_sin", "feature.season_cos"]
+    assert not {"season_sin", "season_cos"} & {column.name for _, column in streams.columns(REQUESTS)}

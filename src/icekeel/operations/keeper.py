@@ -375,8 +375,9 @@ class Keeper:
                 if isinstance(one, Refused):
                     self._minutes[name].refused(txn, one, baseline)
                 else:
-                    at = self._ticked if self._rehearsal and self._ticked else one.at
-                    self._minutes[name].set_aside(txn, msgspec.structs.replace(one, at=at), baseline)
+                    ahead = self._rehearsal
+                    came = msgspec.structs.replace(one, at=self._ticked) if ahead else one
+                    self._minutes[name].set_aside(txn, came, baseline, ahead=ahead)
             model = self._workspace.project.models[name]
             if mine := shown(settled, version):
                 error = row_errors(model, [row.prediction for row in mine], mine)

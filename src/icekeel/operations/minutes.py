@@ -164,11 +164,21 @@ class Minutes:
             )
         self._keep(txn, standing)
 
-    def set_aside(self, txn: lmdb.Transaction, record: Quarantined, baseline: Baseline) -> None:
-        """Count rows that broke their contract, by the first rule."""
+    def set_aside(
+        self, txn: lmdb.Transaction, record: Quarantined, baseline: Baseline, *, ahead: bool = False
+    ) -> None:
+        """Count rows that broke their contract, by the first rule.
+
+        Args:
+            ahead: As in a rehearsal, whose rows come before the time at which they say that they are known.
+        """
         if record.table in self._streams.tables:
             rules = [rule_of(row.faults[0]) if row.faults else "unknown" for row in record.rows]
-            at = np.full(len(rules), record.at, dtype=np.int64)
+            known = self._streams.tables[record.table].available
+            told = [row.row.get(known) for row in record.rows]
+            at = np.array(
+                [max(record.at, one) if ahead and type(one) is int else record.at for one in told], np.int64
+            )
             column = f"source.{record.table}.quarantine"
             self._intake(txn, baseline, record.table, column, rules, at, self._standing(txn))
 
