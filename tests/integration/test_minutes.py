@@ -17,6 +17,7 @@ from icekeel.cli.main import cli
 from icekeel.core.errors import StateError
 from icekeel.core.time import DAY, HOUR, MINUTE
 from icekeel.define.project import load_project
+from icekeel.features.online.lmdb import writing
 from icekeel.journal import Refused
 from icekeel.monitoring import Signal
 from icekeel.operations.alerting import Alerting
@@ -221,3 +222,18 @@ def test_what_follows_from_the_time_alone_is_not_watched() -> None:
     streams = Streams(model, _plan(model, project), project)
     assert streams.clocked == ["feature.season_sin", "feature.season_cos"]
     assert not {"season_sin", "season_cos"} & {column.name for _, column in streams.columns(REQUESTS)}
+
+
+def test_a_clock_that_was_ahead_blinds_nobody(folder: Path) -> None:
+    app = open_app(folder)
+    with kept(app) as keeper:
+        office = Office(app, keeper._online)
+        run_day(keeper, office, 0)
+        office.close()
+        minutes, (_, baseline) = keeper._minutes["late"], keeper._loop.watch.baseline("late") or ("", None)
+        assert baseline is not None
+        right = TRAINED_TO + DAY
+        for until in (right + 3_650 * DAY, right + HOUR):  # ten years ahead for a moment, then set right
+            with writing(keeper._online) as txn:
+                list(minutes.close(txn, until, baseline, 4.0))
+                assert minutes.standing(txn).closed == until

@@ -42,6 +42,8 @@ KEPT = DAY
 """How long counted minutes are kept, for the facts of an alarm."""
 LONGEST = 240
 """Minutes at most whose facts an alarm tells."""
+LONGEST_AWAY = 31 * DAY
+"""Minutes made up for after a long pause, or a clock that jumped ahead: the latest ones."""
 AGAIN = HOUR
 """A signal that goes on is reported again so often."""
 EMPTY = 5
@@ -245,8 +247,13 @@ class Minutes:
             budget: False alarms a year that all detectors of the model may raise.
         """
         standing, end = self._standing(txn), until // MINUTE * MINUTE
+        if standing.version and end <= standing.closed - HOUR:  # the clock was ahead, and has been set right
+            self.skip(txn, until)
         if not standing.version or end <= standing.closed:
             return
+        if end - standing.closed > LONGEST_AWAY:
+            self.skip(txn, end - LONGEST_AWAY)
+            standing = self._standing(txn)
         bank = self._bank(standing.version, baseline, budget)
         seen = Seen.of(standing.state)
         filled: dict[int, dict[str, Window]] = defaultdict(dict)
