@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,6 +44,7 @@ def rehearse(
     as_json: AsJson = False,
 ) -> None:
     """Replay the end of history through a copy of the whole system, with faults in it, and say what was found."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that server and keeper end with it
     check_folder(out)
     unknown = [name for name in without or () if name not in MECHANISMS]
     if unknown:
