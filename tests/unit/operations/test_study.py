@@ -56,7 +56,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> App:
 def study(app: App) -> Iterator[Study]:
     registry = app.registry()
     with app.journal("keep") as journal:
-        app.keeper(registry, journal)
+        app.keeper(registry, journal).close()
     yield app.study(registry)
     registry.close()
 
