@@ -307,6 +307,8 @@ class Minutes:
         part, cells = baseline.owner(place)
         since, size = max(since, at - LONGEST * MINUTE), float(evidence[place])
         name = part.stream.name
+        if name.startswith(INTAKE) and up is (one.label in ("kept", "accepted")):
+            return None  # fewer faults than usual are no fault
         windows = self._of_stream(txn, name, since, at)
         if cells is None:
             came = sum(int(_ints(window.counts)[: part.stream.starts[1]].sum()) for window in windows)
