@@ -175,12 +175,12 @@ class Minutes:
             ahead: As in a rehearsal, whose rows come before the time at which they say that they are known.
         """
         if record.table in self._streams.tables:
-            rules = [rule_of(row.faults[0]) if row.faults else "unknown" for row in record.rows]
             known = self._streams.tables[record.table].available
-            told = [row.row.get(known) for row in record.rows]
-            at = np.array(
-                [max(record.at, one) if ahead and type(one) is int else record.at for one in told], np.int64
-            )
+            # Of a row that comes ahead and lacks its own time nobody knows in which minute it would have come.
+            rows = [row for row in record.rows if not ahead or type(row.row.get(known)) is int]
+            rules = [rule_of(row.faults[0]) if row.faults else "unknown" for row in rows]
+            told = [row.row.get(known) for row in rows]
+            at = np.array([max(record.at, int(one or 0)) if ahead else record.at for one in told], np.int64)
             column = f"source.{record.table}.quarantine"
             self._intake(txn, baseline, record.table, column, rules, at, self._standing(txn))
 
