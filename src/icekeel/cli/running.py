@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Annotated
 import typer
 
 from icekeel.core.errors import Fault, StateError
+from icekeel.core.files import alone
 from icekeel.core.time import format_second, parse_time, wall_clock
 from icekeel.settings import NEVER, load_settings
 
@@ -131,10 +131,9 @@ def _shift(folder: Path, now: str, *, follow: bool) -> int:
 def only_keeper(state: Path) -> Iterator[None]:
     """Two keepers would project everything twice; the lock ends with the process, however it ends."""
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (state / "keep.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            fault = Fault("keeper_runs", "a keeper runs here already", str(state), hint="stop it first")
-            raise StateError(fault) from error
+    with alone(state / "keep.lock") as mine:
+        if not mine:
+            raise StateError(
+                Fault("keeper_runs", "a keeper runs here already", str(state), hint="stop it first")
+            )
         yield

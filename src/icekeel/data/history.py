@@ -11,7 +11,6 @@ outlives what the manifest forgets.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import time
@@ -23,6 +22,7 @@ import msgspec
 
 from icekeel.compile import literal
 from icekeel.core.errors import Fault, StateError, nearest, shorten
+from icekeel.core.files import locked, sync, write_whole
 from icekeel.core.ids import digest, file_digest
 from icekeel.core.time import DAY, FOREVER
 
@@ -364,31 +364,3 @@ class History:
     def pinned(self, identifier: str) -> Path:
         """Where a pinned snapshot lies."""
         return self.folder / SNAPSHOTS / f"{identifier}.json"
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Be the only one who holds a file's lock; it ends with the process, however that ends."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file: whoever reads it, also after a power cut, finds the old or the new content."""
-    draft = path.with_suffix(".new")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Let a file's content, or a folder's names, outlast a power cut from here on."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

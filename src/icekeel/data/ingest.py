@@ -25,13 +25,14 @@ import duckdb
 
 from icekeel.compile import literal, quote
 from icekeel.core.errors import Fault, SourceError
+from icekeel.core.files import locked
 from icekeel.core.ids import file_digest
 from icekeel.core.time import FOREVER
 from icekeel.define.tables import EventTable
 
 from .batches import admit, checked, known_of, needs_whole
 from .checks import columns_of, time_checks
-from .history import AVAILABLE, DELETED, SEQUENCE, SPOOL, TAKEN, History, Manifest, StoredFile, locked
+from .history import AVAILABLE, DELETED, SEQUENCE, SPOOL, TAKEN, History, Manifest, StoredFile
 from .parts import Part, form_of, parts_of
 from .readings import Reading, hidden, load, refuse_misread, typed
 from .relations import SQL_TYPES, connect, one_row, parquet

@@ -16,11 +16,12 @@ import msgspec
 
 from icekeel.compile import literal
 from icekeel.core.errors import Fault, StateError
+from icekeel.core.files import locked
 
 from .answers import ANSWERS
 from .checks import columns_of
 from .compaction import UNDEFINED
-from .history import ORIGIN, TAKEN, History, Manifest, StoredFile, locked
+from .history import ORIGIN, TAKEN, History, Manifest, StoredFile
 from .relations import connect, one_row, parquet
 
 LARGE = 64 << 20

@@ -11,13 +11,14 @@ import duckdb
 
 from icekeel.compile import quote
 from icekeel.core.errors import Fault, SourceError, shorten
+from icekeel.core.files import locked
 from icekeel.core.frames import Frame
 from icekeel.core.kinds import Column
 from icekeel.define.fields import Field
 from icekeel.define.sources import Source
 
 from .checks import columns_of, stored
-from .history import SPOOL, History, locked
+from .history import SPOOL, History
 from .parts import parts_of
 from .readings import WRONG, load, refuse_misread, typed
 from .relations import connect, fetch, one_row

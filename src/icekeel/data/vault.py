@@ -25,8 +25,7 @@ from time import monotonic
 import msgspec
 
 from icekeel.core.errors import Fault, StateError
-
-from .history import sync
+from icekeel.core.files import sync
 
 Hide = Callable[[str, str], str]
 """Gives the pseudonym of a value of an entity: `Vault.hide`, or `Vault.seek`."""

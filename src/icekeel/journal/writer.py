@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from icekeel.core.errors import Fault, JournalError, shorten
+from icekeel.core.files import sync
 from icekeel.core.time import Clock
 
 from .records import Record, encode
@@ -192,7 +193,7 @@ class Writer:
                 if os.write(fd, MAGIC) < len(MAGIC):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(fd)
-                _sync_folder(self._folder)
+                sync(self._folder)
             except OSError:
                 os.close(fd)
                 path.unlink(missing_ok=True)
@@ -271,16 +272,7 @@ def remove(folder: Path, names: Iterable[str]) -> None:
     """Delete segments that are free."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names of new files durable too."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync(folder)
 
 
 def _unwritable(path: Path, error: OSError, hint: str = "") -> JournalError:

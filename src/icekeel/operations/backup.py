@@ -12,7 +12,6 @@ the rest.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -26,10 +25,11 @@ from pathlib import Path
 import msgspec
 
 from icekeel.core.errors import Fault, StateError, nearest, shorten
+from icekeel.core.files import alone, sync, write_whole
 from icekeel.core.ids import digest, file_digest, new_id
 from icekeel.core.time import format_time
 from icekeel.data import History, Manifest
-from icekeel.data.history import SNAPSHOTS, sync, write_whole
+from icekeel.data.history import SNAPSHOTS
 from icekeel.data.vault import Vault
 from icekeel.journal import is_free
 from icekeel.journal.segments import segment_sizes
@@ -148,11 +148,9 @@ class Shelf:
         """
         try:
             (self.folder / "files").mkdir(parents=True, exist_ok=True, mode=0o700)
-            with (self.folder / "lock").open("w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
-                    raise StateError(Fault("backup_runs", "another backup runs", str(self.folder))) from error
+            with alone(self.folder / "lock") as mine:
+                if not mine:
+                    raise StateError(Fault("backup_runs", "another backup runs", str(self.folder)))
                 for draft in self.folder.rglob("*.draft"):
                     if draft.is_dir():
                         shutil.rmtree(draft)
@@ -274,9 +272,8 @@ def _copy(folder: Path, places: Places, shelf: Shelf) -> dict[str, Copied]:
         for file in files:
             found[f"history/{table}/{file.name}"] = shelf.keep(places.history / table / file.name)
     for name, size in sizes.items():
-        if (places.journal / name).exists() or manifest.journal.get(
-            name, -1
-        ) < size:  # else all of it is in history
+        # One that is gone is in history as a whole.
+        if (places.journal / name).exists() or manifest.journal.get(name, -1) < size:
             found[f"journal/{name}"] = shelf.keep(places.journal / name, size)
     whole = [*(places.history / SNAPSHOTS).glob("*.json"), *places.bundles.rglob("*"), places.tokens]
     whole.append(places.state / IDENTITY)
@@ -289,7 +286,7 @@ def _copy_vault(state: Path, to: Path) -> None:
     if (state / "vault.db").exists():
         _copy_database(state / "vault.db", to / "vault.db")
     if (state / "vault.key").exists():
-        _private(to / "vault.key", (state / "vault.key").read_bytes())
+        write_whole(to / "vault.key", (state / "vault.key").read_bytes(), private=True)
 
 
 def _copy_database(source: Path, target: Path) -> None:
@@ -305,16 +302,6 @@ def _copy_database(source: Path, target: Path) -> None:
         raise StateError(Fault("bad_database", "it cannot be copied", str(source), str(error))) from error
     sync(draft)
     os.replace(draft, target)
-
-
-def _private(path: Path, content: bytes) -> None:
-    draft = path.with_name(f"{path.name}.draft")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
 
 
 def _stays_inside(name: str, file: Copied) -> bool:
@@ -408,7 +395,7 @@ def _restore_vault(shelf: Shelf, draft: Path, places: Places, vault_key: str) ->
     """The vault, without whom the state that is replaced has forgotten since."""
     for name in ("vault.db", "vault.key"):
         if (shelf.folder / name).exists():
-            _private(draft / name, (shelf.folder / name).read_bytes())
+            write_whole(draft / name, (shelf.folder / name).read_bytes(), private=True)
     if (places.state / "vault.db").exists():
         with closing(Vault(places.state, vault_key)) as old, closing(Vault(draft, vault_key)) as new:
             new.forget_again([*old.receipts(finished=True), *old.receipts(finished=False)])

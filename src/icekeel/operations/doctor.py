@@ -6,7 +6,6 @@ Nothing is changed, and nothing need run. A part that cannot be looked at, since
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import shutil
 import sqlite3
@@ -21,6 +20,7 @@ from typing import Literal
 import lmdb
 
 from icekeel.core.errors import IcekeelError
+from icekeel.core.files import alone
 from icekeel.core.ids import file_digest
 from icekeel.core.time import DAY, MINUTE, SECOND, format_second, roughly
 from icekeel.data import History
@@ -197,15 +197,11 @@ def _online(part: str, patient: Patient) -> Check:
 
 def _keeper(part: str, patient: Patient) -> Check:
     todo = f"icekeel up --project {patient.folder}"
-    try:
-        with (patient.places.state / "keep.lock").open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pass
-    except FileNotFoundError:
+    if not (patient.places.state / "keep.lock").exists():
         return Check(part, "warn", "it has never run", todo)
-    else:
-        return Check(part, "warn", "it does not run: nothing is projected, watched or trained", todo)
+    with alone(patient.places.state / "keep.lock") as free:
+        if free:
+            return Check(part, "warn", "it does not run: nothing is projected, watched or trained", todo)
     state = _state(patient)
     behind = max(0, patient.now - state.seen)
     if state.seen and behind > LAG:

@@ -6,20 +6,19 @@ done again. MLflow keeps no history of aliases; the description of each version 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
 import icekeel.registry
 from icekeel.core.errors import Fault, StateError, without_passwords
+from icekeel.core.files import locked
 from icekeel.core.time import format_second
 from icekeel.registry import Bundle, Change, Registry
 from icekeel.registry.exported import export
@@ -61,7 +60,7 @@ def mirror(workspace: Workspace, registry: Registry, uri: str, state: Path, say:
     except ImportError as error:
         fault = Fault("no_mlflow", "MLflow is not installed", hint="pip install 'icekeel[mlflow]'")
         raise StateError(fault) from error
-    with _alone(state):
+    with locked(state / "mirror.lock"):  # what changed meanwhile is for the next
         try:
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             return list(_Copy(workspace, registry, client, uri, say).all())
@@ -271,11 +270,3 @@ def _metrics(found: Dossier) -> Iterator[tuple[str, float, int]]:
 def _told(change: Change) -> str:
     over = f" (failed gates were passed over: {change.override})" if change.override else ""
     return f"{format_second(change.at)} {change.action} {change.alias} by {change.by}: {change.reason}{over}"
-
-
-@contextmanager
-def _alone(state: Path) -> Iterator[None]:
-    """One mirroring after the other: what changed while one was under way is for the next."""
-    with (state / "mirror.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -6,16 +6,15 @@ a message is told at least once across crashes, each time under the same id, by 
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icekeel.core.files import alone
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY, MINUTE, SECOND, Clock, format_second
 from icekeel.registry import Alert, Delivery, Registry
@@ -135,7 +134,7 @@ class Teller:
 
     def tell(self) -> list[Delivery]:
         """Tell what is due, and record it; nothing where another process is telling."""
-        with _alone(self._lock) as mine:
+        with alone(self._lock) as mine:
             notices = due(self._registry, self._channels, self._clock()) if mine else []
             return tell(self._registry, notices, self._clock)
 
@@ -172,18 +171,6 @@ def tell(
         if note:
             log.error("notice_failed", extra={"channel": notice.channel.shown, "why": note, "status": status})
     return made
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[bool]:
-    """Whether this process is the only one that tells, for as long as it is in here."""
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def _begin(channel: Channel, message: Message) -> Attempt:

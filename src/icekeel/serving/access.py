@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 
 import msgspec
 
 from icekeel.core.errors import AuthError, Fault, StateError, nearest, shorten
+from icekeel.core.files import write_whole
 
 SCOPES = ("predict", "ingest", "outcome", "read", "review", "admin")
 """`admin` includes all others."""
@@ -66,11 +66,7 @@ class Access:
         self.refresh()
         kept = [known for known in self._tokens if known.name != name] + by
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = self._path.with_suffix(".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(kept))
-        os.replace(draft, self._path)
+        write_whole(self._path, msgspec.json.encode(kept), private=True)
         self.refresh()
 
     def check(self, header: str | None, scope: str) -> str:

@@ -18,11 +18,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from icekeel.core.files import write_whole
 from icekeel.core.frames import Array, Frame, Ints
 from icekeel.core.ids import digest
 from icekeel.core.time import format_time
 from icekeel.data import Manifest
-from icekeel.data.history import write_whole
 from icekeel.define import EventTable
 from icekeel.define.features import Feature
 from icekeel.define.nodes import RequestField, Windowed, shallow, walk

@@ -69,7 +69,12 @@ def test_what_is_listed_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest
         replace(draft, target)
 
     monkeypatch.setattr("icekeel.data.history.os.replace", renamed)
-    monkeypatch.setattr("icekeel.data.history.sync", lambda path: done.append(path.name))
+
+    def synced(path: Path) -> None:
+        done.append(path.name)
+
+    for room in ("data.history", "core.files"):
+        monkeypatch.setattr(f"icekeel.{room}.sync", synced)
     add(history, "orders", "one")
     assert done == [
         tmp_path.name, "draft", "rename .parquet", "orders", "rename .json", tmp_path.name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from threading import Thread
 
 import icekeel
 from icekeel.operations import mirror
@@ -20,19 +19,3 @@ def test_the_rooms_that_travel_with_a_model_need_no_other() -> None:
     }
     assert read <= set(mirror.NEEDED)
     assert "core" in read
-
-
-def test_of_two_mirrorings_the_second_waits(tmp_path: Path) -> None:
-    done = []
-
-    def second() -> None:
-        with mirror._alone(tmp_path):
-            done.append("second")
-
-    waiting = Thread(target=second)
-    with mirror._alone(tmp_path):
-        waiting.start()
-        waiting.join(0.2)
-        done.append("first")
-    waiting.join()
-    assert done == ["first", "second"]
