@@ -93,8 +93,7 @@ def start(
     app = open_app(project)
     with registry_of(app) as registry, app.journal("experiment") as journal:
         model = app.model(registry.version(version).model)
-        why: Any = {"reason": reason, "by": by or user(), "at": app.clock()}
-        decision = start_by_hand(registry, journal, model, version, share=share, **why)
+        decision = start_by_hand(registry, journal, model, version, share=share, **_why(app, reason, by))
     _decided(app, decision, as_json=as_json)
 
 
@@ -111,8 +110,7 @@ def step(
 
     app = open_app(project)
     with registry_of(app, model) as registry, app.journal("experiment") as journal:
-        why: Any = {"reason": reason, "by": by or user(), "at": app.clock()}
-        decision = step_by_hand(registry, journal, app.model(model), share=share, **why)
+        decision = step_by_hand(registry, journal, app.model(model), share=share, **_why(app, reason, by))
     _decided(app, decision, as_json=as_json)
 
 
@@ -124,8 +122,7 @@ def stop(
 
     app = open_app(project)
     with registry_of(app, model) as registry, app.journal("experiment") as journal:
-        why: Any = {"reason": reason, "by": by or user(), "at": app.clock()}
-        decision = stop_by_hand(registry, journal, app.model(model), **why)
+        decision = stop_by_hand(registry, journal, app.model(model), **_why(app, reason, by))
     _decided(app, decision, as_json=as_json)
 
 
@@ -199,6 +196,10 @@ def desk_of(app: App) -> Iterator[TrialDesk]:
             return
         with online:
             yield TrialDesk(app.workspace, registry, online, app.clock())
+
+
+def _why(app: App, reason: str, by: str) -> dict[str, Any]:
+    return {"reason": reason, "by": by or user(), "at": app.clock()}
 
 
 def _decided(app: App, decision: Decision, *, as_json: bool) -> None:

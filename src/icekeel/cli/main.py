@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -88,40 +88,34 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 )
 for command in COMMANDS:
     cli.command(command.__name__.rstrip("_"))(command)  # `try` is a word of Python
-models = typer.Typer(
-    help="Versions: what there is, what serves, what each was made from.", rich_markup_mode=None
+
+
+def add_group(
+    name: str, help_: str, commands: Sequence[Callable[..., None]], first: Callable[..., None]
+) -> None:
+    """Commands under one word; `first`, a list of all, where nothing else is said."""
+    group = typer.Typer(help=help_, rich_markup_mode=None)
+    for command in commands:
+        group.command(command.__name__.rstrip("_"))(command)
+    cli.add_typer(group, name=name)
+
+    @group.callback(invoke_without_command=True)
+    def listed(context: typer.Context, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+        if context.invoked_subcommand is None:
+            first(None, project, as_json)
+        elif project != HERE or as_json:
+            hint = f"icekeel {name} {context.invoked_subcommand} ... --project FOLDER"
+            fault = Fault("misplaced_option", "options come after the command", f"icekeel {name}", hint=hint)
+            raise SettingsError(fault)
+
+
+add_group("models", "Versions: what there is, what serves, what each was made from.", MODELS, list_)
+add_group(
+    "experiment",
+    "Experiments: what is tested, what a test would need, its report.",
+    EXPERIMENTS,
+    list_experiments,
 )
-for command in MODELS:
-    models.command(command.__name__.rstrip("_"))(command)
-cli.add_typer(models, name="models")
-
-
-@models.callback(invoke_without_command=True)
-def versions(context: typer.Context, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """Versions: what there is, what serves, what each was made from; `list` where nothing else is said."""
-    if context.invoked_subcommand is None:
-        list_(None, project, as_json)
-    elif project != HERE or as_json:
-        what, hint = (
-            "options come after the command",
-            f"icekeel models {context.invoked_subcommand} ... --project FOLDER",
-        )
-        raise SettingsError(Fault("misplaced_option", what, "icekeel models", hint=hint))
-
-
-trials = typer.Typer(
-    help="Experiments: what is tested, what a test would need, its report.", rich_markup_mode=None
-)
-for command in EXPERIMENTS:
-    trials.command(command.__name__.rstrip("_"))(command)
-cli.add_typer(trials, name="experiment")
-
-
-@trials.callback(invoke_without_command=True)
-def experiments(context: typer.Context, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """Experiments: what is tested, what a test would need, its report; `list` where nothing else is said."""
-    if context.invoked_subcommand is None:
-        list_experiments(None, project, as_json)
 
 
 def main() -> None:

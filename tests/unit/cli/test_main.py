@@ -545,3 +545,9 @@ def test_a_folder_is_no_file_to_write(tmp_path: Path, call: Call) -> None:
     table.write_text("unit,arm,won\nu1,a,1\nu2,b,0\n")
     said = call("experiment", "analyse", table, "--value", "won", "--out", tmp_path, "--json")
     assert (said.status, fault_of(said)) == (1, "is_folder")
+
+
+@pytest.mark.parametrize("group", ["models", "experiment"])
+def test_options_before_a_command_of_a_group_are_not_ignored(call: Call, group: str) -> None:
+    said = call(group, "--json", "show", "late")
+    assert (said.status, "misplaced_option" in said.err) == (1, True)
