@@ -192,7 +192,8 @@ class Bank:
         self._hours = np.array([one.hours or (0.0,) * HOURS_OF_WEEK for one in series]).reshape(
             n, HOURS_OF_WEEK
         )
-        usual = np.maximum(self._mean[:, None] + self._hours, 0.0)
+        usual = self._mean[:, None] + self._hours
+        usual = np.where(self._rate[:, None], np.maximum(usual, 0.0), usual)
         beside = np.stack([np.roll(usual, 1, axis=1), usual, np.roll(usual, -1, axis=1)])
         self._least, self._most = beside.min(axis=0), beside.max(axis=0)
         self._minutes = np.array([one.minutes or (1.0,) * 60 for one in series]).reshape(n, 60)
@@ -218,11 +219,14 @@ class Bank:
         return np.asarray(self._minutes[:, first : first + minutes].mean(axis=1))
 
     def _bounds(self, at: int, minutes: int, places: Ints) -> Floats:
-        """The least and the most that a rate is in this hour and those beside it, shape `(len(places), 2)`.
+        """The least and the most that series are in this hour and those beside it, shape `(len(places), 2)`.
 
         When the clocks change, people come an hour earlier or later by UTC, and that is no news.
         """
-        hour, shape = (at // HOUR) % HOURS_OF_WEEK, self._shape(at, minutes)[places]
+        hour, shape = (
+            (at // HOUR) % HOURS_OF_WEEK,
+            np.where(self._rate, self._shape(at, minutes), 1.0)[places],
+        )
         both = [self._least[places, hour] * shape, self._most[places, hour] * shape]
         return np.stack(both, axis=1)
 
@@ -260,9 +264,9 @@ class Bank:
         places = filled[looked]
         log_m, since = seen.log_m.copy(), seen.since.copy()
         before = log_m[places]
-        level = np.where(self._rate[places], seen.level[places], 1.0)
-        bounds = self._bounds(at, minutes, places) * level[:, None]
-        gain = self._gain(places, expected[looked], n[looked], total[looked], bounds)
+        level, bounds = seen.level[places][:, None], self._bounds(at, minutes, places)
+        bounds = np.where(self._rate[places][:, None], bounds * level, bounds + level)
+        gain = self._gain(places, n[looked], total[looked], bounds)
         log_m[places] = np.minimum(np.logaddexp(before, 0.0) + gain, self._top)
         since[places] = np.where(before < self.bar / 3, at, since[places])
         day_rows, day_sums, looks = seen.rows.copy(), seen.sums.copy(), seen.looks.copy()
@@ -274,7 +278,7 @@ class Bank:
         after = Seen(log_m, since, seen.level, seen.day, day_rows, day_sums, looks)
         return self._learn(after) if learning.any() else after
 
-    def _gain(self, places: Ints, expected: Floats, rows: Floats, sums: Floats, bounds: Floats) -> Floats:
+    def _gain(self, places: Ints, rows: Floats, sums: Floats, bounds: Floats) -> Floats:
         """Log of each bet's e-value of one window, shape `(len(places), 10)`.
 
         `(bet * sum - rows * log E exp(bet * score)) / dispersion`, the expectation under the harmless mean that fits
@@ -285,7 +289,7 @@ class Bank:
             part[places] for part in (self._kind, self._theta, self._odds, self._tolerance)
         )
         nearest = np.where(_SIGN > 0, bounds[:, 1:], bounds[:, :1])
-        worst = np.where((kind == RATE)[:, None], nearest * (1 + tolerance), expected[:, None] + tolerance)
+        worst = np.where((kind == RATE)[:, None], nearest * (1 + tolerance), nearest + tolerance)
         cost = self._logs[places] + theta * worst
         share, rate = kind == SHARE, kind == RATE
         cost[share] = np.log1p(np.clip(worst[share], 1e-6, 1 - 1e-6) * odds[share])

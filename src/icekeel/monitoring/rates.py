@@ -188,7 +188,7 @@ def learn_heartbeat(at: Ints, false_alarms_per_year: float) -> Heartbeat:
     """How many expected deliveries may stay out, from the times of past rows in order.
 
     What independent arrivals exceed no more often than the budget allows, `P(no arrival while g are expected) = exp(-g)`,
-    and more than ever stayed out before; of a source that is more regular, half as many again as ever did.
+    and more than ever stayed out before. A source that was more regular than that may be so by a timetable that changes.
     """
     minutes = np.unique(at // MINUTE)
     if len(minutes) <= FEWEST_GAPS:
@@ -205,10 +205,7 @@ def learn_heartbeat(at: Ints, false_alarms_per_year: float) -> Heartbeat:
     reached = owed[place // 60] + rate[hours[place // 60]] * (place % 60)
     longest = float(np.diff(reached).max())
     yearly = len(minutes) / max(1, last - first) * 24 * 365
-    independent = math.log(max(math.e, yearly / false_alarms_per_year))
-    # Independent arrivals leave a longest pause of about log(n): a source that never does is more regular than that.
-    regular = longest <= math.log(len(minutes)) / 2
-    limit = max(1.5, 1.5 * longest if regular else max(independent, 1.3 * longest))
+    limit = max(math.log(max(math.e, yearly / false_alarms_per_year)), 1.3 * longest)
     pauses = np.diff(minutes)
     usual, worst = float(np.median(pauses)), float(pauses.max())
     punctual = len(pauses) >= 5 * FEWEST_GAPS and worst <= 1.5 * usual
