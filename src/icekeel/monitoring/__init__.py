@@ -14,7 +14,7 @@ from .learning import learn
 from .performance import ASSUMED, expected_error
 from .profiles import Profile, Profiler, psi
 from .rates import Heartbeat, learn_heartbeat, learn_rate
-from .streams import Cells, Counted, Stream, cells_of, declared
+from .streams import REPEATED, Cells, Counted, Stream, cells_of, declared
 
 __all__ = [
     "ASSUMED",
@@ -22,6 +22,7 @@ __all__ = [
     "HEARTBEATS",
     "MINUTES",
     "PROFILE_DAYS",
+    "REPEATED",
     "SAMPLED",
     "SHAPES",
     "Alert",

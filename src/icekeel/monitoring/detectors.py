@@ -60,6 +60,7 @@ class Series(msgspec.Struct, frozen=True):
         spread: Standard deviation of one row.
         logs: Of a mean: log of the mean of `exp(bet * score)` for each bet, under the reference.
         blind: Why it cannot be watched within the budget; empty where it is.
+        only_up: Less of it is no news: of what is out of range, says the same again, or was at fault.
     """
 
     subject: str
@@ -76,6 +77,7 @@ class Series(msgspec.Struct, frozen=True):
     label: str = ""
     blind: str = ""
     minutes: tuple[float, ...] = ()
+    only_up: bool = False
 
     @property
     def key(self) -> str:
@@ -201,6 +203,7 @@ class Bank:
         self._logs = np.where((self._kind == 0)[:, None], self._logs - self._theta * self._mean[:, None], 0.0)
         self._tolerance = np.array([one.tolerance for one in series])[:, None] * _SIGN
         self._dispersion = np.array([one.dispersion for one in series])[:, None]
+        self._only_up = np.array([one.only_up for one in series], dtype=np.bool_)
         self._watched = np.array([not one.blind for one in series], dtype=np.bool_)
         self._top = bar + _ABOVE + math.log(BETS)
 
@@ -296,7 +299,8 @@ class Bank:
         cost[rate] = np.maximum(worst[rate], 1e-9) * odds[rate]
         gain: Floats = (theta * sums[:, None] - cost * rows[:, None]) / self._dispersion[places]
         # Where less than nothing is harmless, or more than all, there is nothing to be found that way.
-        below = (kind > 0)[:, None] & (np.where(rate[:, None], 1 + tolerance, worst) <= 1e-6) & (_SIGN < 0)
+        below = (kind > 0)[:, None] & (np.where(rate[:, None], 1 + tolerance, worst) <= 1e-6)
+        below = (below | self._only_up[places][:, None]) & (_SIGN < 0)
         return np.where(below | (share[:, None] & (worst >= 1 - 1e-6) & (_SIGN > 0)), -np.inf, gain)
 
     def _turn(self, seen: Seen, day: int) -> Seen:

@@ -12,7 +12,7 @@ from icekeel.core.frames import Floats, Ints
 
 from .alerts import Signal
 from .detectors import Series
-from .streams import Cells
+from .streams import REPEATED, Cells
 
 FACTORS = {
     60: "minutes for seconds, or hours for minutes", 1000: "thousands for ones", 100: "cents for dollars, or percent for shares",
@@ -117,7 +117,7 @@ _FIXED = {
 def _number(one: Series, cells: Cells, now: Now, up: bool) -> tuple[str, str]:
     known = max(1.0, float(now.counts[1:].sum()))
     mean, field = now.total / known, one.name.rpartition(".")[2]
-    if one.subject == "source" and field == "repeated":
+    if one.subject == "source" and field == REPEATED:
         share, was = _apart(mean, cells.mean)
         return "stale", f"{share} of the rows say the same as one shortly before, was {was}"
     if one.subject == "source" and field == "lateness":

@@ -13,7 +13,7 @@ from icekeel.core.frames import Array, Floats, Frame, Ints
 from icekeel.core.time import DAY, HOUR, MINUTE, WEEK
 
 from .detectors import HOURS_OF_WEEK, MEMORY_DAYS, Bank, Seen, Series, log_moments
-from .streams import Draft, Stream
+from .streams import REPEATED, Draft, Stream
 
 MOST_WINDOWS = 12_000
 WINDOWS = (MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR)
@@ -89,6 +89,7 @@ def _plain(draft: Draft) -> Series:
     return Series(
         cells.subject, cells.name, draft.change, draft.kind, expected, spread, tolerance,
         logs=logs, segment=cells.segment, label=draft.label,
+        only_up=draft.change == "range" or cells.name.endswith(f".{REPEATED}"),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from icekeel.define import EventTable, Model, Project
 from icekeel.define.nodes import EventField, RequestField, Windowed, walk
 from icekeel.features.plan import Plan
 from icekeel.journal import Predicted, Value
-from icekeel.monitoring import expected_error
+from icekeel.monitoring import REPEATED, expected_error
 
 from .projections import Settled
 
@@ -92,7 +92,7 @@ class Streams:
             for one in table.fields.values()
             if one.kind in SHAPED and not one.limits.private
         ]
-        return [*own, ("lateness", Kind.NUM), ("repeated", Kind.FLAG)]
+        return [*own, ("lateness", Kind.NUM), (REPEATED, Kind.FLAG)]
 
     # The present
 
@@ -163,7 +163,7 @@ class Streams:
         again = seen_before(hashes, before, SAME) if numbers else np.zeros(len(frame), np.bool_)
         columns = {f"source.{table.name}.{name}": frame[name] for name, _ in self._of_table(table)[:-2]}
         columns[f"source.{table.name}.lateness"] = late
-        columns[f"source.{table.name}.repeated"] = again.astype(np.float64)
+        columns[f"source.{table.name}.{REPEATED}"] = again.astype(np.float64)
         return Frame(columns), np.concatenate([before, hashes])[-SAME:]
 
 

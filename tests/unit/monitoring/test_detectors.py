@@ -5,6 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from icekeel.core.frames import Floats
 from icekeel.core.time import DAY, HOUR, MINUTE
@@ -189,3 +190,13 @@ def test_what_was_seen_survives_as_bytes() -> None:
     for name in ("log_m", "since", "level", "rows", "sums", "looks"):
         assert np.array_equal(getattr(again, name), getattr(seen, name), equal_nan=True)
     assert again.day == seen.day
+
+
+def test_less_of_a_fault_is_no_news() -> None:
+    both = Series("source", "T.repeated", "level", "share", 0.1, 0.3, 0.01)
+    up = replace(both, only_up=True)
+    bank = Bank([both, up], log_bar(2, 1.0))
+    seen = Seen.start(bank.series, learnt=True)
+    for minute in range(2_000):  # none, where a tenth is usual
+        seen = bank.look(seen, START + minute * MINUTE, np.full(2, 20.0), np.zeros(2))
+    assert bank.alarms(seen).tolist() == [True, False]
