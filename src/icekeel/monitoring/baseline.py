@@ -42,11 +42,9 @@ class Baseline(msgspec.Struct, frozen=True, dict=True):
 
     Attributes:
         monitored: Its streams.
-        clocked: Keys of columns that follow from the time alone: their shape says nothing.
     """
 
     monitored: tuple[Monitored, ...]
-    clocked: tuple[str, ...] = ()
 
     @cached_property
     def series(self) -> list[Series]:
@@ -147,5 +145,5 @@ class Baseline(msgspec.Struct, frozen=True, dict=True):
             for cells, start, end in zip(
                 part.stream.columns, part.stream.starts, part.stream.starts[1:], strict=False
             )
-            if cells.where is None and not cells.fixed and cells.key not in self.clocked
+            if cells.where is None and not cells.fixed
         ]

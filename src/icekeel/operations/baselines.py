@@ -93,7 +93,7 @@ def learn_baseline(
             subject = "traffic" if name == streams.model.name else "source"
             arrivals, heartbeat = learn_rate(subject, name, times, bar), learn_heartbeat(times, beats)
         monitored.append(Monitored(stream, series, arrivals, heartbeat, tuple(_days(stream, frame, at))))
-    return Baseline(tuple(monitored), tuple(streams.clocked))
+    return Baseline(tuple(monitored))
 
 
 def _asked(streams: Streams, data: Learnable, rows: TrainingSet) -> tuple[Frame, Ints]:

@@ -84,7 +84,6 @@ class Standing(msgspec.Struct, array_like=True):
         active: Key of a series that is above its bar -> when it was last reported, and its evidence then.
         beats: By stream.
         hashes: By stream, of rows shortly before, as raw int64.
-        errors: Day -> rows, sum of the errors, sum of the estimates: of the last days.
     """
 
     version: str

@@ -55,8 +55,8 @@ class Streams:
             for one in plan.features
             if one.column.kind in SHAPED and not isinstance(one.node, RequestField)
         ]
+        # What follows from the time alone, a season or an hour, says nothing.
         self.features = [one.column for one in made if _reads(one.node)]
-        self.clocked = [f"feature.{one.name}" for one in made if not _reads(one.node)]
         read = {lookup.view.table for lookup in plan.lookups} | {model.outcome.keyed.table}
         self.tables: dict[str, EventTable] = {name: project.tables[name] for name in sorted(read)}
 
