@@ -19,6 +19,8 @@ BROKEN = frozenset({"late", "missing", "doubled", "stale", "nulls", "unit", "cat
 MOST_EXAMPLES = 10
 SAME = 6 * HOUR
 """An alert that names an effect opened at most so long before its cause was found is the cause's own."""
+BEFORE = HOUR
+"""An effect may seem to begin so long before its cause; what began earlier is of another."""
 STANDING = DAY
 """So long after a cause was last found it still explains its effects."""
 _EFFECTS = ("prediction", "outcome", "guard")
@@ -116,10 +118,12 @@ class Origins:
     Attributes:
         sources: Feature -> event tables.
         fields: Feature -> fields of the request, those that windows are keyed by not among them.
+        outcomes: The event table that tells what came of an answer.
     """
 
     sources: Mapping[str, Sequence[str]]
     fields: Mapping[str, Sequence[str]]
+    outcomes: str = ""
 
     def of(self, feature: str, found: Collection[str]) -> list[str]:
         """Causes that may have moved a feature: those already found, else its tables, else its fields, else itself."""
@@ -138,7 +142,7 @@ def group(
 ) -> list[Alert]:
     """The alerts that the signals of one look make, those already open updated in place.
 
-    Features are explained by the fewest causes that cover them (greedy set cover, Chvatal 1979): one that itself gave
+    Levels of the outcomes' own table are outcomes. Features are explained by the fewest causes that cover them (greedy set cover, Chvatal 1979): one that itself gave
     a signal, or stands from before, comes first, then the one with the most features among those left. Moved
     predictions and outcomes belong to the first source or field found, else to the segment in which they moved; only
     without one are they causes of their own. One look may see the effect and a later one the cause: the alert is
@@ -152,14 +156,19 @@ def group(
         open_alerts: Alerts not yet resolved: one of the same model and cause is kept, with its id and
             opening time, new evidence and a count.
     """
-    ranked = sorted(signals, key=lambda signal: (-signal.size, signal.name, signal.sentence))
+    told = [_as_truth(signal, origins) for signal in signals]
+    ranked = sorted(told, key=lambda signal: (-signal.size, signal.name, signal.sentence))
     known = {alert.cause: alert for alert in open_alerts if alert.model == model}
     standing = [cause for cause, alert in known.items() if at - alert.last_seen <= STANDING]
     alerts = []
     for cause, found in _causes(ranked, origins, standing).items():
         alert = _alert(cause, found, model=model, at=at)
         effects = [
-            one for one in known.values() if at - one.at <= SAME and _is_effect(one.cause, cause, origins)
+            one
+            for one in known.values()
+            if at - one.at <= SAME
+            and (one.since or one.at) >= alert.since - BEFORE
+            and _is_effect(one.cause, cause, origins)
         ]
         before = known.get(cause) or next(iter(effects), None)
         if before:
@@ -167,6 +176,14 @@ def group(
         absorbed = tuple(one.id for one in effects if one.id != alert.id)
         alerts.append(replace(alert, absorbed=absorbed))
     return alerts
+
+
+def _as_truth(signal: Signal, origins: Origins) -> Signal:
+    """What comes of answers is larger or smaller than it was: that is the truth, not a fault of who tells it."""
+    moved = (
+        signal.subject == "source" and signal.name == origins.outcomes and signal.change in ("level", "shape")
+    )
+    return replace(signal, subject="outcome") if moved else signal
 
 
 def _renewed(alert: Alert, before: Alert) -> Alert:
@@ -262,7 +279,9 @@ def _alert(cause: str, found: list[Signal], *, model: str, at: int) -> Alert:
     kind, _, name = cause.partition(" ")
     diagnosis = diagnose(cause, found)
     shifted = kind in ("source", "field") and diagnosis == "shift"
-    begun = [signal.since for signal in found if signal.since]
+    begun = [signal.since for signal in found if signal.since and signal.subject == kind] or [
+        signal.since for signal in found if signal.since
+    ]
     return Alert(
         id=alert_id(model, cause, at),
         at=at,

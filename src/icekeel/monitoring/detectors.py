@@ -275,8 +275,10 @@ class Bank:
         day_rows, day_sums, looks = seen.rows.copy(), seen.sums.copy(), seen.looks.copy()
         # Of a rate that is learnt, the most that the clocks may have moved there: else it would seem one of a sample.
         due = np.where(learning, self._bounds(at, minutes, filled)[:, 1], usual)
-        day_rows[filled] += np.where(rate, n * due, n)
-        day_sums[filled] += np.where(rate, total, total - n * usual)
+        # What is under suspicion is not learnt from: a fault of an hour would be usual for a fortnight.
+        plain = seen.log_m[filled].max(axis=1, initial=-np.inf) < self.bar / 2
+        day_rows[filled] += np.where(plain, np.where(rate, n * due, n), 0.0)
+        day_sums[filled] += np.where(plain, np.where(rate, total, total - n * usual), 0.0)
         looks[filled] += n
         after = Seen(log_m, since, seen.level, seen.day, day_rows, day_sums, looks)
         return self._learn(after) if learning.any() else after

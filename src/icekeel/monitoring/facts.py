@@ -51,7 +51,7 @@ def signal(
     name = one.name.partition(".")[0] if one.subject == "source" else one.name
     place = one.name + (f" where {one.segment}" if one.segment else "")
     change, sentence = _told(one, cells, now, up)
-    subject: Any = one.subject if one.subject != "answer" else "process"
+    subject: Any = one.subject if one.subject != "answer" else "guard"  # what answers in the model's place
     if one.name == "refused" and now.unseen:
         code, _, field = max(now.unseen, key=lambda word: now.unseen[word]).partition(" ")
         name, change = field or "request", _REFUSED.get(code, "type")

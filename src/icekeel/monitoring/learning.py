@@ -89,7 +89,7 @@ def _plain(draft: Draft) -> Series:
     return Series(
         cells.subject, cells.name, draft.change, draft.kind, expected, spread, tolerance,
         logs=logs, segment=cells.segment, label=draft.label,
-        only_up=draft.change == "range" or cells.name.endswith(f".{REPEATED}"),
+        only_up=cells.fixed or draft.change == "range" or cells.name.endswith(f".{REPEATED}"),
     )  # fmt: skip
 
 

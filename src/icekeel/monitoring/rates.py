@@ -75,9 +75,10 @@ def learn_rate(subject: str, name: str, at: Ints, bar: float) -> Series:
     Args:
         bar: At which the past, replayed, must stay quiet.
     """
-    first, last = (int(at[0]) // HOUR, int(at[-1]) // HOUR) if len(at) else (0, 0)
-    span = last - first + 1
-    counts = np.bincount(at // HOUR - first, minlength=span).astype(np.float64) if len(at) else np.zeros(1)
+    # The hours in which the past begins and ends may not be whole.
+    first, last = (int(at[0]) // HOUR + 1, int(at[-1]) // HOUR) if len(at) else (0, 1)
+    at, span = at[(at >= first * HOUR) & (at < last * HOUR)], max(1, last - first)
+    counts = np.bincount(at // HOUR - first, minlength=span).astype(np.float64)
     mean = float(counts.sum()) / span
     one = Series(subject, name, ARRIVALS, "rate", mean / 60, math.sqrt(mean / 60), UNKNOWN_RATE)
     if span < FEWEST_WEEKS * 24 or not mean:

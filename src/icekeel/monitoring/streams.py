@@ -146,7 +146,9 @@ def drafts(cells: Cells) -> Iterator[Draft]:
             yield Draft(cells, "range", "", "share", outside, known)
         return
     total = max(1.0, counts[1:].sum())
-    named = [at for at in range(1, len(counts) - 1) if cells.fixed or counts[at] / total >= LEAST_SHARE]
+    named = [at for at in range(1, len(counts) - 1) if counts[at] / total >= LEAST_SHARE]
+    if cells.fixed:  # the first of what is declared is that nothing was at fault, which the others tell
+        named = list(range(2, len(counts) - 1))
     for at in [*named[:NAMED], len(counts) - 1]:
         one = np.zeros(len(counts))
         one[at] = 1.0

@@ -43,7 +43,7 @@ class Alerting:
 
     def __init__(self, workspace: Workspace, registry: Registry, journal: Writer) -> None:
         self._models = workspace.project.models
-        self._origins = {name: origins(plan) for name, plan in workspace.plans.items()}
+        self._origins = {name: origins(plan, self._models[name]) for name, plan in workspace.plans.items()}
         self._registry = registry
         self._journal = journal
         self.recent = {name: Recent() for name in self._models}
@@ -260,8 +260,8 @@ def _finding(alert: Alert) -> Finding:
     )
 
 
-def origins(plan: Plan) -> Origins:
-    """What each feature is computed from."""
+def origins(plan: Plan, model: Model) -> Origins:
+    """What each feature is computed from, and where outcomes come from."""
     return Origins(
         {
             one.name: sorted({node.keyed.table for node in walk(one.node) if isinstance(node, Windowed)})
@@ -271,4 +271,5 @@ def origins(plan: Plan) -> Origins:
             one.name: sorted({node.name for node in shallow(one.node) if isinstance(node, RequestField)})
             for one in plan.features
         },
+        model.outcome.keyed.table,
     )

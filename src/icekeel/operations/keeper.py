@@ -115,6 +115,7 @@ class Keeper:
         self._reconciled = False
         self._done = loop.done()
         self._again: float | None = None
+        self._full: tuple[int, int, int] | None = None
         loop.alerting.settled = lambda name: partial(self._results[name].settled, "")
         self._open()
 
@@ -226,6 +227,7 @@ class Keeper:
             if self._again is not None:
                 self._open()
                 self._again = None
+                self._tell_full()
             return self._step()
         except StateError as error:
             if error.code == "state_full":
@@ -251,11 +253,20 @@ class Keeper:
             log.warning("online_state_enlarged", extra={"bytes": 2 * size})
             return 0.0
         log.error("online_state_full", extra={"bytes": size, "free": free, "why": str(error)})
-        try:
-            self._loop.full(self._latest(), size=size, free=free)
-        except Exception as also:  # the registry lies on the same disk
-            log.error("alert_failed", extra={"why": str(also)})
+        self._full = self._full or (self._latest(), size, free)
+        self._tell_full()
         return time.monotonic() + PAUSE_S
+
+    def _tell_full(self) -> None:
+        """Keep an alert of a full disk: at once, or as soon as the registry, which lies on it, can be written."""
+        if self._full is None:
+            return
+        at, size, free = self._full
+        try:
+            self._loop.full(at, size=size, free=free)
+            self._full = None
+        except Exception as error:
+            log.error("alert_failed", extra={"why": str(error)})
 
     def tell_damage(self, why: str) -> None:
         """Keep an alert that the environment before this one was damaged."""

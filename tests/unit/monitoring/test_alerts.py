@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from icekeel.core.time import DAY, HOUR, MINUTE
 from icekeel.monitoring import Alert, Origins, Signal, diagnose, group
 
@@ -172,3 +174,25 @@ def test_bad_data_are_not_taken_back_by_a_look_that_sees_their_effects_alone() -
         Signal("feature", "wind", "moved", 1.0, "shape", examples=("b",)), at=DAY + HOUR, open_alerts=(late,)
     )
     assert [(one.diagnosis, one.examples) for one in after] == [("bad data", ("a", "b"))]
+
+
+def test_what_a_table_of_outcomes_says_of_the_truth_is_no_fault_of_it() -> None:
+    origins = Origins({"load": ["Results"]}, {}, "Results")
+    level = Signal("source", "Results", "Results.price: mean 7, was 5", 30.0, "level", since=DAY)
+    late = Signal("source", "Results", "rows come 90 minutes late", 30.0, "late", since=DAY)
+    for signal, cause in ((level, "outcome"), (late, "source Results")):
+        (found,) = group([signal], model="late", at=DAY, origins=origins)
+        assert found.cause == cause
+
+
+def test_an_effect_that_began_long_before_is_of_another_cause() -> None:
+    worse = Signal("outcome", "loss", "loss rose", 20.0, "error", since=DAY)
+    (before,) = group([worse], model="late", at=DAY, origins=Origins({}, {}))
+    later = DAY + 3 * HOUR
+    moved = Signal("field", "distance", "distance is null", 30.0, "nulls", since=later)
+    for since, same in ((DAY, False), (later, True)):
+        opened = replace(before, since=since)
+        (found,) = group(
+            [moved], model="late", at=later + MINUTE, origins=Origins({}, {}), open_alerts=[opened]
+        )
+        assert (found.id == before.id) is same
