@@ -195,7 +195,8 @@ def _renewed(alert: Alert, before: Alert) -> Alert:
         at=before.at,
         times=before.times + 1,
         examples=tuple(dict.fromkeys((*before.examples, *alert.examples)))[:MOST_EXAMPLES],
-        since=min(before.since or before.at, alert.since),
+        # An effect that was seen first says nothing of when its cause began.
+        since=min(before.since or before.at, alert.since) if before.cause == alert.cause else alert.since,
         severity_usd_per_day=before.severity_usd_per_day,
         diagnosis=BAD_DATA if wrong else alert.diagnosis,
         todo=before.todo if wrong else alert.todo,

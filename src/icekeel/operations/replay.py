@@ -228,8 +228,13 @@ class Replay:
     async def _ask_by_minute(self, step: Step, minutes: Minutes) -> None:
         place, asked = 0, step.questions
         for start in range(step.start, step.end, MINUTE):
+            patience_s = minutes.patience_s(start)
+            if patience_s and not minutes.patience_s(
+                start - MINUTE
+            ):  # what is struck now had come as far as this
+                await self._wait("now", start, patience_s)
             minutes.before(start)
-            if minutes.patience_s(start):
+            if patience_s:
                 await self._keeper()  # the server takes over what the registry says before it is asked on
             parts: list[Asked] = []
             while place < len(asked) and asked[place][0] <= start + MINUTE:

@@ -250,11 +250,11 @@ def _segment(planned: Planned, places: Places, rng: np.random.Generator) -> Chan
     """Questions of one segment have numbers `size` times as large."""
     del rng
     name, _, value = planned.where.partition("=")
-    number = places.number_of_requests()
+    numbers = places.request_numbers()
 
     def alter(at: int, row: Row) -> Iterable[tuple[int, Row]]:
-        hit = row.get(name) == value and row.get(number) is not None
-        yield at, {**row, number: places.within(number, row[number] * planned.size)} if hit else row
+        known = [number for number in numbers if row.get(name) == value and row.get(number) is not None]
+        yield at, row | {number: places.within(number, row[number] * planned.size) for number in known}
 
     return Change(planned, "", alter)
 
@@ -363,7 +363,6 @@ KINDS: Mapping[str, Kind] = {
     "request_unit": Kind("a field in another unit", _unit, Places.request_numbers, _field, size=60),
     "rare_combination": Kind("ordinary values, never seen together", _rare, Places.combinations, _named("guard"), size=0.1),
     "segment_shifted": Kind("a segment asks for more", _segment, Places.segments, _segmented, size=2),
-    "traffic_burst": Kind("many more questions", _burst, _here, _named("traffic"), size=5, lasts=60 * MINUTE),
     "feed_late": Kind("rows come late", _late, Places.feeds, _source, size=180, lasts=180 * MINUTE),
     "feed_missing": Kind("rows stop coming", _missing, Places.feeds, _source),
     "feed_stale": Kind("rows say what was", _stale, Places.feeds, _source, lasts=240 * MINUTE),
@@ -375,6 +374,7 @@ KINDS: Mapping[str, Kind] = {
     "outcomes_late": Kind("outcomes come late", _late, Places.outcomes, lambda where: (f"source {where}", "outcome"), size=180, lasts=180 * MINUTE),
     "outcomes_noisy": Kind("outcomes are mixed up", _noisy, Places.outcome_values, lambda where: ("outcome", *_source(where)), size=0.5, lasts=240 * MINUTE),
     "truth_changed": Kind("the world has changed", _truth, Places.outcome_values, _named("outcome"), size=0.3, lasts=360 * MINUTE),
+    "traffic_burst": Kind("many more questions", _burst, _here, _named("traffic"), size=5, lasts=60 * MINUTE),
     "challenger_better": Kind("a better challenger", _challenged, Places.rollouts, _named("challenger"), lasts=5 * DAY, decides="promote"),
     "challenger_equal": Kind("a challenger that is no better", _challenged, Places.rollouts, _named("challenger"), lasts=DAY, decides=""),
     "challenger_worse": Kind("a worse challenger", _challenged, Places.rollouts, _named("challenger"), lasts=3 * DAY, decides="stop"),

@@ -108,10 +108,6 @@ class Places:
         names = [*self.request_numbers(), *self.request_categories()]
         return sorted(names, key=lambda name: not self._fields[name].limits.optional)
 
-    def number_of_requests(self) -> str:
-        """The number that is the most telling of a request."""
-        return next(iter(self.request_numbers()), "")
-
     def within(self, name: str, value: float) -> float:
         """A value of a field of the request, held within its limits."""
         limits = self._fields[name].limits
@@ -120,7 +116,7 @@ class Places:
 
     def segments(self) -> Sequence[str]:
         """Segments of the requests, those nearest to a quarter of all first."""
-        if not self.number_of_requests():
+        if not self.request_numbers():
             return ()
         found = []
         for name in self.request_categories():
