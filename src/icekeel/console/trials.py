@@ -7,25 +7,20 @@ from collections.abc import Sequence
 from icekeel.registry import Trial
 
 from .pages import moment
-from .report import Block, Report, Section, Table, render
+from .report import Block, Moment, Report, Section, Timeline, render
 
 
 def experiments_page(trials: Sequence[Trial]) -> str:
     """All experiments of a project, as HTML."""
-    rows = [
-        (
-            one.model,
-            one.version,
-            one.champion,
-            moment(one.since),
-            "in shadow" if one.in_shadow else " then ".join(f"{share:.3g}" for _, share in one.steps),
-            "running" if one.ended is None else f"ended {moment(one.ended)}",
-            one.why or f"icekeel experiment report {one.model}",
-        )
-        for one in trials
-    ]
     running = sum(one.ended is None for one in trials)
     lead = f"{running} running, {len(trials) - running} over." if trials else "There was none yet."
-    table = Table(("model", "challenger", "champion", "since", "shares", "state", "why, or its report"), rows)
-    blocks: list[Block] = [table] if rows else []
+    blocks: list[Block] = [Timeline([_told(one) for one in trials])] if trials else []
     return render(Report("Experiments", lead, [Section("All of them", "", blocks)]))
+
+
+def _told(one: Trial) -> Moment:
+    share = "in shadow" if one.in_shadow else "share " + " then ".join(f"{part:.3g}" for _, part in one.steps)
+    title = f"{one.model}: {one.version} against {one.champion}, {share}"
+    if one.ended is None:
+        return Moment(one.since, "running", title, f"icekeel experiment report {one.model}", "good")
+    return Moment(one.since, "over", title, f"Ended {moment(one.ended)}. {one.why}".rstrip())

@@ -26,6 +26,8 @@ ROWS = 20_000
 """Settled answers read at the most, before and after."""
 FEWEST = 30
 """Answers before and after without which nothing is reckoned."""
+SHOWN = 14 * DAY
+"""Time before a change that its picture shows."""
 BUCKETS = 48
 YEAR_DAYS = 365.0
 
@@ -206,10 +208,10 @@ def _points(
     model: Model, signal: Signal, recent: Recent, between: Between | None, since: int, at: int
 ) -> tuple[list[tuple[int, float]], str]:
     if signal.subject == "outcome" and between is not None:
-        rows: list[Settled] = scored(model, islice(between(max(0, since - 7 * DAY), at), ROWS))
+        rows: list[Settled] = scored(model, islice(between(max(0, since - SHOWN), at), ROWS))
         errors = row_errors(model, [row.prediction for row in rows], rows)
         return [(row.settled_at, float(error)) for row, error in zip(rows, errors, strict=True)], model.error
-    records, name = recent.between(0, at, signal.segment), "prediction"
+    records, name = recent.between(max(0, since - SHOWN), at, signal.segment), "prediction"
     read: list[Any] = [record.prediction for record in records]
     if signal.subject in ("feature", "field"):
         own = [
