@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -229,10 +230,48 @@ def test_a_clock_that_was_ahead_blinds_nobody(folder: Path) -> None:
         office = Office(app, keeper._online)
         run_day(keeper, office, 0)
         office.close()
-        minutes, (_, baseline) = keeper._minutes["late"], keeper._loop.watch.baseline("late") or ("", None)
-        assert baseline is not None
+        minutes, known = keeper._minutes["late"], keeper._loop.watch.baseline("late")
+        assert known is not None
         right = TRAINED_TO + DAY
         for until in (right + 3_650 * DAY, right + HOUR):  # ten years ahead for a moment, then set right
             with writing(keeper._online) as txn:
-                list(minutes.close(txn, until, baseline, 4.0))
+                list(minutes.close(txn, until, *known, 4.0))
                 assert minutes.standing(txn).closed == until
+
+
+def test_minutes_of_one_version_are_not_looked_at_by_another(folder: Path) -> None:
+    """Between a promotion and the next question what was counted lies in the cells of the version before."""
+    app = open_app(folder)
+    with kept(app) as keeper:
+        office = Office(app, keeper._online)
+        run_day(keeper, office, 0)
+        office.close()
+        minutes, known = keeper._minutes["late"], keeper._loop.watch.baseline("late")
+        assert known is not None
+        with writing(keeper._online) as txn:
+            before = minutes.standing(txn).closed
+            assert not list(
+                minutes.close(
+                    txn, TRAINED_TO + 3 * DAY, "late-9", msgspec.structs.replace(known[1], monitored=()), 4.0
+                )
+            )
+            assert minutes.standing(txn).closed == before
+
+
+def test_what_cannot_be_looked_at_is_told_and_ends_no_keeper(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **more: object) -> None:
+        raise ValueError("cells of another kind")
+
+    app = open_app(folder)
+    with kept(app) as keeper:
+        office = Office(app, keeper._online)
+        run_day(keeper, office, 0)
+        monkeypatch.setattr("icekeel.operations.minutes.Minutes._found", fail)
+        run_day(keeper, office, 1)
+        office.close()
+        with keeper._online.begin() as txn:
+            assert keeper._minutes["late"].standing(txn).closed == TRAINED_TO + 2 * DAY
+    with closing(app.registry()) as registry:
+        assert "duty" in {alert.cause for alert in registry.alerts("late", open_only=True)}

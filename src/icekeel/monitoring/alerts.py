@@ -24,6 +24,7 @@ BEFORE = HOUR
 STANDING = DAY
 """So long after a cause was last found it still explains its effects."""
 _EFFECTS = ("prediction", "outcome", "guard")
+_CAUSES = ("source", "field", "feature")
 _DIAGNOSED: Mapping[str, Diagnosis] = {
     **{"traffic": "capacity", "latency": "capacity", "disk": "capacity"},
     **dict.fromkeys(("keeper", "store", "clock", "skew", "training", "duty", "challenger"), "code"),
@@ -195,8 +196,8 @@ def _renewed(alert: Alert, before: Alert) -> Alert:
         at=before.at,
         times=before.times + 1,
         examples=tuple(dict.fromkeys((*before.examples, *alert.examples)))[:MOST_EXAMPLES],
-        # An effect that was seen first says nothing of when its cause began.
-        since=min(before.since or before.at, alert.since) if before.cause == alert.cause else alert.since,
+        # Later looks know less of when it began; an effect that was seen first says nothing of its cause.
+        since=before.since or before.at if before.cause == alert.cause else alert.since,
         severity_usd_per_day=before.severity_usd_per_day,
         diagnosis=BAD_DATA if wrong else alert.diagnosis,
         todo=before.todo if wrong else alert.todo,
@@ -280,9 +281,8 @@ def _alert(cause: str, found: list[Signal], *, model: str, at: int) -> Alert:
     kind, _, name = cause.partition(" ")
     diagnosis = diagnose(cause, found)
     shifted = kind in ("source", "field") and diagnosis == "shift"
-    begun = [signal.since for signal in found if signal.since and signal.subject == kind] or [
-        signal.since for signal in found if signal.since
-    ]
+    own = [signal for signal in found if signal.subject not in _EFFECTS] if kind in _CAUSES else found
+    begun = [signal.since for signal in own if signal.since]
     return Alert(
         id=alert_id(model, cause, at),
         at=at,

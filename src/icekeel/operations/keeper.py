@@ -401,9 +401,16 @@ class Keeper:
             if known is None:
                 continue
             budget = self._workspace.project.models[name].watch.false_alarms_per_year
-            with writing(self._online) as txn:
-                for at, signals in minutes.close(txn, until, known[1], budget):
-                    self._loop.watch.report(at, name, signals)
+            try:
+                with writing(self._online) as txn:
+                    for at, signals in minutes.close(txn, until, *known, budget):
+                        self._loop.watch.report(at, name, signals)
+            except (JournalError, StateError, lmdb.Error):
+                raise
+            except Exception as error:  # as of duties: watching may fail, projecting goes on
+                self._loop.failed(Duty(until // DAY, until), name, "watching by the minute", error)
+                with writing(self._online) as txn:
+                    minutes.skip(txn, until)
 
     def _note(self, txn: lmdb.Transaction, record: Entry) -> None:
         """Which decisions and alerts the journal has, and how far a rehearsal is."""

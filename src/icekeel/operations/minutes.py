@@ -242,17 +242,21 @@ class Minutes:
         )
 
     def close(
-        self, txn: lmdb.Transaction, until: int, baseline: Baseline, budget: float
+        self, txn: lmdb.Transaction, until: int, version: str, baseline: Baseline, budget: float
     ) -> Iterator[tuple[int, list[Signal]]]:
         """Look at every minute that is over at `until`; gives the time of each look that found something, and what.
+
+        Of a version that has just become champion nothing has been counted yet, and its cells are others.
 
         Args:
             budget: False alarms a year that all detectors of the model may raise.
         """
         standing, end = self._standing(txn), until // MINUTE * MINUTE
-        if standing.version and end <= standing.closed - HOUR:  # the clock was ahead, and has been set right
+        if standing.version != version:
+            return
+        if end <= standing.closed - HOUR:  # the clock was ahead, and has been set right
             self.skip(txn, until)
-        if not standing.version or end <= standing.closed:
+        if end <= standing.closed:
             return
         if end - standing.closed > LONGEST_AWAY:
             self.skip(txn, end - LONGEST_AWAY)

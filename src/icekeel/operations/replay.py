@@ -57,6 +57,7 @@ class Minutes:
     """How a replay goes minute by minute, as a rehearsal does.
 
     Attributes:
+        due: Whether something is done at the beginning of a minute for which the keeper must have come so far.
         before: Told the beginning of each minute before anything of it happens.
         answered: Told the questions of one moment, and for each its answer or the faults that it met.
         revive: Starts again what has died; called where the server does not answer.
@@ -64,6 +65,7 @@ class Minutes:
             depends on it, for ever where what it decides changes answers.
     """
 
+    due: Callable[[int], bool]
     before: Callable[[int], None]
     answered: Callable[[Asked, Sequence[Mapping[str, Any]]], None]
     revive: Callable[[], None]
@@ -228,13 +230,10 @@ class Replay:
     async def _ask_by_minute(self, step: Step, minutes: Minutes) -> None:
         place, asked = 0, step.questions
         for start in range(step.start, step.end, MINUTE):
-            patience_s = minutes.patience_s(start)
-            if patience_s and not minutes.patience_s(
-                start - MINUTE
-            ):  # what is struck now had come as far as this
-                await self._wait("now", start, patience_s)
+            if minutes.due(start):
+                await self._wait("now", start)
             minutes.before(start)
-            if patience_s:
+            if minutes.patience_s(start):
                 await self._keeper()  # the server takes over what the registry says before it is asked on
             parts: list[Asked] = []
             while place < len(asked) and asked[place][0] <= start + MINUTE:

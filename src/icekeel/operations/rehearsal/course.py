@@ -196,7 +196,11 @@ class Player:
             say(f"{format_time(at)[:10]} {played.answered:,} answered, {played.pushed:,} events")
 
         minutes = Minutes(
-            acts.before, notes.answered, system.revive, lambda at: self._patience_s(course, registry, at)
+            acts.due,
+            acts.before,
+            notes.answered,
+            system.revive,
+            lambda at: self._patience_s(course, registry, at),
         )
         replay = Replay(
             name, system.port, token, alive=system.revive, connections=CONNECTIONS, minutes=minutes
@@ -262,6 +266,10 @@ class _Acts:
                 ground.system.revive()
 
         return [(change.fault.start, 1, begin), (change.fault.end, 0, change.end or _nothing)]
+
+    def due(self, at: int) -> bool:
+        """Whether a fault begins now: alerts that the keeper still has to open would be taken for its own."""
+        return bool(self._moments) and self._moments[0][0] <= at and self._moments[0][1] == 1
 
     def before(self, at: int) -> None:
         """Do what is due when a minute begins."""
