@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -209,8 +209,8 @@ class Service:
         return {
             "now": self.app.clock(),
             "models": {
-                name: {**_serving(answerer), "workers": f"{_alike(name, workers)} of {self._meant}"}
-                for name, answerer in self._answerers.items()
+                name: {**serving, "workers": f"{_alike(name, serving, workers)} of {self._meant}"}
+                for name, serving in ((one, _serving(by)) for one, by in self._answerers.items())
             },
             "workers": [{"pid": one.pid, "serving": one.serving} for one in workers],
             "keeper": {
@@ -351,7 +351,13 @@ class Service:
             "workers_meant": ("Workers that there should be.", self._meant),
             "workers_apart": (
                 "Workers that serve another version of a model than the worker that was asked.",
-                max((len(workers) - _alike(name, workers) for name in self._answerers), default=0),
+                max(
+                    (
+                        len(workers) - _alike(one, _serving(by), workers)
+                        for one, by in self._answerers.items()
+                    ),
+                    default=0,
+                ),
             ),
             "keeper_lag_seconds": (
                 "How far the keeper is behind this process's clock, 0 in a rehearsal.",
@@ -373,9 +379,9 @@ def _by_label(labels: tuple[str, ...], found: Iterable[tuple[tuple[str, ...], fl
     return labels, total
 
 
-def _alike(model: str, workers: Sequence[Told]) -> int:
-    """How many serve the same version of a model as the first."""
-    return sum(one.serving.get(model) == workers[0].serving.get(model) for one in workers)
+def _alike(model: str, serving: Mapping[str, Any], workers: Sequence[Told]) -> int:
+    """How many have told that they serve the champion that is named here."""
+    return sum(one.serving.get(model) == (serving["champion"] or "") for one in workers)
 
 
 def _serving(answerer: Answerer) -> dict[str, Any]:
