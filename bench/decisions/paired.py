@@ -24,7 +24,7 @@ from icekeel.examples.flights.prepare import prepare
 from icekeel.experiments import Claim
 from icekeel.experiments.paired import MINIMUM_DAYS, paired_log_e, paired_score
 from icekeel.features.outcomes import Status
-from icekeel.operations.workshop import Order
+from icekeel.operations.workshop.workshop import Order
 from icekeel.serving import load_version
 from icekeel.settings import Settings
 

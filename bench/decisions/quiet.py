@@ -20,7 +20,7 @@ from icekeel.core.time import DAY, Clock, parse_time
 from icekeel.examples.quotes import demo
 from icekeel.examples.quotes.simulate import simulate
 from icekeel.journal import Ticked
-from icekeel.operations.workshop import Order, admit
+from icekeel.operations.workshop.workshop import Order, admit
 from icekeel.settings import Settings
 
 TABLES = {

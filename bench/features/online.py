@@ -23,7 +23,7 @@ from icekeel.features.live import EventFeed, LiveFeatures, all_views
 from icekeel.features.online.lmdb import LmdbWindows, TextCodes, open_environment
 from icekeel.features.plan import Plan
 from icekeel.journal import Positions, Pushed, Tail, Writer
-from icekeel.operations.projections import EventProjection
+from icekeel.operations.projections.projections import EventProjection
 
 from . import shop
 from .data import BEGIN

@@ -27,7 +27,7 @@ from icekeel.examples.flights.prepare import prepare
 from icekeel.examples.quotes import project as quotes_project
 from icekeel.examples.quotes.simulate import NEVER_SEEN, simulate
 from icekeel.guard import Guard
-from icekeel.operations.workshop import Order
+from icekeel.operations.workshop.workshop import Order
 from icekeel.serving import load_version
 from icekeel.serving.versions import LoadedVersion
 

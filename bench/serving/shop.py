@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, parse_time, wall_clock
-from icekeel.operations import workshop
-from icekeel.operations.workshop import Order, admit
+from icekeel.operations.workshop import workshop
+from icekeel.operations.workshop.workshop import Order, admit
 from icekeel.testing.small import keep_up
 from icekeel.training import GroupTable, LightGBM
 

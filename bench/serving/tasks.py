@@ -19,7 +19,7 @@ import numpy as np
 from bench.peers import python_of
 from bench.report import ROOT, Result
 from icekeel.journal import Predicted, scan
-from icekeel.operations.workshop import crown, roll_back
+from icekeel.operations.workshop.workshop import crown, roll_back
 
 from . import crashes, guards, peers, shop
 from .load import Load, result_of

@@ -17,7 +17,7 @@ from bench.report import Result
 from icekeel.app import App
 from icekeel.core.errors import IcekeelError
 from icekeel.data import History, ingest
-from icekeel.operations.workshop import Order, admit
+from icekeel.operations.workshop.workshop import Order, admit
 from icekeel.testing.small import PROJECT, TRAINED_TO, write_small_project
 
 ROWS = 200

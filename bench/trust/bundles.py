@@ -13,7 +13,7 @@ from bench.serving.load import Load, result_of
 from bench.serving.system import System, running
 from bench.serving.tasks import late_by
 from icekeel.core.errors import BundleError
-from icekeel.operations.workshop import crown, roll_back
+from icekeel.operations.workshop.workshop import crown, roll_back
 from icekeel.registry import Registry, Version, read
 from icekeel.serving import load_version
 

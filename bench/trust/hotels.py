@@ -19,7 +19,7 @@ from icekeel.app import App
 from icekeel.core.time import DAY, parse_time
 from icekeel.engines import rows_of
 from icekeel.engines.similar import SimilarCases
-from icekeel.operations.workshop import Order
+from icekeel.operations.workshop.workshop import Order
 from icekeel.registry import read
 from icekeel.training import LightGBM, Problem
 from icekeel.training import similar as kept

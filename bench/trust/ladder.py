@@ -15,7 +15,7 @@ from icekeel.app import App
 from icekeel.core.time import DAY, parse_time
 from icekeel.examples.flights import project
 from icekeel.examples.flights.prepare import prepare
-from icekeel.operations.workshop import Order, admit
+from icekeel.operations.workshop.workshop import Order, admit
 from icekeel.settings import Settings
 
 CLIMBED, REFITTED = "2013-04-01", "2013-05-01"

@@ -39,28 +39,28 @@ from icekeel.features.online.lmdb import open_environment
 from icekeel.features.plan import Plan, make_plan
 from icekeel.journal import Ingested as IngestedRecord
 from icekeel.journal import Predicted, Writer
-from icekeel.operations.audits import Audited, audit_model
-from icekeel.operations.briefing import Briefing, briefing
-from icekeel.operations.channels import channels
-from icekeel.operations.explain import Explanation, explain
-from icekeel.operations.forgetting import Forgetting, as_stored, check_marks, entities
-from icekeel.operations.keeper import Keeper
-from icekeel.operations.labelling import Labelling
-from icekeel.operations.loop import Loop
-from icekeel.operations.notices import Teller
-from icekeel.operations.projections import LAYOUT
-from icekeel.operations.readiness import Answered, Circumstances, readiness
-from icekeel.operations.renewal import Renewal
-from icekeel.operations.retention import Kept, Retention
-from icekeel.operations.retraining import Retraining, train_command
-from icekeel.operations.reviews import Reviews
+from icekeel.operations.accounts.briefing import Briefing, briefing
+from icekeel.operations.accounts.explain import Explanation, explain
+from icekeel.operations.accounts.readiness import Answered, Circumstances, readiness
+from icekeel.operations.accounts.trace import Standing, Trace, trace
+from icekeel.operations.alerts.channels import channels
+from icekeel.operations.alerts.notices import Teller
+from icekeel.operations.loop.keeper import Keeper
+from icekeel.operations.loop.loop import Loop
+from icekeel.operations.loop.renewal import Renewal
+from icekeel.operations.loop.reviews import Reviews
+from icekeel.operations.loop.schedule import Cadence, Schedule, tasks_of
+from icekeel.operations.projections.projections import LAYOUT
 from icekeel.operations.runs import Runs
-from icekeel.operations.schedule import Cadence, Schedule, tasks_of
-from icekeel.operations.skew import SAMPLE, Auditor, AuditResult
+from icekeel.operations.skew.skew import SAMPLE, Auditor, AuditResult
 from icekeel.operations.snapshots import Snapshots
-from icekeel.operations.study import Study
-from icekeel.operations.trace import Standing, Trace, trace
-from icekeel.operations.workshop import Say, Workshop
+from icekeel.operations.upkeep.forgetting import Forgetting, as_stored, check_marks, entities
+from icekeel.operations.upkeep.retention import Kept, Retention
+from icekeel.operations.workshop.audits import Audited, audit_model
+from icekeel.operations.workshop.labelling import Labelling
+from icekeel.operations.workshop.retraining import Retraining, train_command
+from icekeel.operations.workshop.study import Study
+from icekeel.operations.workshop.workshop import Say, Workshop
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import Registry
 from icekeel.serving import Access, Answerer, Intake, OnlineReader, Router, Windows
@@ -270,7 +270,7 @@ class App:
         return self.answers().find(wanted)
 
     def explain(self, identifier: str) -> Explanation:
-        """Why an answer is what it is; see `operations.explain`.
+        """Why an answer is what it is; see `operations.accounts.explain`.
 
         Raises:
             RequestError: `unknown_prediction`.
@@ -285,7 +285,7 @@ class App:
             registry.close()
 
     def briefing(self, name: str) -> Briefing:
-        """What there is to say of a version, or of a model's champion; see `operations.briefing`.
+        """What there is to say of a version, or of a model's champion; see `operations.accounts.briefing`.
 
         Raises:
             RegistryError: `unknown_name`; `no_champion`, no version of the model serves.
@@ -302,7 +302,7 @@ class App:
                 return briefing(self.workspace, registry, version, None, now=self.clock())
 
     def readiness(self, about: Briefing, *, words: int) -> list[Answered]:
-        """The five questions before a version is trusted; `words` are those of its page. See `operations.readiness`."""
+        """The five questions before a version is trusted; `words` are those of its page. See `operations.accounts.readiness`."""
         try:
             with self.online(readonly=True) as online, online.begin() as txn:
                 seen = StateCell(online).read(txn).seen
@@ -314,7 +314,7 @@ class App:
             return readiness(about, self.project, plan, registry, standing)
 
     def trace(self, identifier: str) -> Trace:
-        """All that stands behind an answer; see `operations.trace`.
+        """All that stands behind an answer; see `operations.accounts.trace`.
 
         Raises:
             RequestError: `unknown_prediction`.

@@ -9,7 +9,7 @@ from icekeel.core.time import DAY
 from icekeel.examples.flights.demo import MODEL, START, run
 from icekeel.experiments import PairedDays
 from icekeel.journal import Predicted, scan
-from icekeel.operations.trial_desk import TrialDesk
+from icekeel.operations.trials.desk import TrialDesk
 from icekeel.registry import CHAMPION, SHADOW, trials
 from icekeel.settings import Settings
 

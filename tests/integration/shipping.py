@@ -14,7 +14,7 @@ import numpy as np
 from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, wall_clock
 from icekeel.journal import Ticked, Writer
-from icekeel.operations.keeper import Keeper
+from icekeel.operations.loop.keeper import Keeper
 from icekeel.settings import Settings
 from icekeel.testing.small import (
     TRAINED_DAYS,

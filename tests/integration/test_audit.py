@@ -16,9 +16,9 @@ from icekeel.data import AVAILABLE, DELETED
 from icekeel.data.merging import merge
 from icekeel.features.online.lmdb import LmdbWindows
 from icekeel.journal import Pushed
-from icekeel.operations import skew as audits
-from icekeel.operations.keeper import Keeper
-from icekeel.operations.skew import Auditor, AuditResult
+from icekeel.operations.loop.keeper import Keeper
+from icekeel.operations.skew import skew as audits
+from icekeel.operations.skew.skew import Auditor, AuditResult
 from icekeel.testing.small import TRAINED_TO
 
 from .commands import icekeel
@@ -304,7 +304,7 @@ def test_an_expression_that_is_compiled_wrongly_is_named(
 def test_the_keeper_raises_an_alert_at_the_end_of_the_day(
     at_work: tuple[Keeper, Office], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("icekeel.operations.keeper.REHEARSED_DAYS", 1)
+    monkeypatch.setattr("icekeel.operations.loop.keeper.REHEARSED_DAYS", 1)
     keeper, office = at_work
     run_day(keeper, office, 0)
     assert [alert for alert in keeper._registry.alerts("late") if alert.cause == "skew"] == []

@@ -11,7 +11,7 @@ import pytest
 from icekeel.app import App
 from icekeel.core.errors import ProjectError
 from icekeel.core.time import DAY, MINUTE
-from icekeel.operations.audits import Audited, findings_of
+from icekeel.operations.workshop.audits import Audited, findings_of
 from icekeel.registry import CHAMPION, Version
 from icekeel.testing.small import PROJECT, TRAINED_TO, small_world, train_small, write_small_project
 from icekeel.training.audits import ALWAYS, AUDITS

@@ -22,8 +22,8 @@ from icekeel.app import App
 from icekeel.core.errors import StateError
 from icekeel.data import Vault
 from icekeel.journal import Predicted, Pushed, scan
-from icekeel.operations.backup import Backup, Copied, Shelf, back_up, check, restore
-from icekeel.operations.doctor import Patient, examine
+from icekeel.operations.upkeep.backup import Backup, Copied, Shelf, back_up, check, restore
+from icekeel.operations.upkeep.doctor import Patient, examine
 from icekeel.settings import Places, Settings
 from icekeel.testing.small import REQUEST, TRAINED_TO, keep_up, train_small, write_small_project
 
@@ -98,7 +98,7 @@ def test_the_second_backup_copies_only_what_is_new(made: Path, tmp_path: Path) -
 def test_a_killed_backup_is_none_and_the_next_one_is_whole(made: Path, tmp_path: Path) -> None:
     random_, places, shelf = random.Random(5), Places(made / ".icekeel"), Shelf(tmp_path)
     program = (
-        "import sys; from pathlib import Path; from icekeel.operations.backup import *; from icekeel.settings import Places\n"
+        "import sys; from pathlib import Path; from icekeel.operations.upkeep.backup import *; from icekeel.settings import Places\n"
         "print('ready', flush=True)\n"
         "for at in range(10_000): back_up(Path(sys.argv[1]), Places(Path(sys.argv[1], '.icekeel')), "
         "Shelf(Path(sys.argv[2])), at=at, most=2, say=print)"

@@ -16,8 +16,8 @@ from icekeel.console.briefing import RUNGS, briefing_page, model_card, text_of
 from icekeel.console.report import render
 from icekeel.core.errors import RegistryError
 from icekeel.core.time import DAY, parse_time
-from icekeel.operations.briefing import FEWEST, Briefing
-from icekeel.operations.readiness import TWO_MINUTES, Answered
+from icekeel.operations.accounts.briefing import FEWEST, Briefing
+from icekeel.operations.accounts.readiness import TWO_MINUTES, Answered
 from icekeel.registry import CHAMPION
 from icekeel.testing.small import PROJECT, TRAINED_TO, train_small, write_small_project
 from icekeel.training.catalog import UPKEEP

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from icekeel.cli.main import cli
 from icekeel.core.time import DAY, HOUR, MINUTE
 from icekeel.journal import Predicted, scan
-from icekeel.operations.trial_desk import stop_by_hand
-from icekeel.operations.trials import Trials
+from icekeel.operations.trials.desk import stop_by_hand
+from icekeel.operations.trials.trials import Trials
 from icekeel.registry import CHALLENGER, SHADOW, trials
 from icekeel.serving.answers import CHALLENGER_FAILED
 from icekeel.testing.small import PROJECT, REQUEST, TRAINED_TO, train_small, write_small_project

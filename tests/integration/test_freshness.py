@@ -20,7 +20,7 @@ import icekeel as ik
 from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, MINUTE, format_time, parse_time, wall_clock
 from icekeel.journal import Predicted, Quarantined, scan
-from icekeel.operations.workshop import Order, admit
+from icekeel.operations.workshop.workshop import Order, admit
 from icekeel.training.audits.freshness import freshness
 from icekeel.training.dataset import event_store
 

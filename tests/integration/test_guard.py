@@ -20,8 +20,8 @@ from icekeel.examples.quotes.simulate import NEVER_SEEN, simulate
 from icekeel.guard import Verdict
 from icekeel.http import Server
 from icekeel.journal import Reviewed, scan
-from icekeel.operations.guard_report import Guarding, growth_of, guarding
-from icekeel.operations.workshop import Order, admit
+from icekeel.operations.accounts.guard_report import Guarding, growth_of, guarding
+from icekeel.operations.workshop.workshop import Order, admit
 from icekeel.registry import PROFILE_FILE, Registry, read
 from icekeel.serving import Router
 from icekeel.settings import Settings

@@ -15,11 +15,11 @@ from icekeel.core.time import DAY, HOUR
 from icekeel.data import AVAILABLE, History
 from icekeel.experiments import RolloutPlan, RolloutState, Verdict
 from icekeel.journal import Decided, Ingested, Pushed, scan
-from icekeel.operations import keeper as keepers
-from icekeel.operations import loop as loops
-from icekeel.operations import trials as trialing
-from icekeel.operations.skew import Auditor
-from icekeel.operations.watch import Duty
+from icekeel.operations.loop import keeper as keepers
+from icekeel.operations.loop import loop as loops
+from icekeel.operations.monitors.watch import Duty
+from icekeel.operations.skew.skew import Auditor
+from icekeel.operations.trials import trials as trialing
 from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Decision, Registry
 from icekeel.testing.small import TRAINED_TO, train_small, write_small_project
 
@@ -278,7 +278,7 @@ def test_served_features_equal_recomputed_ones_with_late_and_corrected_rows(fold
 def test_a_difference_is_found_with_its_feature_and_cause(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("icekeel.operations.keeper.REHEARSED_DAYS", 7)
+    monkeypatch.setattr("icekeel.operations.loop.keeper.REHEARSED_DAYS", 7)
     app = open_app(folder)
     never_journaled: dict[str, float | int | str | bool | None] = {
         "scan_id": "ghost",

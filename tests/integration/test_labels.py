@@ -16,7 +16,7 @@ from icekeel.app import App
 from icekeel.cli.labels import labels
 from icekeel.core.errors import RequestError, SourceError
 from icekeel.features.outcomes import Status
-from icekeel.operations.labelling import Taken
+from icekeel.operations.workshop.labelling import Taken
 from icekeel.testing.small import PROJECT, TRAINED_TO, write_small_project
 from icekeel.training.audits import Finding
 from icekeel.training.dataset import Learnable

@@ -16,7 +16,7 @@ from icekeel.console.briefing import briefing_page, text_of
 from icekeel.core.errors import RegistryError, StateError, TrainingError
 from icekeel.core.time import DAY
 from icekeel.engines.similar import SimilarCases
-from icekeel.operations.workshop import Order, admit, crown
+from icekeel.operations.workshop.workshop import Order, admit, crown
 from icekeel.registry import Registry, Version, read, write
 from icekeel.serving import load_version
 from icekeel.settings import Settings

@@ -21,9 +21,9 @@ from icekeel.define.project import load_project
 from icekeel.features.online.lmdb import writing
 from icekeel.journal import Refused
 from icekeel.monitoring import Signal
-from icekeel.operations.alerting import Alerting
-from icekeel.operations.monitor import monitor
-from icekeel.operations.streams import REQUESTS, Streams
+from icekeel.operations.alerts.alerting import Alerting
+from icekeel.operations.monitors.monitor import monitor
+from icekeel.operations.monitors.streams import REQUESTS, Streams
 from icekeel.testing.small import TRAINED_TO
 
 from .shipping import WORLD, Office, drain, kept, open_app, run_day, temporary_project
@@ -268,7 +268,7 @@ def test_what_cannot_be_looked_at_is_told_and_ends_no_keeper(
     with kept(app) as keeper:
         office = Office(app, keeper._online)
         run_day(keeper, office, 0)
-        monkeypatch.setattr("icekeel.operations.minutes.Minutes._found", fail)
+        monkeypatch.setattr("icekeel.operations.monitors.minutes.Minutes._found", fail)
         run_day(keeper, office, 1)
         office.close()
         with keeper._online.begin() as txn:

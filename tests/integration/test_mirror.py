@@ -25,7 +25,7 @@ import pytest
 
 from icekeel.app import App
 from icekeel.engines import Golden, load_engine
-from icekeel.operations.workshop import crown
+from icekeel.operations.workshop.workshop import crown
 from icekeel.registry import read
 from icekeel.testing.small import TRAINED_TO, train_small, write_small_project
 

@@ -25,9 +25,9 @@ from icekeel.features.live import State, StateCell
 from icekeel.features.online.lmdb import open_environment
 from icekeel.http.service import Service
 from icekeel.journal import Positions, Predicted, scan
-from icekeel.operations import keeper as keepers
-from icekeel.operations import renewal
-from icekeel.operations.reach import Reach
+from icekeel.operations.loop import keeper as keepers
+from icekeel.operations.loop import renewal
+from icekeel.operations.projections.reach import Reach
 from icekeel.settings import Settings
 from icekeel.testing.small import PROJECT, REQUEST, TRAINED_TO, train_small, write_small_project
 
@@ -371,7 +371,7 @@ def test_where_the_disk_has_no_room_the_keeper_says_so_and_waits(
 
 
 def app_audit(app: App, keeper: keepers.Keeper) -> Any:
-    from icekeel.operations.skew import Auditor
+    from icekeel.operations.skew.skew import Auditor
 
     return Auditor(app.workspace, keeper._online).audit("late")
 

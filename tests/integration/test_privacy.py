@@ -36,7 +36,7 @@ from icekeel.core.time import DAY, HOUR
 from icekeel.data.vault import FOLLOW_S
 from icekeel.http import Server
 from icekeel.journal import Forgotten, Predicted, Pushed, Quarantined, scan
-from icekeel.operations.forgetting import receipt_digest
+from icekeel.operations.upkeep.forgetting import receipt_digest
 from icekeel.store import FeatureStore
 from icekeel.testing.small import (
     PROJECT,
@@ -275,7 +275,7 @@ def test_no_private_value_reaches_any_file_and_forgetting_leaves_a_name_of_nobod
 def train_again(folder: Path) -> None:
     app = App(folder, clock=lambda: TRAINED_TO + DAY)
     registry = app.registry()
-    from icekeel.operations.workshop import Order
+    from icekeel.operations.workshop.workshop import Order
 
     app.workshop(registry).train(Order("late", TRAINED_TO + DAY, rung="lightgbm"), lambda line: None)
     registry.close()

@@ -19,7 +19,7 @@ import pytest
 
 from icekeel.core.time import wall_clock
 from icekeel.journal import Decided, Writer, scan
-from icekeel.operations.workshop import crown, decide, roll_back
+from icekeel.operations.workshop.workshop import crown, decide, roll_back
 from icekeel.registry import CHAMPION, Registry, read, write
 
 KILLS = int(os.environ.get("REGISTRY_KILLS", "60"))

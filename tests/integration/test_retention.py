@@ -14,8 +14,8 @@ from icekeel.core.time import DAY, HOUR
 from icekeel.data.answers import Wanted
 from icekeel.journal import scan
 from icekeel.journal.segments import segment_sizes
-from icekeel.operations.keeper import Keeper
-from icekeel.operations.skew import Auditor
+from icekeel.operations.loop.keeper import Keeper
+from icekeel.operations.skew.skew import Auditor
 from icekeel.testing.small import TRAINED_TO
 
 from .shipping import Office, drain, kept, open_app, run_day, settled, temporary_project, windows

@@ -26,7 +26,7 @@ from icekeel.data.compaction import recorded
 from icekeel.data.relations import parquet
 from icekeel.journal import Decided, Positions, Predicted, Pushed, Value, Writer, scan
 from icekeel.journal.segments import segment_sizes
-from icekeel.operations.retention import Kept, Retention
+from icekeel.operations.upkeep.retention import Kept, Retention
 from icekeel.testing.small import write_small_project
 from tests.unit.journal.examples import PREDICTED
 

@@ -16,9 +16,9 @@ from icekeel.core.errors import RequestError
 from icekeel.core.time import DAY, HOUR
 from icekeel.data.answers import Wanted
 from icekeel.journal import Predicted
-from icekeel.operations.skew import OTHER, UNKNOWN
-from icekeel.operations.trace import Trace
-from icekeel.operations.trace_words import told
+from icekeel.operations.accounts.trace import Trace
+from icekeel.operations.accounts.trace_words import told
+from icekeel.operations.skew.skew import OTHER, UNKNOWN
 
 from .commands import icekeel
 from .shipping import WORLD, drain, kept, open_app, played_project

@@ -21,7 +21,7 @@ from icekeel.data import History, compaction
 from icekeel.data.answers import Answers, Wanted, answer_columns
 from icekeel.data.compaction import all_records, compact
 from icekeel.journal import Decided, Predicted, Pushed, Record, Writer
-from icekeel.operations.retention import Kept, spent
+from icekeel.operations.upkeep.retention import Kept, spent
 from tests.unit.journal.examples import PREDICTED
 
 

@@ -167,7 +167,7 @@ def _tell(app: App, registry: Registry, *, test: bool, as_json: bool) -> None:
 
 
 def _export(out: Path | None, *, as_json: bool) -> None:
-    from icekeel.operations.prometheus import FILES, write_files
+    from icekeel.operations.alerts.prometheus import FILES, write_files
 
     if out is None:
         hint = "--out monitoring"

@@ -141,7 +141,7 @@ def trace(
     if as_json:
         print_json(found.as_dict())
         return
-    from icekeel.operations.trace_words import told
+    from icekeel.operations.accounts.trace_words import told
 
     print_parts(told(found))
     if found.notes:

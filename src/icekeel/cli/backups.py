@@ -32,7 +32,7 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Copy all that cannot be made again while everything runs; list what there is; check a copy byte by byte."""
-    from icekeel.operations.backup import back_up, check
+    from icekeel.operations.upkeep.backup import back_up, check
     from icekeel.settings import Places, load_settings
 
     check_action(action, ACTIONS)
@@ -76,7 +76,7 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Put a backup back, checked byte by byte before it counts; nothing may run there meanwhile."""
-    from icekeel.operations.backup import Shelf, restore, settings_for
+    from icekeel.operations.upkeep.backup import Shelf, restore, settings_for
     from icekeel.settings import Places
 
     name, found = Shelf(source).find(name)
@@ -95,7 +95,7 @@ def restore(
 
 
 def _shelf(folder: Path, to: str) -> Any:
-    from icekeel.operations.backup import Shelf
+    from icekeel.operations.upkeep.backup import Shelf
 
     if not to:
         hint = "icekeel backup --to FOLDER, or backup_to in icekeel.toml"
@@ -116,7 +116,7 @@ def doctor(
     """What is wrong with an installation, part by part, and what to do; exit status 1 where something is bad."""
     from icekeel.app import App
     from icekeel.define import load_project
-    from icekeel.operations.doctor import Check, Patient, examine
+    from icekeel.operations.upkeep.doctor import Check, Patient, examine
     from icekeel.settings import Places, Settings, load_settings
 
     folder = project.resolve()

@@ -18,8 +18,8 @@ from .versions import ModelName, OneModel, mirror_soon, registry_of
 
 if TYPE_CHECKING:
     from icekeel.app import App
-    from icekeel.operations.trial_desk import TrialDesk
-    from icekeel.operations.trial_report import TrialReport
+    from icekeel.operations.trials.desk import TrialDesk
+    from icekeel.operations.trials.report import TrialReport
     from icekeel.registry import Decision
 
 Version = Annotated[str, typer.Option(help="Of this challenger (default: the latest).")]
@@ -64,7 +64,7 @@ def power(
     as_json: AsJson = False,
 ) -> None:
     """Say how many units and days a test would need, from the project's own past, before it starts."""
-    from icekeel.operations.trial_desk import EFFECTS
+    from icekeel.operations.trials.desk import EFFECTS
 
     app = open_app(project)
     definition = app.model(model)
@@ -88,7 +88,7 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Let a version answer its first units."""
-    from icekeel.operations.trial_desk import start_by_hand
+    from icekeel.operations.trials.desk import start_by_hand
 
     app = open_app(project)
     with registry_of(app) as registry, app.journal("experiment") as journal:
@@ -106,7 +106,7 @@ def step(
     as_json: AsJson = False,
 ) -> None:
     """Give the challenger its next share."""
-    from icekeel.operations.trial_desk import step_by_hand
+    from icekeel.operations.trials.desk import step_by_hand
 
     app = open_app(project)
     with registry_of(app, model) as registry, app.journal("experiment") as journal:
@@ -118,7 +118,7 @@ def stop(
     model: ModelName, reason: Reason, by: By = "", project: ProjectFolder = HERE, as_json: AsJson = False
 ) -> None:
     """End an experiment: the champion answers everybody."""
-    from icekeel.operations.trial_desk import stop_by_hand
+    from icekeel.operations.trials.desk import stop_by_hand
 
     app = open_app(project)
     with registry_of(app, model) as registry, app.journal("experiment") as journal:
@@ -166,7 +166,7 @@ def analyse(
 ) -> None:
     """Analyse an experiment that was served elsewhere."""
     from icekeel.experiments import Metric
-    from icekeel.operations.trial_report import analyse as analysed
+    from icekeel.operations.trials.report import analyse as analysed
 
     check_folder(out)
     given = {"unit": unit, "arm": arm, "value": value, "time": time, "segment": segment}
@@ -186,7 +186,7 @@ EXPERIMENTS = (list_, show, power, start, step, stop, report, analyse)
 @contextmanager
 def desk_of(app: App) -> Iterator[TrialDesk]:
     """The experiments of a project, with what the keeper has projected where there is any."""
-    from icekeel.operations.trial_desk import TrialDesk
+    from icekeel.operations.trials.desk import TrialDesk
 
     with registry_of(app) as registry:
         try:

@@ -29,7 +29,7 @@ def forget(
     as_json: AsJson = False,
 ) -> None:
     """Forget a private value: what is stored of it stands for nobody from then on, in back-ups too."""
-    from icekeel.operations.forgetting import named
+    from icekeel.operations.upkeep.forgetting import named
 
     app = open_app(project)
     if receipts and not entity:

@@ -13,7 +13,7 @@ from .output import print_json, print_rows, say
 from .versions import OneModel, registry_of
 
 if TYPE_CHECKING:
-    from icekeel.operations.guard_report import Guarding
+    from icekeel.operations.accounts.guard_report import Guarding
 
 
 def guard(
@@ -23,7 +23,7 @@ def guard(
     as_json: AsJson = False,
 ) -> None:
     """Show what the guard flags and cannot see, what the training data lack, and what more of them would buy."""
-    from icekeel.operations.guard_report import guarding
+    from icekeel.operations.accounts.guard_report import guarding
 
     app = open_app(project)
     now = app.clock()

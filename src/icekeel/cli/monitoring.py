@@ -24,7 +24,7 @@ def monitor(
     as_json: AsJson = False,
 ) -> None:
     """What is watched, minute by minute: expected, evidence against its bar, share of the budget, and blind spots."""
-    from icekeel.operations.monitor import monitor as look
+    from icekeel.operations.monitors.monitor import monitor as look
 
     app = open_app(project)
     names = [app.model(model).name] if model else list(app.project.models)

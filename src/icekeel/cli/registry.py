@@ -42,7 +42,7 @@ def list_(model: OneModel = None, project: ProjectFolder = HERE, as_json: AsJson
 
 def show(version: VersionName, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     """Show all that is kept of a version: gates, ladder, features, what it was made from, what became of it."""
-    from icekeel.operations.dossier import dossier
+    from icekeel.operations.accounts.dossier import dossier
 
     app = open_app(project)
     with registry_of(app) as registry:
@@ -55,7 +55,7 @@ def show(version: VersionName, project: ProjectFolder = HERE, as_json: AsJson = 
 
 def diff(a: VersionName, b: VersionName, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     """Show what differs between two versions: settings, features, errors, gates, what they were made from, sizes."""
-    from icekeel.operations.dossier import differences, dossier
+    from icekeel.operations.accounts.dossier import differences, dossier
 
     app = open_app(project)
     with registry_of(app) as registry:
@@ -72,7 +72,7 @@ def diff(a: VersionName, b: VersionName, project: ProjectFolder = HERE, as_json:
 
 def verify(version: VersionName, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     """Check that a version is whole and could be made again; exit status 1 where something of it is lost."""
-    from icekeel.operations.dossier import LOST, verified
+    from icekeel.operations.accounts.dossier import LOST, verified
 
     app = open_app(project)
     with registry_of(app) as registry:
@@ -92,7 +92,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a version as a folder that predicts elsewhere, under one digest."""
-    from icekeel.operations.dossier import project_as_then
+    from icekeel.operations.accounts.dossier import project_as_then
     from icekeel.registry import read
     from icekeel.registry.exported import export as write
 
@@ -112,7 +112,7 @@ def mirror(
     as_json: AsJson = False,
 ) -> None:
     """Have MLflow show what the registry holds: runs, versions, aliases, and models that predict."""
-    from icekeel.operations.mirror import mirror as copy
+    from icekeel.operations.accounts.mirror import mirror as copy
 
     app = open_app(project, mlflow=to or None)
     if not app.settings.mlflow:

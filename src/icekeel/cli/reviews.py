@@ -14,7 +14,7 @@ from .output import print_json, print_rows, say
 from .versions import registry_of
 
 if TYPE_CHECKING:
-    from icekeel.operations.reviews import Case
+    from icekeel.operations.loop.reviews import Case
 
 DECISIONS = {"accept": "accepted", "reject": "rejected"}
 ACTIONS = ("list", "show", *DECISIONS, "taught")
@@ -62,7 +62,7 @@ def review(
 
 
 def _list(cases: list[Case], *, as_json: bool) -> None:
-    from icekeel.operations.reviews import MOST_LISTED
+    from icekeel.operations.loop.reviews import MOST_LISTED
 
     if as_json:
         print_json([case.as_dict() for case in cases[:MOST_LISTED]])

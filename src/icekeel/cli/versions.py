@@ -40,7 +40,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a model, put it through its gates, register it and decide what becomes of it."""
-    from icekeel.operations.workshop import Order, admit, allow_training
+    from icekeel.operations.workshop.workshop import Order, admit, allow_training
 
     app = open_app(project)
     definition = app.model(model)
@@ -85,7 +85,7 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Make a version champion by hand."""
-    from icekeel.operations.workshop import crown, decide
+    from icekeel.operations.workshop.workshop import crown, decide
 
     app = open_app(project)
     with registry_of(app) as registry, app.journal("promote") as journal:
@@ -112,7 +112,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Go back to the champion before this one; refused where another came to serve meanwhile."""
-    from icekeel.operations.workshop import roll_back
+    from icekeel.operations.workshop.workshop import roll_back
 
     app = open_app(project)
     with registry_of(app, model) as registry, app.journal("rollback") as journal:
@@ -161,7 +161,7 @@ def mirror_soon(app: App) -> None:
             pass
     except StateError:
         return
-    from icekeel.operations.mirror import mirror_command
+    from icekeel.operations.accounts.mirror import mirror_command
 
     command = mirror_command(app.folder)
     log = (

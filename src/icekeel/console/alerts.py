@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from icekeel.operations.alerting import severity
+from icekeel.operations.alerts.alerting import severity
 from icekeel.registry import Alert, Delivery
 
 from .charts import lines

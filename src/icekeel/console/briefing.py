@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from icekeel.core.time import format_time, to_datetime
-from icekeel.operations.briefing import Briefing, Rival
-from icekeel.operations.explain import Reason
+from icekeel.operations.accounts.briefing import Briefing, Rival
+from icekeel.operations.accounts.explain import Reason
 from icekeel.training.mistakes import PER, Amounts, Choices
 from icekeel.training.worth import dollars
 

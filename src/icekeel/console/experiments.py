@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from icekeel.experiments import Evidence, describe
-from icekeel.operations.trial_report import TrialReport
+from icekeel.operations.trials.report import TrialReport
 
 from .charts import Mark, lines
 from .pages import moment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from icekeel.operations.feature_report import FeatureFinding, FeatureReport, Worth
+from icekeel.operations.workshop.feature_report import FeatureFinding, FeatureReport, Worth
 
 from .charts import Bar, bars, spark
 from .lineage import Item, lineage

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from icekeel.operations.dossier import Part
+from icekeel.operations.accounts.dossier import Part
 
 from .pages import page
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from icekeel.operations.alerting import severity
+from icekeel.operations.alerts.alerting import severity
 from icekeel.operations.ledger import told
 from icekeel.registry import CHAMPION, Alert, Change, Decision, Registry, Run, Version
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from icekeel.operations.explain import number
-from icekeel.operations.trace import Trace
-from icekeel.operations.trace_words import told
+from icekeel.operations.accounts.explain import number
+from icekeel.operations.accounts.trace import Trace
+from icekeel.operations.accounts.trace_words import told
 
 from .lineage import Item, lineage
 from .pages import moment

@@ -14,8 +14,8 @@ from icekeel.data.vault import Receipt
 from icekeel.define import EventTable, Model, Project
 from icekeel.define.fields import Field
 from icekeel.journal import Predicted
-from icekeel.operations.explain import Explanation
-from icekeel.operations.forgetting import entities
+from icekeel.operations.accounts.explain import Explanation
+from icekeel.operations.upkeep.forgetting import entities
 from icekeel.serving import SCOPES, Answer, OnlineFeatures
 from icekeel.serving.intake import LARGEST_PUSH
 

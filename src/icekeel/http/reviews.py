@@ -8,7 +8,7 @@ import msgspec
 
 from icekeel.core.errors import Fault, RequestError, first_faults, shorten
 from icekeel.journal import Writer
-from icekeel.operations.reviews import MOST_LISTED, Reviews
+from icekeel.operations.loop.reviews import MOST_LISTED, Reviews
 
 from .problems import Reply
 

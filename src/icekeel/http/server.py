@@ -50,8 +50,8 @@ from icekeel.core.ids import new_id
 from icekeel.core.time import parse_time
 from icekeel.data.answers import as_dict, wanted
 from icekeel.journal import Ticked
-from icekeel.operations.explain import explain
-from icekeel.operations.trace import Trace, trace
+from icekeel.operations.accounts.explain import explain
+from icekeel.operations.accounts.trace import Trace, trace
 from icekeel.registry import all_trials
 from icekeel.serving import Accepted, Answer, Draft
 

@@ -19,9 +19,9 @@ from icekeel.define import Refuse
 from icekeel.features.live import State
 from icekeel.features.online.extent import Extent
 from icekeel.monitoring import Baseline
-from icekeel.operations.monitor import nearest
-from icekeel.operations.trace import Standing
-from icekeel.operations.watch import read_baseline
+from icekeel.operations.accounts.trace import Standing
+from icekeel.operations.monitors.monitor import nearest
+from icekeel.operations.monitors.watch import read_baseline
 from icekeel.registry import GRADES
 from icekeel.serving import KEEPER_BEHIND, Answerer, Asked, AskedIndex, OnlineReader, Outcomes
 from icekeel.store import FeatureStore

@@ -16,7 +16,7 @@ import numpy as np
 
 from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, MINUTE, parse_time
-from icekeel.operations.workshop import Order, admit
+from icekeel.operations.workshop.workshop import Order, admit
 from icekeel.registry import Version
 from icekeel.settings import Settings
 

@@ -51,7 +51,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A scaffolded project whose files were taken in and whose model was trained."""
     from icekeel.app import App
-    from icekeel.operations.workshop import Order, admit
+    from icekeel.operations.workshop.workshop import Order, admit
 
     folder = tmp_path_factory.mktemp("projects") / "shop"
     scaffold(folder, lambda text: None, clock=lambda: NOW)

@@ -12,7 +12,7 @@ import pytest
 from icekeel.cli.main import COMMANDS
 from icekeel.cli.registry import MODELS
 from icekeel.cli.running import only_keeper
-from icekeel.operations import mirror
+from icekeel.operations.accounts import mirror
 from icekeel.registry import Registry
 from icekeel.registry.exported import load
 

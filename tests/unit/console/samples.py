@@ -11,9 +11,9 @@ from msgspec import structs
 from icekeel.console import Block, Callout, Chart, Moment, Report, Section, Table, Tile, Tiles, Timeline
 from icekeel.console.charts import Bar, Span, bars, histogram, lines, spans
 from icekeel.core.time import DAY, HOUR, parse_time
-from icekeel.operations.outcome import OutcomeTrace, Told
-from icekeel.operations.trace import FeatureTrace, Gate, Step, Trace, VersionTrace
-from icekeel.operations.window_rows import WindowRows
+from icekeel.operations.accounts.trace import FeatureTrace, Gate, Step, Trace, VersionTrace
+from icekeel.operations.accounts.window_rows import WindowRows
+from icekeel.operations.projections.outcome import OutcomeTrace, Told
 from icekeel.registry import Alert, AlertChange, Decision, Json, Registry
 from tests.unit.journal.examples import PREDICTED
 

@@ -8,7 +8,13 @@ import pytest
 
 from icekeel.console.features import features_page
 from icekeel.console.lineage import Item, lineage
-from icekeel.operations.feature_report import Distribution, FeatureFinding, FeatureReport, Stretch, Worth
+from icekeel.operations.workshop.feature_report import (
+    Distribution,
+    FeatureFinding,
+    FeatureReport,
+    Stretch,
+    Worth,
+)
 
 EARLIER = Stretch("2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z", 1_000)
 LATER = Stretch("2024-02-01T00:00:01Z", "2024-03-01T00:00:00Z", 400)

@@ -25,7 +25,7 @@ from icekeel.features.live import (
 from icekeel.features.online import LmdbWindows, TextCodes, open_environment, writing
 from icekeel.features.plan import make_plan
 from icekeel.journal import Pushed
-from icekeel.operations.projections import EventProjection
+from icekeel.operations.projections.projections import EventProjection
 
 
 class Ask(ik.Request):

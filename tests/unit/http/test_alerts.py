@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from icekeel.app import App
 from icekeel.core.time import HOUR
-from icekeel.operations.monitor import monitor
-from icekeel.operations.prometheus import write_files
+from icekeel.operations.alerts.prometheus import write_files
+from icekeel.operations.monitors.monitor import monitor
 from icekeel.registry import Alert, Delivery, Registry
 from icekeel.testing.small import REQUEST, keep_up
 from tests.unit.http.conftest import NOW, Client

@@ -11,7 +11,7 @@ from icekeel.app import App
 from icekeel.core.ids import new_id
 from icekeel.core.time import HOUR
 from icekeel.journal import Predicted, Pushed, Quarantined
-from icekeel.operations.projections import AnswerProjection
+from icekeel.operations.projections.projections import AnswerProjection
 from icekeel.testing.small import REQUEST, TRAINED_TO
 
 from .conftest import NOW, Client

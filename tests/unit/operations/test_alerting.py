@@ -15,10 +15,10 @@ from icekeel.core.time import DAY, HOUR, MINUTE
 from icekeel.define import Act, Model, Simplest, usd_per_year
 from icekeel.journal import Alerted, Decided, Predicted, scan
 from icekeel.monitoring import Signal
-from icekeel.operations.alerting import Alerting
-from icekeel.operations.projections import Settled
-from icekeel.operations.severity import FEWEST, MOST, Recent, course, reckon
-from icekeel.operations.workshop import allow_training
+from icekeel.operations.alerts.alerting import Alerting
+from icekeel.operations.alerts.severity import FEWEST, MOST, Recent, course, reckon
+from icekeel.operations.projections.projections import Settled
+from icekeel.operations.workshop.workshop import allow_training
 from icekeel.registry import AlertChange
 from icekeel.testing.small import write_small_project
 

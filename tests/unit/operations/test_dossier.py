@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from icekeel.app import App
-from icekeel.operations.dossier import differences, dossier, verified
-from icekeel.operations.lineage import code_digest, lineage_of, settings_of
-from icekeel.operations.workshop import crown
+from icekeel.operations.accounts.dossier import differences, dossier, verified
+from icekeel.operations.workshop.lineage import code_digest, lineage_of, settings_of
+from icekeel.operations.workshop.workshop import crown
 from icekeel.registry import Registry
 from icekeel.testing.small import TRAINED_TO, train_small, write_small_project
 

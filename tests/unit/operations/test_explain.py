@@ -13,8 +13,8 @@ from icekeel.app import App
 from icekeel.core.errors import BundleError
 from icekeel.engines import Explained
 from icekeel.journal import Predicted, scan
-from icekeel.operations.explain import Explanation, Reason, explain, main_reasons
-from icekeel.operations.workshop import crown
+from icekeel.operations.accounts.explain import Explanation, Reason, explain, main_reasons
+from icekeel.operations.workshop.workshop import crown
 from icekeel.registry import Registry
 from icekeel.serving import load_version
 from icekeel.settings import Settings
@@ -70,7 +70,7 @@ def test_a_version_that_keeps_no_cases_is_explained_without(
     opened: tuple[App, Registry, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, registry, _ = opened
-    monkeypatch.setattr("icekeel.operations.explain.SIMILAR_FILE", "none.bin")
+    monkeypatch.setattr("icekeel.operations.accounts.explain.SIMILAR_FILE", "none.bin")
     found = explained(app, registry, asked(app, registry, REQUEST))
     assert (found.similar, found.far) == ([], False)
     assert "Main reasons, against an average request" in found.sentence

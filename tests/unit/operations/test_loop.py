@@ -16,13 +16,13 @@ from icekeel.core.time import DAY, HOUR, parse_time
 from icekeel.experiments import PairedDays, RolloutPlan, RolloutState, Tally, Verdict
 from icekeel.journal import Alerted, Decided, Writer, scan
 from icekeel.monitoring import Signal
-from icekeel.operations import trials as trialing
-from icekeel.operations import watch as watching
-from icekeel.operations.loop import Loop
-from icekeel.operations.projections import UNSCORED, Settled
-from icekeel.operations.retraining import Job
-from icekeel.operations.watch import Duty, costs
-from icekeel.operations.workshop import admit, crown, roll_back
+from icekeel.operations.loop.loop import Loop
+from icekeel.operations.monitors import watch as watching
+from icekeel.operations.monitors.watch import Duty, costs
+from icekeel.operations.projections.projections import UNSCORED, Settled
+from icekeel.operations.trials import trials as trialing
+from icekeel.operations.workshop.retraining import Job
+from icekeel.operations.workshop.workshop import admit, crown, roll_back
 from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Registry, Version
 from icekeel.testing.small import write_small_project
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import icekeel
-from icekeel.operations import mirror
+from icekeel.operations.accounts import mirror
 
 
 def test_the_rooms_that_travel_with_a_model_need_no_other() -> None:

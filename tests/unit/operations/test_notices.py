@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from icekeel.core.time import DAY, HOUR, MINUTE, SECOND, wall_clock
-from icekeel.operations.channels import Channel, channels
-from icekeel.operations.notices import FIRST_PAUSE, Teller, due
+from icekeel.operations.alerts.channels import Channel, channels
+from icekeel.operations.alerts.notices import FIRST_PAUSE, Teller, due
 from icekeel.registry import Alert, AlertChange, Registry
 from icekeel.testing.small import write_small_project
 
@@ -195,7 +195,7 @@ def test_an_attempt_that_a_crash_broke_off_is_made_again_under_the_same_id(world
     teller = world.teller(hook.url)
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom icekeel.operations import notices\n"
-        "from icekeel.operations.channels import Channel, channels\nfrom icekeel.registry import Registry\n"
+        "from icekeel.operations.alerts.channels import Channel, channels\nfrom icekeel.registry import Registry\n"
         "folder, url, now = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])\n"
         "send = Channel.send\n"
         "def die(channel, message):\n    send(channel, message)\n    os._exit(9)\n"

@@ -15,8 +15,8 @@ from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, parse_time
 from icekeel.data import AVAILABLE, DELETED, History, ingest
 from icekeel.journal import Pushed
-from icekeel.operations.past import stored_rows
-from icekeel.operations.projections import AnswerProjection, Settled
+from icekeel.operations.projections.past import stored_rows
+from icekeel.operations.projections.projections import AnswerProjection, Settled
 from icekeel.testing.small import write_small_project
 from tests.unit.journal.examples import PREDICTED
 

@@ -11,7 +11,7 @@ import pytest
 
 from icekeel.features.live import State, StateCell
 from icekeel.journal import Positions
-from icekeel.operations.reach import Reach, carry
+from icekeel.operations.projections.reach import Reach, carry
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from icekeel.core.time import DAY
 from icekeel.data.answers import Wanted
 from icekeel.journal import Decided, Ticked, Writer, scan
 from icekeel.journal.segments import segment_sizes
-from icekeel.operations.retention import Kept, Retention
+from icekeel.operations.upkeep.retention import Kept, Retention
 from icekeel.testing.small import write_small_project
 from tests.unit.journal.examples import PREDICTED
 

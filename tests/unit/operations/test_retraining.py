@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from icekeel.core.time import DAY, parse_time
-from icekeel.operations.retraining import Job, Retraining, scheduled
 from icekeel.operations.runs import Runs
+from icekeel.operations.workshop.retraining import Job, Retraining, scheduled
 from icekeel.registry import Registry
 
 NOW = parse_time("2024-04-01")

@@ -12,11 +12,11 @@ import pytest
 
 from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, MINUTE, SECOND, parse_time
-from icekeel.operations import schedule as scheduling
-from icekeel.operations.alerting import Alerting
-from icekeel.operations.audits import blocked_by
+from icekeel.operations.alerts.alerting import Alerting
+from icekeel.operations.loop import schedule as scheduling
+from icekeel.operations.loop.schedule import Cadence, Schedule, Task, _audited, _taken_in, tasks_of
 from icekeel.operations.runs import AUDIT, BACKUP, COMPACT, INGEST, MIRROR, Ended, Note, Runs
-from icekeel.operations.schedule import Cadence, Schedule, Task, _audited, _taken_in, tasks_of
+from icekeel.operations.workshop.audits import blocked_by
 from icekeel.registry import Registry
 from icekeel.registry.records import Json
 from icekeel.settings import load_settings
@@ -277,7 +277,7 @@ def test_settings_say_how_often(tmp_path: Path) -> None:
 def test_much_in_the_journal_alone_is_moved_by_a_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("icekeel.operations.retention.MOST_UNMOVED", 1)
+    monkeypatch.setattr("icekeel.operations.upkeep.retention.MOST_UNMOVED", 1)
     write_small_project(tmp_path)
     app = App(tmp_path)
     written(app)

@@ -18,9 +18,9 @@ from icekeel.core.time import DAY, HOUR
 from icekeel.journal import Pushed, Value, scan
 from icekeel.journal.records import Decided
 from icekeel.journal.segments import segment_sizes
-from icekeel.operations.retention import Kept, Retention
 from icekeel.operations.snapshots import TRAINING, TableChange
-from icekeel.operations.workshop import Order
+from icekeel.operations.upkeep.retention import Kept, Retention
+from icekeel.operations.workshop.workshop import Order
 from icekeel.settings import Settings
 from icekeel.store import FeatureStore
 from icekeel.testing.small import PROJECT, TRAINED_TO, small_world, write_small_project

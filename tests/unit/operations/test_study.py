@@ -9,8 +9,8 @@ import pytest
 
 from icekeel.app import App
 from icekeel.core.errors import ProjectError, TrainingError
-from icekeel.operations.feature_report import FeatureReport, same
-from icekeel.operations.study import Study, find_feature
+from icekeel.operations.workshop.feature_report import FeatureReport, same
+from icekeel.operations.workshop.study import Study, find_feature
 from icekeel.testing.small import PROJECT, TRAINED_TO, train_small, write_small_project
 
 IDEAS = """

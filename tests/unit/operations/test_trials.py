@@ -19,11 +19,11 @@ from icekeel.core.time import DAY, HOUR
 from icekeel.define import Rollout
 from icekeel.experiments import Metric, PairedDays, RolloutPlan, paired_days_needed
 from icekeel.monitoring import Signal
-from icekeel.operations.projections import Settled
-from icekeel.operations.trial_desk import start_by_hand, step_by_hand, stop_by_hand
-from icekeel.operations.trial_report import analyse, paired_sentences, power_of, report_of
-from icekeel.operations.trials import MOST_GROUPS, Trials, plan_of
-from icekeel.operations.workshop import admit
+from icekeel.operations.projections.projections import Settled
+from icekeel.operations.trials.desk import start_by_hand, step_by_hand, stop_by_hand
+from icekeel.operations.trials.report import analyse, paired_sentences, power_of, report_of
+from icekeel.operations.trials.trials import MOST_GROUPS, Trials, plan_of
+from icekeel.operations.workshop.workshop import admit
 from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, all_trials, trials
 
 from .test_loop import BOTH, T0, World, answers

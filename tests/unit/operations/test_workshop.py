@@ -8,7 +8,7 @@ import pytest
 
 from icekeel.app import App
 from icekeel.define import Model, Retrain
-from icekeel.operations.workshop import COMPARED, admit
+from icekeel.operations.workshop.workshop import COMPARED, admit
 from icekeel.registry import CHAMPION, Version
 from icekeel.testing.small import write_small_project
 

@@ -14,9 +14,9 @@ import msgspec
 from icekeel.app import App
 from icekeel.core.ids import digest, unit_interval
 from icekeel.core.time import DAY, HOUR, format_time, parse_time
+from icekeel.operations.rehearsal.replay import Played, Replay, Step
 from icekeel.operations.rehearsal.system import System
-from icekeel.operations.replay import Played, Replay, Step
-from icekeel.operations.workshop import Order, admit
+from icekeel.operations.workshop.workshop import Order, admit
 from icekeel.registry import Registry, Version
 from icekeel.settings import SETTINGS_FILE, load_settings
 

@@ -20,7 +20,7 @@ from icekeel.data.relations import fetch, parquet
 from icekeel.define import Act, Model
 from icekeel.features.offline import historical_features
 from icekeel.features.outcomes import Status, historical_outcomes
-from icekeel.operations.replay import Played
+from icekeel.operations.rehearsal.replay import Played
 from icekeel.registry import Alert, Decision, Registry, Version
 from icekeel.serving import load_version
 from icekeel.training.dataset import event_store

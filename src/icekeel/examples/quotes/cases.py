@@ -13,8 +13,8 @@ import msgspec
 from icekeel.core.errors import Fault, StateError
 from icekeel.core.time import DAY, HOUR
 from icekeel.journal import Predicted, scan
+from icekeel.operations.rehearsal.replay import Connection, Played, Replay, Step
 from icekeel.operations.rehearsal.system import System
-from icekeel.operations.replay import Connection, Played, Replay, Step
 
 from .simulate import NEVER_SEEN, Truth
 

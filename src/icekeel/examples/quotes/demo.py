@@ -16,9 +16,9 @@ from icekeel.app import App
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY, HOUR, parse_time
 from icekeel.journal import Predicted, Writer, scan
+from icekeel.operations.rehearsal.replay import Step
 from icekeel.operations.rehearsal.system import System
-from icekeel.operations.replay import Step
-from icekeel.operations.workshop import Order, admit, crown, decide
+from icekeel.operations.workshop.workshop import Order, admit, crown, decide
 from icekeel.registry import CHAMPION, Registry, Version
 from icekeel.settings import Settings
 

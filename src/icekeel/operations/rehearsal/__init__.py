@@ -1,5 +1,6 @@
 """Rehearsal: history played again through the real processes, with faults, before customers meet them.
 
+replay    history played through a running server
 past      what happened in the window that is replayed, and a copy of the project as it stood before
 faults    what may go wrong, each a small change of the stream or an act upon the processes
 plan      which faults, where, when, how strong

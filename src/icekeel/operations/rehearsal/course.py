@@ -19,7 +19,6 @@ from icekeel.core.ids import digest
 from icekeel.core.time import DAY, MINUTE, format_time, wall_clock
 from icekeel.define.project import PROJECT_FILE
 from icekeel.define.rehearsed import rehearsed_text
-from icekeel.operations.replay import PATIENCE_S, Asked, Minutes, Replay
 from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Alert, Decision, Registry
 from icekeel.serving import Access
 
@@ -27,6 +26,7 @@ from .faults import CHALLENGED, KINDS, Change
 from .past import Past
 from .places import Places
 from .plan import Plan
+from .replay import PATIENCE_S, Asked, Minutes, Replay
 from .rivals import BY, SIMPLEST, Ground
 from .stream import Stream
 from .system import System

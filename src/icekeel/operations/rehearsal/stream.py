@@ -8,10 +8,10 @@ from typing import Any
 
 from icekeel.core.time import DAY, HOUR
 from icekeel.data import AVAILABLE
-from icekeel.operations.replay import Step
 
 from .faults import Change
 from .past import Past, Truth
+from .replay import Step
 
 STEP = HOUR
 Row = dict[str, Any]
