@@ -194,7 +194,7 @@ def test_an_attempt_that_a_crash_broke_off_is_made_again_under_the_same_id(world
     world.open(2)
     teller = world.teller(hook.url)
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom icekeel.operations import notices\n"
+        "import os, sys\nfrom pathlib import Path\nfrom icekeel.operations.alerts import notices\n"
         "from icekeel.operations.alerts.channels import Channel, channels\nfrom icekeel.registry import Registry\n"
         "folder, url, now = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])\n"
         "send = Channel.send\n"

@@ -20,7 +20,7 @@ def write_files(folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in paths:
-            path.write_bytes(files("icekeel.operations").joinpath("prometheus_files", path.name).read_bytes())
+            path.write_bytes(files(__package__).joinpath("prometheus_files", path.name).read_bytes())
     except OSError as error:
         what = "the files cannot be written there"
         raise SettingsError(Fault("not_written", what, str(folder), error.strerror or str(error))) from error
