@@ -480,9 +480,9 @@ class App:
         """
         self._renewal(registry, journal).keep(stop, ready=ready)
 
-    def ask_anew(self) -> None:
-        """Have the keeper make all projections anew, now or when it next starts."""
-        self.places.ask_anew()
+    def ask_anew(self, damage: str = "") -> None:
+        """Have the keeper make all projections anew, now or when it next starts; see `Places.ask_anew`."""
+        self.places.ask_anew(damage)
 
     def _renewal(self, registry: Registry, journal: Writer) -> Renewal:
         return Renewal(self.places, lambda online: self._keeper(online, registry, journal))

@@ -239,10 +239,15 @@ class Places:
         """Make the folder, for its owner alone, where there is none."""
         self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def ask_anew(self) -> None:
-        """Have the keeper make all projections anew, now or when it next starts."""
+    def ask_anew(self, damage: str = "") -> None:
+        """Have the keeper make all projections anew, now or when it next starts.
+
+        Args:
+            damage: What is wrong with those that there are, where that is why: of that there will be an alert.
+        """
         self.make()
-        self.rebuild.touch()
+        with self.rebuild.open("a", encoding="utf-8") as file:
+            file.write("" if file.tell() else damage)  # what was said first
 
     @property
     def journal(self) -> Path:

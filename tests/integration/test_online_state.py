@@ -504,3 +504,19 @@ def test_a_keeper_that_meets_damage_makes_its_state_anew(
 
 if __name__ == "__main__":
     read_on(Path(sys.argv[1]), sys.argv[2])
+
+
+def test_damage_that_only_the_server_met_is_told(folder: Path) -> None:
+    def stores() -> list[Any]:
+        registry = App(folder).registry()
+        found = [one.evidence["sentences"] for one in registry.alerts("late") if one.cause == "store"]
+        registry.close()
+        return found
+
+    App(folder).ask_anew()
+    keep_once(folder)
+    assert stores() == []
+    App(folder).ask_anew("requests of late met damage in it")
+    App(folder).ask_anew("and again")
+    keep_once(folder)
+    assert stores() == [["requests of late met damage in it"]]

@@ -119,7 +119,8 @@ class Service:
         if damaged and now >= self._asked_anew + ANEW_PAUSE_S:
             self._asked_anew = now
             log.error("online_state_damaged", extra={"then": "the keeper is asked to make it anew"})
-            self._try("rebuild", self.app.ask_anew)
+            damage = f"requests of {', '.join(damaged)} met damage in it"
+            self._try("rebuild", lambda: self.app.ask_anew(damage))
 
     def follow_registry(self) -> None:
         """The versions that serve; in any thread, since loading one takes longer than an answer may."""

@@ -14,12 +14,13 @@ from .learning import learn
 from .performance import ASSUMED, expected_error
 from .profiles import Profile, Profiler, psi
 from .rates import Heartbeat, learn_heartbeat, learn_rate
-from .streams import REPEATED, Cells, Counted, Stream, cells_of, declared
+from .streams import LATENESS, REPEATED, Cells, Counted, Stream, cells_of, declared
 
 __all__ = [
     "ASSUMED",
     "BAD_DATA",
     "HEARTBEATS",
+    "LATENESS",
     "MINUTES",
     "PROFILE_DAYS",
     "REPEATED",

@@ -27,7 +27,8 @@ _EFFECTS = ("prediction", "outcome", "guard")
 _CAUSES = ("source", "field", "feature")
 _DIAGNOSED: Mapping[str, Diagnosis] = {
     **{"traffic": "capacity", "latency": "capacity", "disk": "capacity"},
-    **dict.fromkeys(("keeper", "store", "clock", "skew", "training", "duty", "challenger"), "code"),
+    **dict.fromkeys(("keeper", "store", "clock", "skew", "training", "duty"), "code"),
+    **dict.fromkeys(("champion", "challenger", "shadow"), "code"),
     **dict.fromkeys(("feature", "prediction", "segment", "guard"), "shift"),
 }
 _FIRST = {

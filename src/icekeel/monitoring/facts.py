@@ -12,7 +12,7 @@ from icekeel.core.frames import Floats, Ints
 
 from .alerts import Signal
 from .detectors import Series
-from .streams import REPEATED, Cells
+from .streams import LATENESS, REPEATED, Cells
 
 FACTORS = {
     60: "minutes for seconds, or hours for minutes", 1000: "thousands for ones", 100: "cents for dollars, or percent for shares",
@@ -120,7 +120,7 @@ def _number(one: Series, cells: Cells, now: Now, up: bool) -> tuple[str, str]:
     if one.subject == "source" and field == REPEATED:
         share, was = _apart(mean, cells.mean)
         return "stale", f"{share} of the rows say the same as one shortly before, was {was}"
-    if one.subject == "source" and field == "lateness":
+    if one.subject == "source" and field == LATENESS:
         late, was = _apart(mean / 60, cells.mean / 60, ",.{}f")
         return "late" if up else "skew", f"rows come {late} minutes after what they tell, was {was}"
     usual = cells.log_mean if now.usual is None else now.usual

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from icekeel.core.frames import Floats, Ints
+from icekeel.core.frames import Bools, Floats, Ints
 from icekeel.core.time import HOUR, MINUTE, WEEK
 
 from .detectors import HOURS_OF_WEEK, MEMORY_DAYS, Series
@@ -24,6 +24,8 @@ RECENT = 4 * WEEK
 EVEN, CLEAR = 1.5, 0.5
 """Hours beside each other are alike up to such a quotient; minutes differ where so much of that is no chance."""
 FEWEST_GAPS = 20
+INCIDENT_EVERY, INCIDENT = 60, 2.0
+"""Of so many past days one may have been an incident: with the days beside it, so much further off than all others."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -94,15 +96,17 @@ def learn_rate(subject: str, name: str, at: Ints, bar: float) -> Series:
     day = (first + np.arange(span)) // 24
     level = _levels(counts, usual[hour], day)
     expected = usual[hour] * level
+    plain = _but_incidents(_off(counts, expected, day))[day - day[0]]
+    even &= plain
     hourly = _excess(counts[even], expected[even], recent[even]) * times / max(1.0, times - 1)
-    between = _days_differ(counts, expected, day, min(hourly, 4.0))
+    between = _days_differ(counts[plain], expected[plain], day[plain], min(hourly, 4.0))
     error = math.sqrt(max(1.0, hourly) * variance)
     one = replace(
         one,
         dispersion=max(1.0, hourly, _minutely(at, first, np.where(even, expected, 0.0), recent, one.minutes)),
         tolerance=HARMLESS_RATE + 2 * error if span >= HOURS_OF_WEEK else UNKNOWN_RATE,
     )
-    latest, starts = slice(-MOST_WINDOWS, None), (first + np.arange(span)) * HOUR
+    latest, starts = np.flatnonzero(plain)[-MOST_WINDOWS:], (first + np.arange(span)) * HOUR
     sums = (counts / np.maximum(level, 1e-9))[latest, None]
     return calm([one], np.array([between]), Past(starts[latest], np.full(sums.shape, 60.0), sums), bar)[0]
 
@@ -168,7 +172,7 @@ def _levels(counts: Floats, expected: Floats, day: Ints) -> Floats:
     """The level that the days before have left for each hour, as a bank has it; the first week's to begin with."""
     days = np.unique(day, return_inverse=True)[1]
     told, due = np.bincount(days, counts), np.bincount(days, expected)
-    level = float(told[:7].sum() / max(1e-9, due[:7].sum()))
+    level = float(np.median(told[:7] / np.maximum(due[:7], 1e-9)))
     levels = np.zeros(len(told))
     for at, (came, owed) in enumerate(zip(told, due, strict=True)):
         levels[at] = level
@@ -183,6 +187,29 @@ def _days_differ(counts: Floats, expected: Floats, day: Ints, noise: float) -> f
     came, owed = came[owed >= 1], owed[owed >= 1]
     squares = float((np.square(came - owed) / np.maximum(owed, 1.0)).sum()) - len(owed) * noise
     return math.sqrt(max(0.0, squares - math.sqrt(2 * len(owed)) * noise) / max(1.0, float(owed.sum())))
+
+
+def _off(counts: Floats, expected: Floats, day: Ints) -> Floats:
+    """By what share of it each day was off what was expected."""
+    came, owed = np.bincount(day - day[0], counts), np.bincount(day - day[0], expected)
+    return np.where(owed >= 1, np.abs(came / np.maximum(owed, 1e-9) - 1), 0.0)
+
+
+def _but_incidents(off: Floats) -> Bools:
+    """Which days, one after the other, are held for usual: all but incidents, as a storm that closes the airports.
+
+    A day of which an alarm would have been right says nothing of what is harmless; but one of sixty at most is left
+    out, and only where it stands alone.
+    """
+    usual = np.ones(len(off), dtype=np.bool_)
+    for _ in range(len(off) // INCIDENT_EVERY):
+        worst = int(np.where(usual, off, -1.0).argmax())
+        others = usual.copy()
+        others[max(0, worst - 1) : worst + 2] = False
+        if off[worst] <= INCIDENT * off[others].max(initial=0.0):
+            break
+        usual = others
+    return usual
 
 
 def learn_heartbeat(at: Ints, false_alarms_per_year: float) -> Heartbeat:
@@ -204,11 +231,15 @@ def learn_heartbeat(at: Ints, false_alarms_per_year: float) -> Heartbeat:
     owed = np.concatenate([[0.0], np.cumsum(rate[hours] * 60)])
     place = minutes - first * 60
     reached = owed[place // 60] + rate[hours[place // 60]] * (place % 60)
-    longest = float(np.diff(reached).max())
+    gaps = np.diff(reached)
+    day = minutes[1:] // (24 * 60)
+    worst_of = np.zeros(int(day[-1] - minutes[0] // (24 * 60)) + 1)
+    np.maximum.at(worst_of, day - minutes[0] // (24 * 60), gaps)
+    longest = float(worst_of[_but_incidents(worst_of)].max())
     yearly = len(minutes) / max(1, last - first) * 24 * 365
     limit = max(math.log(max(math.e, yearly / false_alarms_per_year)), 1.3 * longest)
     pauses = np.diff(minutes)
     usual, worst = float(np.median(pauses)), float(pauses.max())
-    punctual = len(pauses) >= 5 * FEWEST_GAPS and worst <= 1.5 * usual
+    punctual = len(pauses) >= 5 * FEWEST_GAPS and worst <= 2 * usual
     pause = math.ceil(worst + 2 * (worst - usual) + 0.02 * usual + 2) * MINUTE if punctual else 0
     return Heartbeat(tuple(rate.tolist()), limit, pause)

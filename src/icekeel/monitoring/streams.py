@@ -22,7 +22,7 @@ NAMED = 8
 """Categories of a column whose share is watched one by one."""
 LEAST_SHARE = 0.01
 ARRIVALS = "arrivals"
-REPEATED = "repeated"
+REPEATED, LATENESS = "repeated", "lateness"
 """Column of rows of a table that say the same as one shortly before."""
 
 

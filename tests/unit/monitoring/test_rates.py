@@ -94,3 +94,28 @@ def test_growth_of_the_past_is_followed() -> None:
     one = learn_rate("source", "T", past, BAR)
     assert not one.blind
     assert one.tolerance < 0.4
+
+
+def storm(at: Ints, day: int, hours: int) -> Ints:
+    """What comes without the first hours of a day."""
+    return at[(at < START + day * DAY) | (at >= START + day * DAY + hours * HOUR)]
+
+
+def test_a_storm_in_the_past_does_not_make_silence_ordinary() -> None:
+    rng = np.random.default_rng(8)
+    at = START + np.sort(rng.integers(0, 120 * DAY, 120 * 24 * 35))
+    plain, bar = learn_rate("source", "T", at, BAR), learn_heartbeat(at, 0.1).limit
+    stormy = storm(at, 40, 16)
+    assert learn_heartbeat(stormy, 0.1).limit == pytest.approx(bar, rel=0.05)
+    assert learn_rate("source", "T", stormy, BAR).tolerance == pytest.approx(plain.tolerance, rel=0.2)
+    # A past that stops every third week is like that, and so is one too short to tell.
+    often = storm(storm(storm(stormy, 20, 16), 60, 16), 80, 16)
+    assert learn_heartbeat(often, 0.1).limit > 12 * 35
+    assert learn_heartbeat(stormy[stormy < START + 50 * DAY], 0.1).limit > 12 * 35
+
+
+def test_a_timetable_that_once_skipped_a_delivery_is_one() -> None:
+    hourly = START + np.arange(150 * 24) * HOUR
+    once = learn_heartbeat(np.delete(hourly, 1_000), 0.1)
+    assert 4 * HOUR < once.longest < 5 * HOUR
+    assert not learn_heartbeat(np.delete(hourly, [1_000, 1_001]), 0.1).longest

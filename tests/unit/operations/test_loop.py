@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 
 from icekeel.app import App
-from icekeel.core.time import DAY, HOUR, parse_time
+from icekeel.core.time import DAY, HOUR, MINUTE, parse_time
 from icekeel.experiments import PairedDays, RolloutPlan, RolloutState, Tally, Verdict
 from icekeel.journal import Alerted, Decided, Writer, scan
-from icekeel.monitoring import Signal
+from icekeel.monitoring import Finding, Signal
 from icekeel.operations.loop.loop import Loop
 from icekeel.operations.monitors import watch as watching
 from icekeel.operations.monitors.watch import Duty, costs
@@ -23,7 +24,7 @@ from icekeel.operations.projections.projections import UNSCORED, Settled
 from icekeel.operations.trials import trials as trialing
 from icekeel.operations.workshop.retraining import Job
 from icekeel.operations.workshop.workshop import admit, crown, roll_back
-from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Registry, Version
+from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Registry, Version, write
 from icekeel.testing.small import write_small_project
 
 T0 = parse_time("2024-03-01")
@@ -515,3 +516,42 @@ def test_a_roll_back_and_its_decision_are_one(world: World, monkeypatch: pytest.
     )
     assert world.decisions() == [("rollback", "late-1")]
     assert world.told(Decided) == [one.id for one in world.registry.decisions()]
+
+
+def test_a_version_whose_bundle_is_damaged_is_told_and_not_tried_on(world: World) -> None:
+    def bundle(number: int) -> Path:
+        made = write(world.app.places.bundles, {"model.txt": b"%d" % number}, {})
+        world.registry.register(
+            "late", made.digest, snapshot="s", code="c", features="F", metrics={},
+            gates=[{"name": "parity", "passed": True}], ladder={}, trained_from=0, trained_to=1, reason="r", at=T0,
+        )  # fmt: skip
+        return made.path / "model.txt"
+
+    files = [bundle(1), bundle(2)]
+    world.alias(CHAMPION, 1)
+    world.alias(CHALLENGER, 2, share=0.5)
+    at = T0 + HOUR
+    look = partial(world.loop.look, source={"late": world}, hour=False)
+    look(at)
+    assert world.decisions() == []
+    for file in files:
+        file.chmod(0o600)
+        file.write_bytes(b"rotten")
+    look(at + 59 * MINUTE)
+    assert world.decisions() == []
+    look(at + HOUR)
+    assert [one for one in world.decisions() if one[1]] == [("stop", "late-2")]
+    assert CHALLENGER not in world.registry.aliases("late")
+    told = {one.cause: one.evidence["title"] for one in world.registry.alerts("late")}
+    assert told == {
+        CHAMPION: "late-1, the champion, cannot be loaded: its bundle is damaged",
+        CHALLENGER: "late-2, the challenger, cannot be loaded: its bundle is damaged",
+    }
+
+
+@pytest.mark.parametrize(("column", "change"), [("Scans.lateness", "late"), ("Scans.load", "shape")])
+def test_days_on_which_rows_came_late_are_about_their_source(column: str, change: str) -> None:
+    key = f"table Scans|source.{column}"
+    found = watching._shape(Finding(key, 0.2, 0.1, 1e-9, True, f"{key}: moved"), Duty(3, 4 * DAY))
+    assert (found.subject, found.name, found.change) == ("source", "Scans", change)
+    assert (found.sentence, found.since) == (f"{column}: moved", 3 * DAY)

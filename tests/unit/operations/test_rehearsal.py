@@ -245,3 +245,15 @@ def test_what_was_found_missed_misnamed_and_harmless_is_told_with_its_cost(past:
     assert "called source Scans" in page
     assert lead(found).startswith("3 of 3 faults were found, 1 of them by showing that they did no harm.")
     assert "no alert" in render(rehearsal_page(missed))
+
+
+def test_what_strikes_a_feed_waits_until_the_feed_is_busy(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hour = np.arange(168) % 24
+    hours = {"": (hour >= 8).astype(np.int64), "Scans": (hour >= 20).astype(np.int64)}
+    monkeypatch.setattr(places, "_hours", hours)
+    day = START // DAY * DAY
+    assert places.busy(day, HOUR) == day + 8 * HOUR
+    assert places.busy(day, HOUR, "Scans.load") == day + 20 * HOUR
+    assert places.busy(day, HOUR, "express") == day + 8 * HOUR

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from icekeel.core.errors import JournalError, StateError
-from icekeel.core.time import DAY, roughly
+from icekeel.core.errors import BundleError, JournalError, StateError
+from icekeel.core.time import DAY, HOUR, roughly
 from icekeel.define import Model
 from icekeel.journal import Writer
 from icekeel.monitoring import Profile
@@ -22,7 +22,7 @@ from icekeel.operations.workshop.audits import blocked_by
 from icekeel.operations.workshop.retraining import Job, Retraining, scheduled
 from icekeel.operations.workshop.workshop import admit, decide, decided
 from icekeel.operations.workspace import Workspace
-from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Registry, Version
+from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Registry, Version, read
 from icekeel.training.catalog import full_ladder
 
 KIND = "daily"
@@ -30,6 +30,13 @@ MOST_DAYS = 31
 """Days made up for after a long pause: the latest ones."""
 ALARM_PAUSE = 7 * DAY
 """An alarm retrains no sooner after the last training."""
+_AGAIN = "It is not tried any more; look at the disk, and train the version again."
+TODO = {
+    CHAMPION: "Workers that run go on with it, none can be started: icekeel rollback, or restore from a backup.",
+    CHALLENGER: _AGAIN,
+    SHADOW: _AGAIN,
+}
+"""What is to be done first about a version that cannot be loaded, by its alias."""
 log = logging.getLogger(__name__)
 
 
@@ -51,6 +58,8 @@ class Loop:
         retraining: Retraining,
     ) -> None:
         self._project = workspace.project
+        self._bundles = workspace.bundles
+        self._checked: dict[tuple[str, str], tuple[str, int]] = {}
         self._registry = registry
         self._journal = journal
         self._retraining = retraining
@@ -113,6 +122,7 @@ class Loop:
         """
         for name, model in self._project.models.items():
             try:
+                self._check_bundles(at, model)
                 self.trials.look_for_failures(at, model, source[name])
                 if hour:
                     self.trials.look(at, model, source[name])
@@ -120,6 +130,21 @@ class Loop:
                 raise
             except Exception as error:  # one bad outcome must not end the keeper
                 self.failed(Duty(at // DAY, at), name, "the look at the experiment", error)
+
+    def _check_bundles(self, at: int, model: Model) -> None:
+        """Look at the bundles that serve or are tried, each when it comes and every hour: a damaged one is not tried on."""
+        for name, alias in self._registry.aliases(model.name).items():
+            version, last = self._checked.get((model.name, name), ("", 0))
+            if name not in TODO or (version == alias.version and at < last + HOUR):
+                continue
+            self._checked[model.name, name] = alias.version, at
+            try:
+                read(self._bundles, self._registry.version(alias.version).digest)
+            except BundleError as error:
+                title = f"{alias.version}, the {name}, cannot be loaded: its bundle is damaged"
+                self.alerting.warn(at, model.name, name, title, [str(error)], TODO[name])
+                if name != CHAMPION:
+                    self.trials.stop(at, model, name, f"Its bundle is damaged: {error.faults[0].what}.")
 
     def failed(self, duty: Duty, name: str, step: str, error: Exception) -> None:
         """Keep an alert that a duty could not be done, and leave its trace in the log."""

@@ -37,7 +37,9 @@ class Renewal:
 
     def keeper(self) -> Keeper:
         """A keeper over the projections, which are made anew before where that is needed."""
-        if not self._places.rebuild.exists():
+        if self._places.rebuild.exists():
+            self._damage = self._damage or self._places.rebuild.read_text(encoding="utf-8", errors="replace")
+        else:
             try:
                 if (self._places.online / "data.mdb").exists():
                     return self._make(open_environment(self._places.online, readonly=False))

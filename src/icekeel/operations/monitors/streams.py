@@ -19,7 +19,7 @@ from icekeel.define import EventTable, Model, Project
 from icekeel.define.nodes import EventField, RequestField, Windowed, walk
 from icekeel.features.plan import Plan
 from icekeel.journal import Predicted, Value
-from icekeel.monitoring import REPEATED, expected_error
+from icekeel.monitoring import LATENESS, REPEATED, expected_error
 from icekeel.operations.projections.projections import Settled
 
 REQUESTS, ANSWERS, OUTCOMES = "requests", "answers", "outcomes"
@@ -91,7 +91,7 @@ class Streams:
             for one in table.fields.values()
             if one.kind in SHAPED and not one.limits.private
         ]
-        return [*own, ("lateness", Kind.NUM), (REPEATED, Kind.FLAG)]
+        return [*own, (LATENESS, Kind.NUM), (REPEATED, Kind.FLAG)]
 
     # The present
 
@@ -161,7 +161,7 @@ class Streams:
         late = np.where(happened == NO_TIME, np.nan, (known - happened) / SECOND)
         again = seen_before(hashes, before, SAME) if numbers else np.zeros(len(frame), np.bool_)
         columns = {f"source.{table.name}.{name}": frame[name] for name, _ in self._of_table(table)[:-2]}
-        columns[f"source.{table.name}.lateness"] = late
+        columns[f"source.{table.name}.{LATENESS}"] = late
         columns[f"source.{table.name}.{REPEATED}"] = again.astype(np.float64)
         return Frame(columns), np.concatenate([before, hashes])[-SAME:]
 

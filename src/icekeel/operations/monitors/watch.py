@@ -15,7 +15,7 @@ from icekeel.core.errors import BundleError, Fault, StateError
 from icekeel.core.frames import Floats
 from icekeel.core.time import DAY
 from icekeel.define import Model
-from icekeel.monitoring import SHAPES, Baseline, Finding, Profile, Reference, Signal, examine
+from icekeel.monitoring import LATENESS, SHAPES, Baseline, Finding, Profile, Reference, Signal, examine
 from icekeel.operations.projections.projections import Settled
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import CHAMPION, PROFILE_FILE, Registry, read
@@ -108,7 +108,8 @@ def _shape(found: Finding, duty: Duty) -> Signal:
     subject, _, column = found.column.partition("|")[2].partition(".")
     name = column.partition(".")[0] if subject == "source" else column
     sentence = found.sentence.replace(found.column, column, 1)
-    return Signal(subject, name, sentence, found.distance, "shape", since=duty.day * DAY)
+    change = "late" if subject == "source" and column.endswith(f".{LATENESS}") else "shape"
+    return Signal(subject, name, sentence, found.distance, change, since=duty.day * DAY)
 
 
 def error_name(model: Model) -> str:

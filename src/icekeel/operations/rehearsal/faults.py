@@ -378,7 +378,7 @@ KINDS: Mapping[str, Kind] = {
     "challenger_better": Kind("a better challenger", _challenged, Places.rollouts, _named("challenger"), lasts=5 * DAY, decides="promote"),
     "challenger_equal": Kind("a challenger that is no better", _challenged, Places.rollouts, _named("challenger"), lasts=DAY, decides=""),
     "challenger_worse": Kind("a worse challenger", _challenged, Places.rollouts, _named("challenger"), lasts=3 * DAY, decides="stop"),
-    "challenger_broken": Kind("a challenger that cannot be loaded", _challenged, Places.rollouts, _named("challenger"), lasts=120 * MINUTE, absorbed=True),
+    "challenger_broken": Kind("a challenger that cannot be loaded", _challenged, Places.rollouts, _named("challenger"), lasts=120 * MINUTE),
 }  # fmt: skip
 """Every kind, those first that leave nothing behind: what a feed said wrongly stays in windows for weeks."""
 CHALLENGED = tuple(name for name in KINDS if name.startswith("challenger"))

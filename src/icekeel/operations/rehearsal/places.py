@@ -11,6 +11,7 @@ import numpy as np
 
 from icekeel.core.kinds import Kind
 from icekeel.core.time import DAY, HOUR
+from icekeel.data import AVAILABLE
 from icekeel.define import EventTable, Model
 from icekeel.define.nodes import EventField, Node, RequestField, Windowed, walk
 
@@ -42,14 +43,25 @@ class Places:
         self._feeds = Counter(node.keyed.table for node in nodes if isinstance(node, Windowed))
         self._rows = {name: past.rows(name, at - SAMPLE_DAYS * DAY, at) for name in past.tables}
         asked = past.questions(at - SAMPLE_DAYS * DAY, at)
-        self._hours = np.bincount([one // HOUR % 168 for one, _ in asked], minlength=168)
+        times = {"": [one for one, _ in asked]}
+        times |= {name: [row[AVAILABLE] for row in rows] for name, rows in self._rows.items()}
+        self._hours = {
+            name: np.bincount(np.array(own, dtype=np.int64) // HOUR % 168, minlength=168)
+            for name, own in times.items()
+        }
         self._asked = {name: [row[name] for _, row in asked] for name in self._fields}
 
-    def busy(self, at: int, lasts: int) -> int:
-        """The first full hour from a time on in which so long a stretch is as busy as half the week's mean, or more."""
-        hours = max(1, lasts // HOUR)
+    def busy(self, at: int, lasts: int, where: str = "") -> int:
+        """The first full hour from a time on in which so long a stretch is as busy as half the week's mean, or more.
+
+        Args:
+            where: What strikes; of a feed its rows must be as many, too.
+        """
+        hours, feed = max(1, lasts // HOUR), where.partition(".")[0]
+        busy = [self._hours[name] for name in {"", feed if feed in self._hours else ""}]
         for first in range(-(-at // HOUR), -(-at // HOUR) + 168):
-            if self._hours[np.arange(first, first + hours) % 168].mean() >= self._hours.mean() / 2:
+            stretch = np.arange(first, first + hours) % 168
+            if all(own[stretch].mean() >= own.mean() / 2 for own in busy):
                 return first * HOUR
         return at
 

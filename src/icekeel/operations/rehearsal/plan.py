@@ -175,7 +175,7 @@ def make_plan(wishes: Wishes, places: Places, start: int) -> Plan:
                 )
             )
         lasts = wish.lasts or kind.lasts
-        begin = places.busy(at, lasts) if wish.at is None else start + wish.at
+        begin = places.busy(at, lasts, where) if wish.at is None else start + wish.at
         end = begin + lasts
         planned.append(Planned(wish.kind, where, begin, end, kind.size if wish.size is None else wish.size))
         at = end + wishes.gap

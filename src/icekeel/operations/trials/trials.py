@@ -181,6 +181,11 @@ class Trials:
                 at, model, CHALLENGER, alias, Verdict("stop", f"The challenger fails: {broken}.", {})
             )
 
+    def stop(self, at: int, model: Model, name: str, reason: str) -> None:
+        """Stop what is on trial under a name, for a reason that needs no evidence."""
+        alias = self._registry.aliases(model.name)[name]
+        self._conclude(at, model, name, alias, Verdict("stop", reason, {}))
+
     def standing(self, at: int, model: Model, source: Source, trial: Trial) -> Standing:
         """How a trial stands, by what was settled before `at`."""
         if trial.in_shadow:
