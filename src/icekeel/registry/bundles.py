@@ -6,7 +6,6 @@ digest of a bundle is that of its manifest, so one digest, held by the registry,
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 
 from icekeel.core.errors import BundleError, Fault
+from icekeel.core.files import sync, write_whole
 from icekeel.core.ids import digest as sha256
 
 FORMAT = 1
@@ -151,11 +151,7 @@ def _place(files: Mapping[str, bytes], folder: Path) -> None:
         fresh = Path(temporary) / "fresh"
         fresh.mkdir()
         for name, data in files.items():
-            with (fresh / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        _sync(fresh)
+            write_whole(fresh / name, data)
         try:
             if folder.exists():
                 folder.rename(Path(temporary) / "damaged")
@@ -163,15 +159,7 @@ def _place(files: Mapping[str, bytes], folder: Path) -> None:
         except OSError:
             if not folder.is_dir():
                 raise
-        _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(folder.parent)
 
 
 _MEND = "roll back, or train the version again"

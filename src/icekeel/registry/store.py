@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -255,7 +255,6 @@ class Registry:
         expected: str = "",
         reason: str,
         by: str,
-        evidence: Json | None = None,
         at: int | None = None,
     ) -> Version:
         """Makes the champion the version that was promoted before it, and gives that version.
@@ -293,7 +292,7 @@ class Registry:
                     salt=self._salt(model, past[-2]),
                     reason=reason,
                     by=by,
-                    evidence=evidence or {},
+                    evidence={},
                     at=self._time(at),
                 )
             )
@@ -515,10 +514,7 @@ class Registry:
     @contextmanager
     def _reading(self) -> Iterator[sql.Connection]:
         outer: sql.Connection | None = getattr(self._local, "connection", None)
-        if outer is not None:
-            yield outer
-            return
-        with self._database.connect() as connection:
+        with self._database.connect() if outer is None else nullcontext(outer) as connection:
             yield connection
 
     def _rows(self, kind: type[RowT], query: sql.Select[Any]) -> list[RowT]:
@@ -529,13 +525,7 @@ class Registry:
     def _append(self, change: Change) -> Alias:
         with self._writing() as connection:
             connection.execute(sql.insert(tables.changes), asdict(change))
-        return Alias(
-            version=change.version,
-            share=change.share,
-            since=change.at,
-            reason=change.reason,
-            salt=change.salt,
-        )
+        return _as_alias(change)
 
     def _alias(self, model: str, alias: str) -> Alias:
         aliases = self.aliases(model)
