@@ -27,7 +27,6 @@ from .checks import (
     NUMERIC,
     Check,
     Staged,
-    columns_of,
     row_checks,
     rule_checks,
     stage,
@@ -37,7 +36,7 @@ from .checks import (
 )
 from .contracts import CLOCK_SKEW
 from .history import AVAILABLE, DELETED, SEQUENCE, History, Manifest
-from .relations import parquet
+from .relations import columns_of, one_row, parquet
 
 BATCHES = 10
 """Batches before this one that its volume is compared with."""
@@ -436,7 +435,7 @@ def count(
         *(f"count_if({check.condition})" for check in staged.checks),
         *nulls.values(),
     ]
-    found = connection.execute(f"SELECT {', '.join(sums)} FROM {staged.source}").fetchone() or ()
+    found = one_row(connection, f"SELECT {', '.join(sums)} FROM {staged.source}")
     rows, set_aside, *counts = (number or 0 for number in found)  # of no rows, sums are null
     shares = dict(zip(nulls, counts[len(staged.checks) :], strict=True))
     broken = [Broken(check, number) for check, number in zip(staged.checks, counts, strict=False)]

@@ -21,6 +21,7 @@ from icekeel.define.tables import EventTable
 
 from .contracts import CLOCK_SKEW, LONGEST_ID, LONGEST_TEXT, length_text, range_text
 from .history import AVAILABLE, DELETED
+from .relations import columns_of as columns_of
 
 NOTHING = '"NULL"'
 """SQL type of a column without values."""
@@ -37,11 +38,6 @@ NUMERIC = (
     "DOUBLE",
     "HUGEINT",
 )
-
-
-def columns_of(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
-    """The columns of a relation and their SQL types."""
-    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
 
 
 def column_faults(fields: Collection[Field], where: str, columns: Mapping[str, str]) -> list[Fault]:

@@ -22,8 +22,9 @@ from icekeel.core.time import FIRST_TIME, LAST_TIME
 from icekeel.define.sources import Source
 from icekeel.define.tables import RESERVED
 
-from .checks import NUMERIC, columns_of
+from .checks import NUMERIC
 from .contracts import CLOCK_SKEW, LONGEST_ID, LONGEST_TEXT
+from .relations import columns_of, one_row
 
 FEW_VALUES, SEEN_EACH = 12, 30
 """A text is one of a list where it has at most so many values, each seen so many times on average."""
@@ -132,7 +133,7 @@ def _looked_at(connection: duckdb.DuckDBPyConnection, relation: str) -> list[Dra
         asked = _asked(quote(name), sql_type)
         names.append(list(asked))
         listed += asked.values()
-    rows, *values = connection.execute(f"SELECT {', '.join(listed)} FROM {relation}").fetchone() or (0,)
+    rows, *values = one_row(connection, f"SELECT {', '.join(listed)} FROM {relation}")
     columns = []
     for (name, sql_type), keys in zip(types.items(), names, strict=True):
         found = dict(zip(keys, values, strict=False))
@@ -232,8 +233,7 @@ def _alone(connection: duckdb.DuckDBPyConnection, relation: str, one: Drafted) -
     values = int(one.found["values"])
     if one.found["distinct"] < 0.9 * values:  # approximate: within a few per cent
         return False
-    exact = connection.execute(f"SELECT count(DISTINCT {quote(one.name)}) FROM {relation}").fetchone()
-    return exact is not None and exact[0] == values
+    return one_row(connection, f"SELECT count(DISTINCT {quote(one.name)}) FROM {relation}") == (values,)
 
 
 def _times(
@@ -256,7 +256,7 @@ def _times(
     for one in past:
         if one is not first[0] and _KNOWN.search(one.name):
             early = f"SELECT count(*) FROM {relation} WHERE {time} > {_micros(one)} + {CLOCK_SKEW}"
-            if connection.execute(early).fetchone() == (0,):
+            if one_row(connection, early) == (0,):
                 return [first[0].name, one.name]
     return [first[0].name]
 
@@ -344,16 +344,8 @@ def _shape(connection: duckdb.DuckDBPyConnection, relation: str, one: Drafted) -
     for place in range(1, len(places) + 1):
         part = f"regexp_extract({name}, {literal(grouped)}, {place}, 's')"
         asked += [f"min(length({part}))", f"max(length({part}))", f"min({part})", f"max({part})"]
-    sizes = (
-        iter(
-            connection.execute(
-                f"SELECT {', '.join(asked)} FROM {relation} WHERE {quote(one.name)} IS NOT NULL"
-            ).fetchone()
-            or ()
-        )
-        if asked
-        else iter(())
-    )
+    statement = f"SELECT {', '.join(asked)} FROM {relation} WHERE {quote(one.name)} IS NOT NULL"
+    sizes = iter(one_row(connection, statement) if asked else ())
     pattern, fixed = "", True
     for run in runs:
         if run not in _CLASSES:

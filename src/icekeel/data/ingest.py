@@ -31,11 +31,11 @@ from icekeel.core.time import FOREVER
 from icekeel.define.tables import EventTable
 
 from .batches import admit, checked, known_of, needs_whole
-from .checks import columns_of, time_checks
+from .checks import time_checks
 from .history import AVAILABLE, DELETED, SEQUENCE, SPOOL, TAKEN, History, Manifest, StoredFile
 from .parts import Part, form_of, parts_of
 from .readings import Reading, hidden, load, refuse_misread, typed
-from .relations import SQL_TYPES, connect, one_row, parquet
+from .relations import SQL_TYPES, connect, one_row, parquet, selected, write_parquet
 from .sources import Input, Query, Row, Stored, as_lines, note_types, types_of, watermark_of
 from .spines import as_table
 from .vault import Vault
@@ -146,7 +146,7 @@ def ingest_table(history: History, table: EventTable, given: Any, how: Taking | 
             else:
                 with closing(connect(folder=Path(folder))) as connection:
                     connection.register("given", rows)
-                    _copy(connection, "SELECT * FROM given", file)
+                    write_parquet(connection, "SELECT * FROM given", file)
         except (duckdb.Error, TypeError) as error:
             raise SourceError(Fault("not_a_table", str(error).splitlines()[0], "table")) from error
         (result,) = ingest(history, table, [Given(file)], how)
@@ -317,7 +317,7 @@ class _Intake:
             if self._ids is not None:
                 self._ids.append(self._spool / f"ids-{len(self._ids)}.parquet")
                 ids = f"SELECT {quote(table.id)} AS id FROM checked WHERE {quote(table.id)} IS NOT NULL"
-                _copy(connection, ids, self._ids[-1])
+                write_parquet(connection, ids, self._ids[-1])
             besides = _Besides(self._history, manifest, table, "" if path is None else content)
             result.skipped += besides.drop_known(connection)
             bad, again = besides.set_aside(connection, reading, manifest.sequence)
@@ -351,17 +351,14 @@ class _Intake:
         try:
             if good:
                 columns = f"{fields}, {AVAILABLE}, {DELETED}, {SEQUENCE}"
-                _copy(connection, f"SELECT {columns} FROM checked WHERE len(_faults) = 0", draft)
+                write_parquet(connection, f"SELECT {columns} FROM checked WHERE len(_faults) = 0", draft)
                 added[table.name] = [
                     self._history.adopt(table.name, draft, good, content, known_from=since, known_until=until)
                 ]
             if bad:
                 name = f"{QUARANTINE}/{table.name}"
-                _copy(
-                    connection,
-                    f"SELECT row, faults, {literal(result.source)} AS source, line FROM bad",
-                    draft,
-                )
+                columns = f"row, faults, {literal(result.source)} AS source, line"
+                write_parquet(connection, f"SELECT {columns} FROM bad", draft)
                 added[name] = [self._history.adopt(name, draft, bad, content)]
         finally:
             draft.unlink(missing_ok=True)
@@ -433,13 +430,8 @@ class _Besides:
         if not files:
             return 0
         rows, key = parquet(files, union=True), quote(self.table.id)
-        held = columns_of(connection, rows)
-        columns = [
-            quote(one.name)
-            if one.name in held
-            else f"CAST(NULL AS {SQL_TYPES[one.kind]}) AS {quote(one.name)}"
-            for one in self.table.fields.values()
-        ]
+        types = {one.name: SQL_TYPES[one.kind] for one in self.table.fields.values()}
+        columns = selected(connection, rows, types)
         connection.execute(
             f"CREATE TEMP TABLE known AS SELECT {', '.join(columns)}, {AVAILABLE}, {DELETED}, row_number() OVER "
             f"(PARTITION BY {key}, {AVAILABLE} ORDER BY {SEQUENCE} DESC) AS _age FROM {rows} "
@@ -456,7 +448,9 @@ class _Besides:
             f"ON given.{key} = known.{key} AND given.{AVAILABLE} = known.{AVAILABLE} AND {same} "
             "AND (known._age = 1 OR given._alike > 1)"
         )
-        return _deleted(connection, f"DELETE FROM checked WHERE {SEQUENCE} IN (SELECT place FROM again)")
+        return int(
+            one_row(connection, f"DELETE FROM checked WHERE {SEQUENCE} IN (SELECT place FROM again)")[0]
+        )
 
     def set_aside(
         self, connection: duckdb.DuckDBPyConnection, reading: Reading, sequence: int
@@ -479,7 +473,7 @@ class _Besides:
                 "CREATE TEMP TABLE seen AS SELECT place FROM bad WHERE row IN (" + before + ")"
             )
             connection.execute(f"DELETE FROM checked WHERE {SEQUENCE} IN (SELECT place FROM seen)")
-            again = _deleted(connection, "DELETE FROM bad WHERE place IN (SELECT place FROM seen)")
+            again = one_row(connection, "DELETE FROM bad WHERE place IN (SELECT place FROM seen)")[0]
         return bad - again, again
 
     def changed(self, connection: duckdb.DuckDBPyConnection) -> int:
@@ -513,13 +507,5 @@ def _settled(path: Path) -> str:
     return f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, statement: str, target: Path) -> None:
-    connection.execute(f"COPY ({statement}) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd)")
-
-
 def _count(connection: duckdb.DuckDBPyConnection, rows: str) -> int:
     return int(one_row(connection, f"SELECT count(*) FROM {rows}")[0])
-
-
-def _deleted(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
-    return int(one_row(connection, statement)[0])

@@ -19,10 +19,9 @@ from icekeel.core.errors import Fault, StateError
 from icekeel.core.files import locked
 
 from .answers import ANSWERS
-from .checks import columns_of
 from .compaction import UNDEFINED
 from .history import ORIGIN, TAKEN, History, Manifest, StoredFile
-from .relations import connect, one_row, parquet
+from .relations import columns_of, connect, parquet, write_parquet
 
 LARGE = 64 << 20
 """Bytes above which a file is not made larger."""
@@ -111,8 +110,7 @@ def _merge(history: History, table: str, files: Sequence[StoredFile]) -> None:
         for one in files
     )
     with connect(folder=history.folder, memory_limit=MEMORY) as connection:
-        statement = f"COPY ({rows}) TO {literal(str(draft))} (FORMAT parquet, COMPRESSION zstd)"
-        (count,) = one_row(connection, statement)
+        count = write_parquet(connection, rows, draft)
     if count != sum(one.rows for one in files):
         what = "files do not hold the rows that the manifest says"
         raise StateError(Fault("bad_file", what, table, f"{count:,}", f"{sum(one.rows for one in files):,}"))

@@ -21,7 +21,7 @@ import msgspec
 from icekeel.core.errors import Fault, SourceError
 from icekeel.define.fields import Field
 
-from .relations import connect, parquet
+from .relations import connect, one_row, parquet
 
 PART_BYTES = 32 << 20
 PART_ROWS = 1 << 19
@@ -124,8 +124,7 @@ def parts_of(path: Path, name: str, fields: Collection[Field], begin: str = "") 
 
 def _row_groups(path: Path, begin: int) -> Iterator[Part]:
     with connect(reads=[path]) as connection:
-        found = connection.execute(f"SELECT count(*) FROM {parquet([path])}").fetchone()
-    total = int(found[0]) if found else 0
+        (total,) = one_row(connection, f"SELECT count(*) FROM {parquet([path])}")
     while True:
         end = min(begin + PART_ROWS, total)
         yield Part("parquet", b"", str(end) if end < total else "", rows=(begin, end), before=begin)

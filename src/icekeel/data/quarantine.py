@@ -28,10 +28,10 @@ from icekeel.define.tables import EventTable
 from icekeel.journal import Ingested, Positions, Quarantined, Tail, Writer
 
 from .batches import checked, known_of
-from .checks import columns_of, time_checks
+from .checks import time_checks
 from .contracts import EventContract, Value, grave
 from .history import AVAILABLE, DELETED, OFFSET, ORIGIN, SEGMENT, SEQUENCE, History, Manifest, StoredFile
-from .relations import array_of, connect, create_table, parquet
+from .relations import array_of, columns_of, connect, create_table, one_row, parquet, write_parquet
 from .vault import Hide
 
 QUARANTINE, RESOLVED = "quarantine", "resolved"
@@ -377,11 +377,10 @@ class Desk:
                 return None, broken
             kept = f"SELECT {', '.join(map(quote, table.fields))}, coalesce(_known, {AVAILABLE}) AS {AVAILABLE}, {DELETED}, {SEQUENCE}"
             kept += f" FROM checked JOIN (SELECT _row, _known FROM _admitted) ON _row = {place} WHERE len(_faults) = 0"
-            connection.execute(f"COPY ({kept}) TO {literal(str(draft))} (FORMAT parquet, COMPRESSION zstd)")
-            first = connection.execute(f"SELECT min({AVAILABLE}) FROM {parquet([draft])}").fetchone() or (0,)
+            count = write_parquet(connection, kept, draft)
+            (first,) = one_row(connection, f"SELECT min({AVAILABLE}) FROM {parquet([draft])}")
         source = f"admitted:{digest(repr(sorted(rows)).encode())[:32]}"
-        count = len(rows) - len(broken)
-        return self.history.adopt(table.name, draft, count, source, known_from=int(first[0])), broken
+        return self.history.adopt(table.name, draft, count, source, known_from=first), broken
 
     def _resolved(self, table: str, ids: Sequence[str], decision: str) -> dict[str, list[StoredFile]]:
         name = f"{RESOLVED}/{table}"

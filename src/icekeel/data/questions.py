@@ -17,11 +17,11 @@ from icekeel.core.kinds import Column
 from icekeel.define.fields import Field
 from icekeel.define.sources import Source
 
-from .checks import columns_of, stored
+from .checks import stored
 from .history import SPOOL, History
 from .parts import parts_of
 from .readings import WRONG, load, refuse_misread, typed
-from .relations import connect, fetch, one_row
+from .relations import columns_of, connect, fetch, one_row
 from .sources import fetched, find_sources
 
 

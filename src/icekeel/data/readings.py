@@ -21,9 +21,9 @@ from icekeel.core.frames import Array, Frame
 from icekeel.core.kinds import Column, Kind
 from icekeel.define.fields import Field
 
-from .checks import NOTHING, column_faults, columns_of, text_checks
+from .checks import NOTHING, column_faults, text_checks
 from .parts import BLANK, LINE_MARK, LONGEST_RECORD, Part, Spoilt, is_utf8, mended_csv, mended_lines
-from .relations import create_table, one_row, parquet
+from .relations import columns_of, create_table, one_row, parquet
 from .vault import HideMany
 
 WRONG = "_wrong"

@@ -56,6 +56,26 @@ def parquet(files: Sequence[object], *, union: bool = False) -> str:
     return f"read_parquet([{listed}]{', union_by_name = true' if union else ''})"
 
 
+def columns_of(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
+    """The columns of a relation and their SQL types."""
+    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
+
+
+def selected(connection: duckdb.DuckDBPyConnection, relation: str, types: Mapping[str, str]) -> list[str]:
+    """SQL of columns of a relation, by name and SQL type: null where it lacks one."""
+    held = columns_of(connection, relation)
+    return [
+        quote(name) if name in held else f"CAST(NULL AS {kind}) AS {quote(name)}"
+        for name, kind in types.items()
+    ]
+
+
+def write_parquet(connection: duckdb.DuckDBPyConnection, statement: str, target: Path) -> int:
+    """Write the rows of a statement as a file; gives how many."""
+    options = "(FORMAT parquet, COMPRESSION zstd)"
+    return int(one_row(connection, f"COPY ({statement}) TO {literal(str(target))} {options}")[0])
+
+
 def create_table(
     connection: duckdb.DuckDBPyConnection, name: str, columns: Sequence[Column], frame: Frame
 ) -> None:

@@ -27,10 +27,10 @@ from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FIRST_TIME, LAST_TIME, parse_time
 from icekeel.define.fields import Field
 
-from .checks import column_faults, columns_of, stored
+from .checks import column_faults, stored
 from .contracts import RecordParser
 from .parts import form_of
-from .relations import array_of, connect, create_table, fetch
+from .relations import array_of, columns_of, connect, create_table, fetch
 from .vault import HideMany, Vault
 
 ASKED_AT = "_asked_at"

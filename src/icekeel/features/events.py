@@ -23,7 +23,16 @@ from icekeel.core.frames import Array, Floats, Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FOREVER
 from icekeel.data.history import AVAILABLE, DELETED, SEQUENCE
-from icekeel.data.relations import SQL_TYPES, connect, create_table, fetch, from_sql, parquet
+from icekeel.data.relations import (
+    SQL_TYPES,
+    connect,
+    create_table,
+    fetch,
+    from_sql,
+    one_row,
+    parquet,
+    selected,
+)
 from icekeel.define.nodes import AskedAt, EventField, Node, RequestField
 from icekeel.define.tables import EventTable
 
@@ -101,11 +110,7 @@ class EventStore:
             listed = [f"CAST(NULL AS {kind}) AS {quote(name)}" for name, kind in kinds.items()]
             return f"(SELECT {', '.join(listed)}, 0::BIGINT AS _place WHERE false)"
         rows = parquet(files, union=True)
-        held = {row[0] for row in self.connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()}
-        listed = [
-            quote(name) if name in held else f"CAST(NULL AS {kind}) AS {quote(name)}"
-            for name, kind in kinds.items()
-        ]
+        listed = selected(self.connection, rows, kinds)
         listed[listed.index(quote(AVAILABLE))] = self._available
         place = "(file_index::BIGINT << 40) + file_row_number AS _place"
         known = f" WHERE {AVAILABLE} <= {self._known}" if self._known < FOREVER else ""
@@ -152,7 +157,7 @@ class EventStore:
         statement = (
             f"SELECT max({AVAILABLE}) FROM {self._source(self._tables[name])} WHERE {AVAILABLE} <= {now}"
         )
-        ((found,),) = self.connection.execute(statement).fetchall()
+        (found,) = one_row(self.connection, statement)
         return None if found is None else int(found)
 
     def table(self, name: str) -> EventTable:
@@ -169,10 +174,9 @@ class EventStore:
         if not files:
             return 0
         listed = ", ".join(literal(str(file)) for file in files)
-        found = self.connection.execute(
-            f"SELECT sum(num_rows) FROM parquet_file_metadata([{listed}])"
-        ).fetchone()
-        return int(found[0]) if found else 0
+        return int(
+            one_row(self.connection, f"SELECT sum(num_rows) FROM parquet_file_metadata([{listed}])")[0]
+        )
 
 
 def _sweep(folder: Path) -> None:
@@ -234,8 +238,8 @@ class Scan:
         width = 8 * len(self._columns)
         self._parts = 1 + store.rows(lookup.view.table) * width // store.part_bytes
         if self._parts > 1:
-            rows = self._connection.execute(f"SELECT count(*) FROM {source}").fetchone()
-            self._parts = 1 + (rows[0] if rows and lookup.view.keys else 0) * width // store.part_bytes
+            (rows,) = one_row(self._connection, f"SELECT count(*) FROM {source}")
+            self._parts = 1 + (rows if lookup.view.keys else 0) * width // store.part_bytes
         self._spill = store.spill
 
     def _code_keys(self, count: int) -> Ints:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from icekeel.compile import literal, quote
 from icekeel.core.errors import Fault, SourceError, TrainingError
 from icekeel.core.frames import NO_TIME, Bools, Frame, Ints
 from icekeel.core.kinds import Column, Kind
@@ -18,7 +17,15 @@ from icekeel.data.answers import ANSWERS, FEATURE
 from icekeel.data.history import QUESTIONS
 from icekeel.data.labels import Label, question_ids
 from icekeel.data.questions import read_questions
-from icekeel.data.relations import connect, create_table, fetch, parquet
+from icekeel.data.relations import (
+    SQL_TYPES,
+    connect,
+    create_table,
+    fetch,
+    parquet,
+    selected,
+    write_parquet,
+)
 from icekeel.data.spines import hide_columns
 from icekeel.define import EventTable, Field, Model
 from icekeel.features.events import EventStore, same_rows
@@ -108,8 +115,7 @@ def store_questions(history: History, model: Model, plan: Plan, declared: Frame)
     draft = history.folder / f"{QUESTIONS}-{model.name}.draft"
     with connect(folder=history.folder) as connection:
         create_table(connection, "_new", columns, declared)
-        statement = "SELECT * EXCLUDE (_row) FROM _new ORDER BY _row"
-        connection.execute(f"COPY ({statement}) TO {literal(str(draft))} (FORMAT parquet, COMPRESSION zstd)")
+        write_parquet(connection, "SELECT * EXCLUDE (_row) FROM _new ORDER BY _row", draft)
     return history.adopt(f"{QUESTIONS}/{model.name}", draft, len(declared))
 
 
@@ -212,10 +218,9 @@ def _answered(
 
 def _rows_of(files: Sequence[Path], columns: Sequence[Column], condition: str = "") -> Frame:
     """Rows of stored files, in order; a column that they lack is null."""
-    source = parquet(files, union=True)
+    source, types = parquet(files, union=True), {column.name: SQL_TYPES[column.kind] for column in columns}
     with connect(threads=2, reads=files) as connection:
-        held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
-        listed = ", ".join(quote(c.name) if c.name in held else f"NULL AS {quote(c.name)}" for c in columns)
+        listed = ", ".join(selected(connection, source, types))
         return fetch(connection, f"SELECT {listed} FROM {source}{condition}", columns)
 
 

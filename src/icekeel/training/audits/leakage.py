@@ -18,6 +18,7 @@ from icekeel.core.frames import Array, Column, Floats, Ints
 from icekeel.core.kinds import Kind
 from icekeel.core.statistics import auc
 from icekeel.core.time import MINUTE, format_duration
+from icekeel.data.relations import one_row
 from icekeel.define.nodes import Windowed, walk
 from icekeel.features.offline import historical_features
 from icekeel.features.plan import select_features
@@ -309,10 +310,8 @@ def _availability(given: AuditInput) -> list[dict[str, Any]]:
     with closing(given.open_store(0)) as store:
         for table in tables:
             relation, _ = store.versions(table)
-            row = store.connection.execute(
-                f"SELECT coalesce(avg(CAST(_start = _time AS DOUBLE)), 0) FROM {relation}"
-            ).fetchone()
-            share = float(row[0]) if row else 0.0
+            statement = f"SELECT coalesce(avg(CAST(_start = _time AS DOUBLE)), 0) FROM {relation}"
+            (share,) = one_row(store.connection, statement)
             found.append(
                 {"table": table, "at_once": share, "holds_outcome": table == given.model.outcome.keyed.table}
             )
