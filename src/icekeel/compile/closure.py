@@ -56,7 +56,6 @@ def compile_row(nodes: Sequence[Node], leaf: Leaf, arguments: str) -> Row:
     """A function that computes all `nodes` of one row.
 
     Args:
-        nodes: What to compute.
         leaf: Names the inputs, as Python source over `arguments`.
         arguments: The function's parameters, as source: `r, t, w`.
 

@@ -40,7 +40,6 @@ def select(nodes: Sequence[Node], leaf: Leaf, source: str) -> tuple[str, list[st
     """A statement that computes `nodes` for every row of `source`.
 
     Args:
-        nodes: What to compute.
         leaf: SQL of the inputs, over the columns of `source`.
         source: A relation: a table name or a sub-select in parentheses.
 

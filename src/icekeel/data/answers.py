@@ -150,7 +150,6 @@ class Wanted:
         since, until: Asked in `[since, until)`, microseconds UTC.
         verdict: Of the guard: `pass`, `refused`, or a kind of finding; `flagged` is all but `pass`.
         before: Only answers before this id: the last one of the page before.
-        limit: At most so many.
     """
 
     model: str | None = None

@@ -293,7 +293,6 @@ def batch_breaches(
 
     Args:
         held: Column -> SQL type.
-        rows: Of the batch.
         nulls: Column with a limit on nulls -> share of rows in which it is null.
     """
     contract = table.contract
@@ -350,10 +349,8 @@ class Counted:
     """What a contract finds in a batch.
 
     Attributes:
-        rows: Of the batch.
         set_aside: Rows that would not be kept.
         broken: Every rule that is checked, broken or not.
-        breaches: What is wrong with the batch as a whole.
     """
 
     rows: int
@@ -394,7 +391,6 @@ def admit(
     """What a batch as a whole breaks and only warns of; before any row of it is taken.
 
     Args:
-        relation: All of its rows.
         held: Column -> SQL type, of the batch as it came.
         where: Names the batch in faults.
 

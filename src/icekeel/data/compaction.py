@@ -55,9 +55,6 @@ def compact(
     """Move what is new in the journal into history; gives the manifest afterwards.
 
     Args:
-        history: Where to.
-        journal: Folder of the segments.
-        tables: Event tables by name.
         answers: `answer_columns` of each model.
     """
     more = True

@@ -59,7 +59,6 @@ class RecordParser:
     Of a private field the result is the pseudonym; the value itself is in no fault.
 
     Args:
-        fields: The declared fields.
         hide: Gives pseudonyms; needed where a field is private. Asked only for records without a fault.
         breach: What becomes of records that break a limit that does not say so itself.
     """
@@ -131,7 +130,6 @@ class EventContract:
     """Reads rows of an event table and checks its rules.
 
     Args:
-        table: The definition.
         stamped: True where rows are pushed and Icekeel stamps their availability: the column is then not
             accepted from the caller, and null in the result.
         ahead: Whether rows may be about times that lie after the one from which they are known.

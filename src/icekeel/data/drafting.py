@@ -92,7 +92,6 @@ def draft(
 
     Args:
         name: Of the class.
-        source: What its `source=` says.
         now: Times after it are no event times.
         identifier, time: Columns of `id=` and `time=`; guessed where not given.
 

@@ -55,7 +55,6 @@ class StoredFile(msgspec.Struct, frozen=True):
 
     Attributes:
         name: File name, which is its SHA-256.
-        rows: Number of rows.
         source: Digest of the outside file it was made from; empty for rows from the journal, `merged` for those of several files.
         known_from: When the first of its rows became available, microseconds UTC; -FOREVER where that is not known.
         known_until: When the last one did; FOREVER where that is not known.
@@ -120,7 +119,6 @@ class Snapshot(msgspec.Struct, frozen=True):
     """What a training run saw.
 
     Attributes:
-        model: Of which model.
         now: Up to which time anything was known, microseconds UTC.
         tables: The files of every event table, of the model's answers, and of its declared questions.
     """

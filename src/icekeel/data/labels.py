@@ -31,8 +31,6 @@ class Label:
         label: The outcome's value as it ought to be; flags are 1.0 and 0.0.
         given: What it was when it was reviewed.
         known_at: When that had become known, microseconds UTC: a review makes no outcome younger.
-        by, reason: Who reviewed it, and why.
-        reviewed_at: When.
     """
 
     question: str

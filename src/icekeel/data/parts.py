@@ -91,7 +91,6 @@ def parts_of(path: Path, name: str, fields: Collection[Field], begin: str = "") 
     """The parts of a file from a place on; one part, perhaps of no row, at the least.
 
     Args:
-        path: The file.
         name: How faults name it.
         fields: Declared columns, by which the header of a CSV file is read.
         begin: `after` of the part before; empty for the first.

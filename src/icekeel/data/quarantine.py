@@ -61,7 +61,6 @@ class SetAside:
     Attributes:
         id: Names it for ever.
         row: As it came; private values as pseudonyms.
-        faults: Every rule that it broke.
         pushed: Whether it was pushed, or came from a file.
         decision: `repaired` or `dismissed`; empty while it is open.
         where: The source, and of a file the line (of Parquet the row), where that is known.
@@ -250,7 +249,6 @@ class Desk:
     """Where quarantined rows of one project are decided about.
 
     Attributes:
-        by, reason: Who decides, and why.
         now: When, microseconds UTC.
         ahead: Tables that may hold plans.
     """

@@ -31,7 +31,6 @@ def read_questions(history: History, source: Source, folder: Path, fields: Seque
     Args:
         history: Beside which copies of objects are kept while they are read.
         source: As declared, relative to `folder`.
-        fields: What is read.
 
     Raises:
         SourceError: it cannot be read, its columns are not these, or a value does not read as declared: questions

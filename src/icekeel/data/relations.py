@@ -29,10 +29,8 @@ def connect(
     """A database in memory that no statement takes anywhere else: no network, no extension, no variable of Python.
 
     Args:
-        threads: How many it uses.
         reads: Files it may read.
         folder: Where it may read and write, spilling included; without one what does not fit into memory fails.
-        config: Further settings of DuckDB.
     """
     limits: dict[str, str | bool | int | float | list[str]] = {
         "threads": threads,

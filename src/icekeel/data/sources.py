@@ -41,7 +41,6 @@ class Stored:
     """An object of object storage, as it is now.
 
     Attributes:
-        url: Where it is.
         token: Of this content: another one where it was written again.
         size: Bytes; -1 where the storage does not say.
         system, path: How fsspec reaches it.

@@ -19,7 +19,6 @@ def standing(files: Sequence[Path], key: str, columns: Sequence[str], now: int) 
 
     Args:
         files: Of one event table, at least one.
-        key: Column that names the event.
         columns: Which columns of the files it has.
     """
     listed = ", ".join(quote(name) for name in columns if name not in OWN)

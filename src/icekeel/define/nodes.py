@@ -134,7 +134,6 @@ class Keyed:
     """Which events belong to a question: equal keys, and a filter over the event's own columns.
 
     Attributes:
-        table: Event table.
         keys: (event column, request field) pairs, sorted by column; empty for all events.
         where: A flag over event columns, or None.
     """

@@ -76,8 +76,6 @@ def source_faults(place: str, source: object, fields: Mapping[str, Field] | None
     """What is wrong with a source.
 
     Args:
-        place: Where it is declared.
-        source: What stands there.
         fields: Of the event table; None for past questions, which are read as a whole.
     """
     if isinstance(source, Sql):

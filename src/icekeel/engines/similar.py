@@ -80,7 +80,6 @@ class SimilarSpec(msgspec.Struct, frozen=True):
         k: How many cases together were closest to what came of later requests.
         far: Distance beyond which the tenth case is farther off than for 99 in 100 later requests.
         mean: Mean outcome of all cases.
-        texts: What texts move.
     """
 
     surrogate: LightGBMSpec | None
@@ -151,7 +150,6 @@ class Metric:
         engine: Of the trees, which read every column but texts; None where there are none.
         effects: A row for each leaf, those of a tree after each other.
         first_leaf: Row at which each tree begins.
-        texts: Of the columns that are texts.
     """
 
     def __init__(

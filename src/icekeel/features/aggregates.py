@@ -66,8 +66,6 @@ class Aggregate:
     """One number per question.
 
     Attributes:
-        function: What is computed.
-        span: The window.
         column: Index into the view's value columns; -1 for COUNT and SINCE.
         where: Index of a value column that holds 1.0 for rows that count (0.0 or NaN: not); -1 for all rows.
         k: How many, for the functions over the latest values.
@@ -88,7 +86,6 @@ class View:
 
     Attributes:
         name: Stable identifier, a function of the definition.
-        table: Event table.
         keys: Its columns that make the key; empty for one window over all rows.
         columns: Names of the float64 value columns stored for each row.
         aggregates: What is asked of it.

@@ -54,9 +54,7 @@ class EventStore:
     """The versions of every event, from Parquet files, for questions about any time.
 
     Args:
-        tables: Definitions by name.
         files: Parquet files of each table, as `data.history` keeps them.
-        threads: Threads of DuckDB.
         folder: Where to spill; by default where the system keeps temporary files.
         part_bytes: Most that rows read at once may take.
         delay: Microseconds by which every row becomes available later than it did.
@@ -211,7 +209,6 @@ class Scan:
 
         Args:
             inputs: Columns of `requests` that the key, or a parameter, follows from.
-            asked_at: When each was asked.
             ordered: Whether it matters which of a key's events at the same time comes first.
         """
         self._connection = store.connection

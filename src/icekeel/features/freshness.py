@@ -74,7 +74,6 @@ def key_ages(plan: Plan, age: Windowed, requests: Frame, at: Ints, store: EventS
     """How old the newest row of each request's key was at some time: exactly what serving sees.
 
     Args:
-        plan: Of the model.
         age: One of its `ages`.
         requests, at: Whose keys, and when, shape `(n,)`.
 

@@ -120,7 +120,6 @@ class EventFeed:
         Args:
             txn: A write transaction; texts that are new get a code in it.
             table: Their table; one that `reads` says yes to.
-            rows: Contract-checked rows.
             available: When they became available, unless a row says so itself.
         """
         return self.batch(txn, table, [(rows, available)])
@@ -220,7 +219,6 @@ class LiveFeatures:
 
     Args:
         environment: The store, open for reading.
-        plan: What to compute.
         views: Every view of the project, as the keeper keeps them.
     """
 
@@ -257,7 +255,6 @@ class LiveFeatures:
 
         Args:
             request: Checked values in field order.
-            asked_at: Microseconds UTC.
         """
         slots: list[Any] = []
         codes = self._codes

@@ -41,10 +41,8 @@ def historical_features(plan: Plan, requests: Frame, asked_at: Ints, store: Even
     """The features of each request as they were at the time it was asked.
 
     Args:
-        plan: What to compute.
         requests: The request's fields, `n` rows.
         asked_at: When each was asked, shape `(n,)`, microseconds UTC.
-        store: The events.
 
     Returns:
         One row per request, in the same order, one column per feature.

@@ -63,11 +63,8 @@ def historical_outcomes(
     """The outcomes of past questions as far as they were known at `now`.
 
     Args:
-        target: Expression over `outcome`.
         outcome: Events with `asked_at <= event_time < asked_at + within`, newest versions at `now`.
         requests: The request's fields, as many rows as `asked_at`.
-        asked_at: When each was asked, microseconds UTC.
-        store: The events.
         now: What became available later is not seen.
     """
     fields = list(dict.fromkeys(Column(field.name, field.kind) for _, field in outcome.keyed.keys))

@@ -33,7 +33,6 @@ class Lookup:
     """One view and how a question finds its key there.
 
     Attributes:
-        view: The windows.
         key_fields: Request fields that make the key, in the order of `view.keys`.
         values: The expressions over event columns behind `view.columns`, in that order.
         params: The expressions over the request and the time asked that `Aggregate.of` counts; those of a
@@ -51,7 +50,6 @@ class Plan:
     """Everything that is needed to compute a feature set.
 
     Attributes:
-        fields: The request's fields.
         features: The features, in order.
         lookups: The views to read; their aggregates, one after the other, are the plan's *slots*.
         slots: Place of each window among the slots.

@@ -25,8 +25,6 @@ class Evidence:
     """Counts of pairs and triples.
 
     Attributes:
-        rows: Rows counted.
-        categories: The categories combined.
         cells: The combinations that are counted, pairs first, and where their cells lie.
         skipped: Names of the columns of each combination whose table would have been too large.
         pair_counts: Rows by cell of every pair.

@@ -27,7 +27,6 @@ class Category(msgspec.Struct, frozen=True):
     """One column of declared values. Code 0 stands for every value not seen in training.
 
     Attributes:
-        name: Name of the column.
         kind: `cat` or `flag`.
         at: Position among the values that are checked.
         values: Values seen, None for null.
@@ -53,7 +52,6 @@ class Number(msgspec.Struct, frozen=True):
     """One column of numbers with a range for each value of the category that narrows it most.
 
     Attributes:
-        name: Name of the column.
         at: Position among the values that are checked.
         group: Index of that category, -1 if none narrows it.
         low: Lowest ordinary value by code of the category (closed); code 0 has the range of all rows.
@@ -102,11 +100,8 @@ class Tables(msgspec.Struct, frozen=True):
     """All that a guard knows.
 
     Attributes:
-        rows: Training rows counted.
         target: The target's name, for reasons.
-        scale: The scale of the effects.
         categories: In the order that `combinations` refers to.
-        numbers: Columns of numbers.
         combinations: Pairs, then triples, of category indices.
         pair_counts: Rows by cell of each pair, in order; little-endian int32.
         flags: One byte per cell of each combination, in order: ORDINARY and so on.

@@ -23,11 +23,9 @@ class Verdict(msgspec.Struct, frozen=True):
     """One way in which a request is unlike the training data.
 
     Attributes:
-        kind: What is unusual.
         code: `kind:column+column`, of a number with the side on which it lies: `out_of_range:quantity+product:above`.
             It names only the caller's own fields, so it may be shown to the caller.
         reason: A sentence for the operator. It tells of other customers' data: never shown to a caller.
-        columns: The columns concerned.
         score: How unusual, on the scale of its kind: for `unseen_pair` and `missing_combination` the rows
             expected where none was seen, for `unseen_triple` the smallest of the three effects (log, log-odds
             or the target's own unit), for `out_of_range` and `odd_prediction` the distance outside in widths of the

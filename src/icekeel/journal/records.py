@@ -61,7 +61,6 @@ class Predicted(Entry, frozen=True, tag="predicted"):
     """One answer, with all that is needed to walk back to its causes and on to its outcome.
 
     Attributes:
-        arm: Arm the unit was assigned to.
         share: Probability of that arm that was in force.
         unit: What was assigned: the value of the rollout's unit.
         key: Joins the outcome.
@@ -138,7 +137,6 @@ class Reviewed(Entry, frozen=True, tag="reviewed"):
         answer: What the person answers in the model's place, where it was rejected; None where nothing is answered.
         findings: Code of each finding -> the values of its columns, in their order.
         until: When what is taught expires, microseconds UTC.
-        by, reason: Who decided, and why.
     """
 
     id: str
@@ -159,7 +157,6 @@ class Forgotten(Entry, frozen=True, tag="forgotten"):
         id: Of the receipt.
         entity: What kind of entity it was: `customer`.
         pseudonym: What stands in all records for its private value.
-        by, reason: Who asked for it, and why.
     """
 
     id: str

@@ -40,7 +40,6 @@ class Bundle:
 
     Attributes:
         digest: SHA-256 of the manifest, 64 hexadecimal characters.
-        path: Its folder.
         files: Name -> bytes.
         meta: What else the manifest says, as JSON values.
     """

@@ -16,12 +16,9 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     """The `meta` of a bundle's manifest. No wall-clock time: equal training gives an equal bundle.
 
     Attributes:
-        model, rung: What was trained.
-        feature_set: Name of the feature class.
         features: Names of the features the engine reads, in order.
         definitions: Feature -> digest of its definition; serving with another definition is refused.
         trained_from, trained_to: Times of the first and last question learnt from, microseconds UTC.
-        rows: Rows learnt from.
     """
 
     model: str

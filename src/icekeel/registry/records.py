@@ -122,7 +122,6 @@ class AlertChange:
 
     Attributes:
         state: What the alert is from here on: `acknowledged`, `muted`, `open` or `resolved`.
-        by, reason: Who changed it and why.
         until: When a mute ends; None for other states.
     """
 

@@ -34,7 +34,6 @@ class Backtest:
     """Predictions of every rung for the same rows, none of which it had seen.
 
     Attributes:
-        folds: In order of time.
         rows: The tested rows, all folds together.
         predictions: Rung -> its predictions for `rows`; NaN for folds it was stopped before.
         fitted: Rung -> its fit of the last fold that it ran.

@@ -39,7 +39,6 @@ class Boosted:
         fewest_rows: In a leaf; 0 for a hundredth of the rows, between 2 and 50.
         penalty: On the squares of what leaves say.
         trees: How many; 0 finds out.
-        threads: Of the fit at most.
     """
 
     leaves: int = 31

@@ -40,8 +40,6 @@ class Part:
     """One window over the questions of one month.
 
     Attributes:
-        window: Its definition.
-        rows: Positions of the questions.
         file: What holds the values once they are computed: month, window, questions and events in its name.
         why: Why it is not there; empty where it is.
     """
@@ -75,14 +73,7 @@ class _Seen(msgspec.Struct):
 
 
 class FeatureCache:
-    """The parts of one model's features over some questions.
-
-    Args:
-        folder: Where they are kept.
-        plan: The features.
-        tables, manifest: Event tables by name, and their files.
-        requests, asked_at: The questions.
-    """
+    """The parts of one model's features over some questions."""
 
     def __init__(
         self,

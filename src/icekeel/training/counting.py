@@ -24,7 +24,6 @@ class Counted:
     """What the guard's tables hold of some rows: no margins, all columns watched.
 
     Attributes:
-        rows: Rows counted.
         codes: Codes of the rows, one array for each category.
         signed: Effects of each category by code, with their sign; 0 of a value that does not surely move the target.
         constant: The outcome without any effect, on the scale of the effects.

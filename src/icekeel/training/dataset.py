@@ -42,12 +42,9 @@ class Questions:
     """Past requests, in the order in which they were asked.
 
     Attributes:
-        requests: The request's fields.
-        asked_at: When each was asked.
         logged: Features as they were served, NaN or None where a question was not served under the
             present definitions.
         served: Whether `logged` holds the row's features.
-        flagged: Whether the guard flagged it.
     """
 
     requests: Frame
@@ -67,7 +64,6 @@ class Learnable:
     Attributes:
         requests, features: One row per question.
         outcomes: Their targets; pending and absent ones are for the trainer to leave out.
-        flagged: Whether the guard flagged the question.
         served: Rows whose features were taken from the journal instead of being computed.
         reviews: Whether a person has looked at its label: 0 no, 1 confirmed, 2 corrected.
     """
@@ -98,9 +94,7 @@ def declared_questions(
     """The questions of a model's declared history: the request's fields, and when each was asked as `_asked_at`.
 
     Args:
-        folder: Of the project.
         history: Beside which copies of objects are kept while they are read.
-        vault: Gives the pseudonyms of private fields.
 
     Raises:
         SourceError: it cannot be read, or its columns are not the request's.

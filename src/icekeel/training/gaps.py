@@ -24,7 +24,6 @@ class Missing:
     """A combination of values that no training row has.
 
     Attributes:
-        values: Column -> value.
         expected: Rows that were to be expected among the training rows: of a pair as if its values were independent,
             of a triple given its pairs.
         typical: What is answered to it: the additive model's outcome, in the target's unit.
@@ -112,7 +111,6 @@ def growth(early: Counted, later: Sequence[Ints], n_rows: int) -> Iterator[Growt
 
     Args:
         later: Codes of the later rows.
-        n_rows: Their number.
     """
     for share in SHARES:
         rows = max(1, int(share * early.rows))

@@ -28,7 +28,6 @@ class Gate:
     Attributes:
         measured: What was found, in the unit that `why` names; finite.
         required: The most that was allowed.
-        why: The finding in a sentence.
     """
 
     name: str
@@ -89,7 +88,6 @@ def groups_no_worse(
 
     Args:
         candidate, champion: Errors of each row, shape `(n_rows,)`.
-        asked_at: When each was asked.
         groups: Category -> its value in each row.
     """
     cells = {

@@ -45,7 +45,6 @@ class KindReport:
     """How one kind of verdict behaves on the later window.
 
     Attributes:
-        kind: The kind.
         rate: Share of later rows that it flags; a row may be flagged by several kinds.
         thresholds: What is compared -> above which it flags. Effects are on the target's scale.
         examples: Reasons that were given to later rows.
@@ -66,7 +65,6 @@ class GuardReport:
         later_rows: Rows of the calibration window; rates are of these rows, held against the rows before them.
         budget: Share of ordinary requests that may be flagged.
         flag_rate: Share of later rows flagged by any kind.
-        kinds: One entry for each kind.
         blind_spots: What goes unseen, in words, with the share of later rows that would have been flagged for it.
         missing: Combinations that the rows lack although they have their parts, the most harmful first.
         growth: How many ordinary requests held something never seen, had there been fewer rows.

@@ -73,7 +73,6 @@ class Bench:
     that chance beside the one of the days.
 
     Args:
-        data: Rows with known outcomes.
         rng: Draws days and shuffles.
         folds, tested: See `backtest`.
         seeds: Fits with all features.

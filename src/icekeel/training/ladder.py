@@ -41,8 +41,6 @@ class Step:
         error_by_fold: In order of time.
         over_simpler: Gain over the next simpler rung; none for the simplest.
         fit_seconds: CPU seconds of the last fold's fit.
-        bundle_bytes: Size of its files.
-        predict_us: Median CPU microseconds for one row.
         stopped: Why it was not fitted for the later folds, since it could not win; empty where it was.
     """
 

@@ -28,7 +28,6 @@ class Amounts:
     """Errors of a number, in the units of the target.
 
     Attributes:
-        rows: Answers that were checked.
         half, nine_in_ten, ninety_nine: Half, 90 in 100 and 99 in 100 of the answers are at most so far off.
         mean: Mean distance from the truth.
         bias: Mean of the answer less the truth: below 0 the answers are too low.
@@ -54,7 +53,6 @@ class Choices:
     """What comes of acting on a probability.
 
     Attributes:
-        rows: Answers that were checked.
         rate: Share of them that came true.
         threshold: Probability from which on it acts.
         acted: Share in which it acts.
@@ -82,8 +80,6 @@ class Example:
     Attributes:
         id: What the request was called; empty where that is private.
         asked_at: ISO 8601.
-        request: Its fields that are not private.
-        features: What the model read.
         prediction, outcome: Before postprocessing; what came of it.
     """
 
@@ -144,7 +140,6 @@ def example(model: Model, requests: Frame, known: Ints, trial: Backtest, winner:
     """The request of the last fold whose error is the median: neither a success nor a failure picked out.
 
     Args:
-        requests: All past requests.
         known: Places of those with outcomes, of which the last ones are the rows of the trial.
     """
     last = trial.last_fold()

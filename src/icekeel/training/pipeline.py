@@ -69,12 +69,8 @@ class Recipe:
     """What to train.
 
     Attributes:
-        model: The definition.
-        feature_set: Name of the feature class.
-        features: The features to learn from.
         rungs: Candidates from simple to complex.
         rung: The one to take whatever the ladder says; empty for the ladder's winner.
-        seed: Of whatever is random.
         threads: Of the fits: several backtests at a time, or one fit on so many.
         core_hour: Dollars that an hour of one core costs.
     """
@@ -124,9 +120,7 @@ def train(
     """Climb the ladder, refit the winner on all rows, and put it through every gate.
 
     Args:
-        recipe: What to train.
         data: Past questions; those with known outcomes are learnt from.
-        say: Told what is happening, in sentences.
         champion: What serves now, to be compared with on the latest rows.
         describe: Makes further files of the bundle from places of the questions with an outcome, their rows, what the
             backtest said to each (NaN where untested), and the metrics so far.

@@ -24,7 +24,6 @@ class Problem:
         task: `number`, or `probability` of a target that is 0 or 1.
         error: `log_loss` (nats) for probabilities; `mape` (a share), `mae` or `rmse` (units of the target)
             for numbers.
-        seed: Of whatever is random in a fit.
     """
 
     task: Literal["number", "probability"]
@@ -99,11 +98,9 @@ class TrainingSet:
     """Rows with known outcomes, in the order in which they were asked.
 
     Attributes:
-        columns: The features to learn from.
         frame: Their values (other columns are ignored).
         target: What came of each row, shape `(n_rows,)`, finite.
         asked_at: Time of each question, ascending.
-        known_at: When its outcome became known.
     """
 
     columns: tuple[Column, ...]

@@ -67,7 +67,6 @@ class Similarity:
     """How well similar cases tell what comes of later requests.
 
     Attributes:
-        cases: How many are kept.
         k: How many together do best.
         error: Theirs, of cases known before, in the model's error.
         model_error: The model's in the backtest, on the same requests.
@@ -92,11 +91,7 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Similar:
-    """A rung: what came of the past cases most like a request.
-
-    Args:
-        cases: The newest so many are kept.
-    """
+    """A rung: what came of the past cases most like a request."""
 
     cases: int = MOST_CASES
     name: str = SIMILAR

@@ -30,7 +30,6 @@ class Stack:
         error: On all folds but the first, the weights of each chosen on the folds before it.
         over_winner: Its gain over the winner on the same rows.
         fit_seconds, predict_us: Of all rungs that have a weight together.
-        told: In a sentence.
     """
 
     weights: dict[str, float]

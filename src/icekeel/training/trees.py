@@ -40,7 +40,6 @@ class Tree:
         feature: Column that decides, -1 for a leaf.
         threshold: A value of at most this goes left.
         missing_left: Whether a missing value goes left.
-        left, right: Children.
         value: What a leaf adds.
         count: Rows that came by in training, at least 1; what explanations weigh branches by.
     """

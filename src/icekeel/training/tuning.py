@@ -34,7 +34,6 @@ class Tuned:
     Attributes:
         settings: Those that differ from the rung's own; none where nothing was surely better.
         over_default: Gain of the best on the rows it was chosen on: more than it will gain on others.
-        tried: Fits.
         seconds: Of one core, by the work that was done.
     """
 

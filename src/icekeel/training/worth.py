@@ -44,7 +44,6 @@ class RungWorth:
     Attributes:
         gain: In the error.
         earns, low, high: The same in dollars a year, and its 95 % interval.
-        told: In a sentence.
     """
 
     rung: str
@@ -80,7 +79,6 @@ class Worth:
     """All of it, as it is recorded with a version.
 
     Attributes:
-        winner: The rung that the ladder chose.
         error_point: Dollars a year that 0.01 of error costs.
         answers_per_year: As many questions as in the latest weeks.
         retrains_per_year, core_hour: By the schedule, and the price in dollars.

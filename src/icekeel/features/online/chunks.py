@@ -151,9 +151,7 @@ def append(head: bytes | None, info: About, rows: bytes, layout: Layout) -> byte
 
     Args:
         head: As stored; None for a key without rows.
-        info: What is known of the rows.
         rows: At least one.
-        layout: Of the view.
     """
     if head is None:
         return None if len(rows) > TAIL_BYTES else INFO.pack(*info) + rows
@@ -220,8 +218,6 @@ class Editor:
 
     Args:
         head: As stored; None for a key without rows.
-        layout: Of its view.
-        fetch: Gives a chunk by number.
 
     Attributes:
         chunks: What became of chunks: the new bytes by number, None to delete it.

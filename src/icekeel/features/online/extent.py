@@ -16,11 +16,7 @@ REBUILD = "icekeel rebuild makes it anew from the journal; a keeper that starts 
 
 
 class Extent:
-    """The length of an environment's file.
-
-    Args:
-        folder: Of the environment.
-    """
+    """The length of an environment's file."""
 
     def __init__(self, folder: Path) -> None:
         self._file, self._noted = folder / "data.mdb", folder / "length"

@@ -98,7 +98,6 @@ class LmdbWindows(OnlineStore[Transaction]):
 
     Args:
         environment: From `open_environment`; no transaction may be open in this thread.
-        views: All views.
 
     Raises:
         StateError: The environment holds no windows (`state_missing`, read-only) or was made for other

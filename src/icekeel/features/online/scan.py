@@ -126,9 +126,6 @@ class Scanner:
         """One number per aggregate of the view, NaN for null.
 
         Args:
-            head: Of the key.
-            fetch: Gives a chunk of the key by number.
-            at: Time of the question.
             params: The question's parameters, NaN for null.
         """
         key = _Key(head, fetch, self._layout, at, [at - age for age in self._ages])
@@ -227,7 +224,6 @@ class _Key:
     """The records of one key as seen at one time.
 
     Attributes:
-        at: That time.
         parts: The rows of the opened chunks and of the tail, `n` of `width` words in all.
         block: What is visible of them, shape (n, width); `values` are the same as float64. From `load` on.
         cuts: For each bound how many rows of the block are before it. From `load` on.

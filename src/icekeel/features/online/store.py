@@ -103,10 +103,8 @@ class OnlineStore(ABC, Generic[Txn]):
         Exact for every `at` later than `GRACE` before the newest `start` applied to the view's table.
 
         Args:
-            txn: In which to read.
             view: One that the store was made for.
             key: Encoded; None for a key with a null, which no event has.
-            at: Time of the question.
             params: The question's parameters (`Aggregate.of`), NaN for null.
 
         Raises:

@@ -41,8 +41,6 @@ class EventVersion:
     """One version of one event, its contract already checked.
 
     Attributes:
-        id: Identifier of the event in its table.
-        time: Event time.
         start: Available from this time on (inclusive), until the event's next version starts.
         deleted: A deletion counts nowhere and ends the version before it.
         keys: Per view of the table, in the order of the views: encoded key; None (a null key) is not stored.
@@ -80,8 +78,6 @@ class Batch:
 
     Attributes:
         ids: In UTF-8, which sorts as the text does; the contract keeps them below 256 bytes and free of NUL.
-        time: Shape (n,), as are `start` and `deleted`.
-        keys: Per view.
         values: Per view, shape (n, columns).
     """
 
@@ -234,12 +230,7 @@ class Version(NamedTuple):
 
 
 class History:
-    """All versions of one event while a batch is applied: what was stored, and what the batch adds.
-
-    Args:
-        stored: What is remembered.
-        size: Bytes of a version.
-    """
+    """All versions of one event while a batch is applied: what was stored, and what the batch adds."""
 
     __slots__ = ("_overruled", "versions")
 
@@ -291,7 +282,6 @@ class Changes(NamedTuple):
     """Rows to add to one view, those of one key together and sorted, the keys sorted too.
 
     Attributes:
-        keys: Their names.
         bounds: Where the rows of each key begin, and the end of all.
         rows: Shape (n, width).
     """

@@ -35,8 +35,6 @@ class AuditInput:
 
     Attributes:
         model: The definition; `model.audits` is the policy.
-        problem: What is predicted, and by which error.
-        plan: What the features are computed by.
         asked: Every past question, in order of time, whatever is known of its outcome.
         known: Places in `asked` of the questions whose outcome is known.
         rows: Those questions as they are learnt from, in the same order.
@@ -45,7 +43,6 @@ class AuditInput:
             was; the caller closes the store.
         now: Time up to which anything is known, microseconds UTC.
         rng: Of whatever is drawn; each audit has its own.
-        threads: Of fits.
     """
 
     model: Model

@@ -107,7 +107,6 @@ def compare(
         present: Predictions by the present definition, shape `(n_rows,)`.
         truths: By definition, and then by name, the outcome of each row; NaN where it has none. Of flags with several
             truths the ranking is compared, else the problem's own error.
-        asked_at: When each row was asked, microseconds UTC.
     """
     found = []
     for one in variants:

@@ -52,7 +52,6 @@ class Slice:
     """Rows that are served worse.
 
     Attributes:
-        words: Which.
         share: Of all rows tested.
         error, overall: Its error and that of all rows, in the error's unit.
         p_value: Corrected for all slices that were looked at (Holm 1979).

@@ -37,7 +37,6 @@ class Tally:
     """Sums over the cells of one group, or of all combinations of several.
 
     Attributes:
-        groups: What the cells are made of.
         count: Rows, shape one axis per group.
         sums: Name -> sum of a series over the rows of each cell, same shape.
         spreads: Name -> variance of that sum, taking days as what is independent: the linearised, cluster-robust one
