@@ -11,8 +11,8 @@ from icekeel.core.errors import Fault, nearest, shorten
 from icekeel.core.kinds import Kind
 
 from .columns import event_only
-from .conduct import duration_faults
-from .expressions import Expression
+from .conduct import duration_faults, range_faults
+from .expressions import Expression, is_between
 from .nodes import EventField, Invalid, RequestField, shallow
 
 AUDITS = ("columns", "representation", "leakage", "subgroups", "freshness", "labels", "interactions", "skew")
@@ -59,16 +59,14 @@ def audit_faults(audits: Audits, request: str, where: str) -> list[Fault]:
         for group in groups:
             found += _group_faults(group, request, f"{where}, groups")
     found += duration_faults(f"{where}, recent", audits.recent, allowed='days: "28d"')
-    worse: object = audits.worse
-    if not isinstance(worse, int | float) or isinstance(worse, bool) or not 1 < worse < math.inf:
-        found.append(Fault("out_of_range", "out of range", f"{where}, worse", shorten(worse), "above 1"))
-    return found
+    return found + range_faults(
+        where, [("worse", audits.worse, is_between(1, audits.worse, math.inf), "above 1")]
+    )
 
 
 def _other_faults(audits: Audits, where: str) -> Iterator[Fault]:
-    review: object = audits.review
-    if not isinstance(review, int | float) or isinstance(review, bool) or not 0 < review < math.inf:
-        yield Fault("out_of_range", "out of range", f"{where}, review", shorten(review), "above 0")
+    review = audits.review
+    yield from range_faults(where, [("review", review, is_between(0, review, math.inf), "above 0")])
     flags: object = audits.meaningful
     if not isinstance(flags, tuple):
         allowed = "a tuple: meaningful=(Plays.share >= 0.3,)"

@@ -111,8 +111,7 @@ def no_aggregate(values: object, name: str, where: str) -> Wrong:
     known = [one for one in dir(type(values)) if not one.startswith("_")]
     near = nearest(_NAMES_ELSEWHERE.get(name, name), known)
     fault = Fault("unknown_aggregate", f"no aggregate {name}()", where, "", ", ".join(known), near)
-    value: Wrong = invalid(Kind.NUM, fault)
-    return value
+    return invalid(Kind.NUM, fault)
 
 
 _NAMES_ELSEWHERE = {

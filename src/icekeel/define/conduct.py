@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from icekeel.core.errors import Fault, IcekeelError, nearest, shorten
 from icekeel.core.kinds import Kind
 from icekeel.core.time import parse_duration
 
-from .expressions import lift
-from .nodes import Call, Invalid, Literal, Node, RequestField, walk
+from .expressions import is_number, lift
+from .nodes import Call, Literal, Node, RequestField, broken, walk
 from .policies import KINDS, POLICIES, Guard, RuleOfThumb, SimilarCases
 
 
@@ -36,9 +35,10 @@ def conduct_faults(model: Guarded, guard: Guard, where: str) -> list[Fault]:
     if not isinstance(guard.kinds, Mapping):
         what, allowed = "kinds= says what happens by kind", 'kinds={"unseen_value": ik.refuse()}'
         return [Fault("wrong_type", what, where, shorten(guard.kinds), allowed)]
-    if guard.above is not None and not _is_above(guard.above):
+    above: object = guard.above
+    if above is not None and not (isinstance(above, tuple) and len(above) == 2 and is_number(above[0])):
         what = "above= is an amount and what happens from there on"
-        return [Fault("bad_guard", what, where, shorten(guard.above), "above=(20_000, ik.refuse())")]
+        return [Fault("bad_guard", what, where, shorten(above), "above=(20_000, ik.refuse())")]
     found = [
         Fault(
             "bad_guard",
@@ -65,12 +65,6 @@ def conduct_faults(model: Guarded, guard: Guard, where: str) -> list[Fault]:
     return found
 
 
-def _is_above(above: Any) -> bool:
-    if not isinstance(above, tuple) or len(above) != 2 or isinstance(above[0], bool):
-        return False
-    return isinstance(above[0], int | float) and math.isfinite(above[0])
-
-
 def policy_faults(
     model: Guarded, policy: Any, place: str, where: str, code: str = "bad_guard"
 ) -> Iterator[Fault]:
@@ -89,13 +83,12 @@ def policy_faults(
 
 def _expression_faults(model: Guarded, node: Node, where: str, *, features: bool) -> list[Fault]:
     """Why an expression is no number over the request, or over the request and the model's features."""
-    broken = [fault.inside(where) for one in walk(node) if isinstance(one, Invalid) for fault in one.faults]
-    if broken:
-        return broken
+    if faults := broken(walk(node)):
+        return [fault.inside(where) for fault in faults]
     if node.kind is not Kind.NUM:
         return [Fault("wrong_kind", "expected a number", where, f"a {node.kind}")]
     known = {feature.node for feature in model.features.icekeel_features} if features else set()
-    if all(map(lambda leaf: _is_own(model, leaf), _leaves(node, known))):
+    if all(_is_own(model, leaf) for leaf in _leaves(node, known)):
         return []
     allowed = "fields of the request, features of the model" if features else "fields of the request"
     return [Fault("bad_guard", "read where nothing else is known", where, allowed=allowed)]
@@ -115,6 +108,15 @@ def _leaves(node: Node, known: set[Node]) -> Iterator[Node]:
 def _is_own(model: Guarded, leaf: Node) -> bool:
     own = isinstance(leaf, RequestField) and leaf.request == model.request.__name__
     return own or isinstance(leaf, Literal)
+
+
+def range_faults(where: str, checks: Iterable[tuple[str, object, bool, str]]) -> list[Fault]:
+    """Those of what is out of range: the place, what it is, whether it may be that, and what it may be."""
+    return [
+        Fault("out_of_range", "out of range", f"{where}, {place}", shorten(got), allowed)
+        for place, got, holds, allowed in checks
+        if not holds
+    ]
 
 
 def duration_faults(where: str, text: str, *, least: int = 0, allowed: str) -> list[Fault]:

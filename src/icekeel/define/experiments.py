@@ -11,9 +11,9 @@ from typing import Any, Literal
 from icekeel.core.errors import Fault, shorten
 from icekeel.core.kinds import Kind
 
-from .conduct import duration_faults
-from .expressions import Cat, Expression, Flag, Id, lift
-from .nodes import AskedAt, EventField, Invalid, Node, Outcome, RequestField, Windowed, shallow, walk
+from .conduct import duration_faults, range_faults
+from .expressions import Cat, Expression, Flag, Id, is_between, is_number, lift
+from .nodes import AskedAt, EventField, Node, Outcome, RequestField, Windowed, broken, shallow, walk
 
 ARMS = ("champion", "challenger")
 
@@ -174,11 +174,7 @@ def rollout_faults(rollout: Rollout, request: str, features: Mapping[str, Any], 
         features: The model's features by name.
     """
     unit = rollout.unit
-    found = [
-        Fault("out_of_range", "out of range", f"{where}, {place}", shorten(got), allowed)
-        for place, got, holds, allowed in _numbers(rollout)
-        if not holds
-    ]
+    found = range_faults(where, _numbers(rollout))
     if not (isinstance(unit, Id) and isinstance(unit.node, RequestField)):
         found.append(Fault("bad_unit", "unit= is an Id field of the request", where))
     if rollout.shadow:
@@ -201,18 +197,18 @@ def rollout_faults(rollout: Rollout, request: str, features: Mapping[str, Any], 
 def _numbers(rollout: Rollout) -> Iterator[tuple[str, Any, bool, str]]:
     days = (rollout.minimum_days, rollout.maximum_days)
     stages = rollout.stages
-    yield "share", rollout.share, _inside(0, rollout.share, 1), "between 0 and 1"
-    rising = all(map(_number, stages)) and all(a < b for a, b in pairwise((0.0, *stages, 1.0)))
+    yield "share", rollout.share, is_between(0, rollout.share, 1), "between 0 and 1"
+    rising = all(map(is_number, stages)) and all(a < b for a, b in pairwise((0.0, *stages, 1.0)))
     yield "steps", list(stages), rising, "rising, between 0 and 1"
-    yield "alpha", rollout.alpha, _inside(0, rollout.alpha, 0.5), "between 0 and 0.5"
-    yield "days", days, _inside(-1, days[0], days[1]) and days[0] >= 0, "0 or more, minimum below maximum"
-    yield "step_days", rollout.step_days, _number(rollout.step_days) and rollout.step_days >= 1, "1 or more"
+    yield "alpha", rollout.alpha, is_between(0, rollout.alpha, 0.5), "between 0 and 0.5"
+    yield "days", days, is_between(-1, days[0], days[1]) and days[0] >= 0, "0 or more, minimum below maximum"
+    yield "step_days", rollout.step_days, is_number(rollout.step_days) and rollout.step_days >= 1, "1 or more"
     tuned = rollout.tuned_for
-    yield "tuned_for", tuned, tuned is None or _inside(0, tuned, math.inf), "above 0"
+    yield "tuned_for", tuned, tuned is None or is_between(0, tuned, math.inf), "above 0"
     yield "segments", len(rollout.segments), len(rollout.segments) <= 3, "at most three"
     if (layer := rollout.layer) is not None:
         ends = layer.start, layer.end
-        good = all(map(_number, ends)) and 0 <= ends[0] < ends[1] <= 1
+        good = all(map(is_number, ends)) and 0 <= ends[0] < ends[1] <= 1
         yield f"layer {layer.name}", ends, good, "0 to 1, start below end"
 
 
@@ -222,8 +218,8 @@ def _targeting_faults(only: Any, request: str, where: str) -> list[Fault]:
     if not isinstance(only, Flag):
         return [Fault("bad_targeting", "only= is a flag over fields of the request", where, shorten(only))]
     nodes = list(walk(only.node))
-    if broken := [fault for node in nodes if isinstance(node, Invalid) for fault in node.faults]:
-        return [fault.inside(where) for fault in broken]
+    if faults := broken(nodes):
+        return [fault.inside(where) for fault in faults]
     foreign = [
         node
         for node in nodes
@@ -237,7 +233,9 @@ def _targeting_faults(only: Any, request: str, where: str) -> list[Fault]:
 def _metric_faults(rollout: Rollout, where: str) -> list[Fault]:
     found: list[Fault] = []
     for one in rollout.not_worse:
-        pair = isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], Expression) and _number(one[1])
+        pair = (
+            isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], Expression) and is_number(one[1])
+        )
         if not (pair or isinstance(one, Metric)):
             what = "a guardrail is (expression, margin) or ik.Metric(..., margin=)"
             found.append(Fault("bad_guardrail", what, f"{where}, not_worse", shorten(one)))
@@ -259,9 +257,8 @@ def _one_metric_faults(metric: Metric, where: str) -> list[Fault]:
         return [
             Fault("bad_metric", "a metric is an expression over an outcome", where, shorten(metric.value))
         ]
-    nodes = list(walk(metric.node))
-    if broken := [fault for node in nodes if isinstance(node, Invalid) for fault in node.faults]:
-        return [fault.inside(where) for fault in broken]
+    if faults := broken(walk(metric.node)):
+        return [fault.inside(where) for fault in faults]
     outcomes = {node for node in shallow(metric.node) if isinstance(node, Outcome)}
     direct = [
         node
@@ -276,18 +273,14 @@ def _one_metric_faults(metric: Metric, where: str) -> list[Fault]:
     elif not metric.outcome.keyed.keys:
         found.append(Fault("bad_metric", "an outcome is found by a key of the request", where))
     checks = (
-        ("margin", metric.margin, _number(metric.margin) and 0 <= metric.margin < 1, "0 or more, below 1"),
-        ("cap", metric.cap, metric.cap is None or _inside(0, metric.cap, math.inf), "above 0"),
-        ("level", metric.level, metric.level is None or _inside(0, metric.level, math.inf), "above 0"),
+        ("margin", metric.margin, is_number(metric.margin) and 0 <= metric.margin < 1, "0 or more, below 1"),
+        ("cap", metric.cap, metric.cap is None or is_between(0, metric.cap, math.inf), "above 0"),
+        ("level", metric.level, metric.level is None or is_between(0, metric.level, math.inf), "above 0"),
         ("better", metric.better, metric.better in ("higher", "lower"), "higher, lower"),
         ("per", metric.per, metric.per in ("unit", "answer"), "unit, answer"),
         ("cap, level", "both", metric.cap is None or metric.level is None, "one of them"),
     )
-    return found + [
-        Fault("out_of_range", "out of range", f"{where}, {place}", shorten(got), allowed)
-        for place, got, holds, allowed in checks
-        if not holds
-    ]
+    return found + range_faults(where, checks)
 
 
 def layer_faults(rollouts: Mapping[str, Rollout]) -> list[Fault]:
@@ -315,11 +308,3 @@ def layer_faults(rollouts: Mapping[str, Rollout]) -> list[Fault]:
             what = "experiments of one layer draw one kind of unit"
             found.append(Fault("layer_units", what, where, ", ".join(sorted(units))))
     return found
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _inside(low: float, value: Any, high: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low < value < high

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeGuard
 from icekeel.core.errors import Fault, ProjectError, nearest, shorten
 from icekeel.core.kinds import Kind
 
-from .nodes import AskedAt, Call, EventField, Invalid, Literal, Node, Op, Scalar, shallow
+from .nodes import AskedAt, Call, EventField, Invalid, Literal, Node, Op, Scalar, broken, shallow
 
 LARGEST_NUMBER = 1.7976931348623157e308
 LARGEST = 200
@@ -48,7 +48,7 @@ class Expression:
     def one_of(self, *values: str | float) -> Flag:
         """Whether the value is one of these constants; null where it is null."""
         nodes = [lift(value) for value in values]
-        faults = [fault for node in nodes if isinstance(node, Invalid) for fault in node.faults]
+        faults = broken(nodes)
         if not faults and not (
             values
             and all(isinstance(node, Literal) and _comparable(self.node.kind, node.kind) for node in nodes)
@@ -323,7 +323,7 @@ def expression(node: Node) -> Any:
     return CLASSES[node.kind](node)
 
 
-def invalid(kind: Kind, *faults: Fault) -> Any:
+def invalid(kind: Kind, *faults: Fault) -> Wrong:
     """An expression that carries faults to the place where all are reported."""
     return Wrong(Invalid(tuple(dict.fromkeys(faults)), kind))
 
@@ -365,6 +365,11 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
 
 
+def is_between(low: float, value: Any, high: Any) -> bool:
+    """Whether it is a number between two others, neither of which it is."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low < value < high
+
+
 def is_text(value: object) -> TypeGuard[str]:
     """Whether it is a text of whole characters; half of a surrogate pair has no UTF-8."""
     return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
@@ -381,7 +386,7 @@ _FITTING = {Kind.NUM: _NUMERIC, Kind.CAT: (Kind.CAT, Kind.ID, Kind.TEXT)}
 def call(op: Op, kind: Kind, *args: object, of: Kind | None = None, params: tuple[Scalar, ...] = ()) -> Node:
     """A call node; arguments of the wrong kind turn it into an `Invalid`."""
     nodes = tuple(lift(arg) for arg in args)
-    faults: list[Fault] = [fault for node in nodes if isinstance(node, Invalid) for fault in node.faults]
+    faults = broken(nodes)
     for node in nodes:
         fits = of is None or node.kind is of or node.kind in _FITTING.get(of, ())
         if not fits and not isinstance(node, Invalid):

@@ -27,7 +27,7 @@ from .expressions import (
     lift,
     numeric,
 )
-from .nodes import Invalid, Op, Scalar
+from .nodes import Invalid, Op, Scalar, broken
 
 PARTS = {
     **{"minute": 1440, "hour": 24, "weekday": 7, "hour_of_week": 168, "day": 31, "day_of_year": 366},
@@ -65,7 +65,7 @@ def greatest(*xs: Num | float) -> Num:
 def _extreme(op: Op, xs: tuple[Num | float, ...]) -> Num:
     if len(xs) < 2:
         what, hint = f"ik.{op} compares two numbers or more", "over a window: .column.min(), .column.max()"
-        return _no_num(Fault("too_few", what, got=str(len(xs)), hint=hint))
+        return invalid(Kind.NUM, Fault("too_few", what, got=str(len(xs)), hint=hint))
     return numeric(op, *xs)
 
 
@@ -82,15 +82,14 @@ def case(*branches: tuple[Flag, Any], otherwise: Any) -> Any:
     """The value of the first (flag, value) whose flag holds, else `otherwise`; a null flag does not hold."""
     if not branches or not all(isinstance(one, tuple) and len(one) == 2 for one in branches):
         what = "ik.case takes pairs in parentheses: (flag, value)"
-        return invalid(
-            Kind.NUM, Fault("bad_case", what, got=shorten(branches), hint="and otherwise= at the end")
-        )
+        fault = Fault("bad_case", what, got=shorten(branches), hint="and otherwise= at the end")
+        return invalid(Kind.NUM, fault)
     values = [lift(value) for _, value in branches] + [lift(otherwise)]
     kinds = {value.kind for value in values if not isinstance(value, Invalid)}
     alike = [family for family in _FAMILIES if kinds <= set(family)]
     kind = next((kind for kind in alike[0] if kind in kinds), Kind.NUM) if alike else Kind.NUM
     conditions = [lift(condition) for condition, _ in branches]
-    faults = [fault for node in (*conditions, *values) if isinstance(node, Invalid) for fault in node.faults]
+    faults = broken([*conditions, *values])
     faults += [
         Fault("wrong_kind", "a condition is a flag", got=f"a {node.kind}")
         for node in conditions
@@ -111,23 +110,20 @@ def case(*branches: tuple[Flag, Any], otherwise: Any) -> Any:
 def table(key: Words, values: Mapping[str, float], *, default: float | None = None) -> Num:
     """The number that `values` gives for a text; `default` for any other and for null."""
     if default is None:
-        what = "a table needs default=, for texts it does not hold"
-        return _no_num(
-            Fault("missing_default", what, "ik.table", hint="default=0, or what suits an unknown text")
+        what, hint = (
+            "a table needs default=, for texts it does not hold",
+            "default=0, or what suits an unknown text",
         )
+        return invalid(Kind.NUM, Fault("missing_default", what, "ik.table", hint=hint))
     bad = [name for name, value in values.items() if not (is_text(name) and is_number(value))]
     if bad or not is_number(default):
         got = shorten(bad[0] if bad else default)
-        return _no_num(Fault("bad_table", "a table maps texts to finite numbers", "ik.table", got))
+        what = "a table maps texts to finite numbers"
+        return invalid(Kind.NUM, Fault("bad_table", what, "ik.table", got))
     pairs: list[Scalar] = [float(default)]
     for name in sorted(values):
         pairs += [name, float(values[name])]
     return Num(call(Op.TABLE, Kind.NUM, key, of=Kind.CAT, params=tuple(pairs)))
-
-
-def _no_num(*faults: Fault) -> Num:
-    value: Num = invalid(Kind.NUM, *faults)
-    return value
 
 
 def cross(left: Cat, right: Cat) -> Cat:
@@ -182,7 +178,7 @@ def _part(time: Time, name: str, tz: str, allowed: list[str]) -> Num:
         near = nearest(str(tz), zoneinfo.available_timezones())
         faults.append(Fault("bad_zone", what, "ik.part", shorten(tz), known, near))
     if faults:
-        return _no_num(*faults)
+        return invalid(Kind.NUM, *faults)
     return Num(call(Op.PART, Kind.NUM, time, of=Kind.TIME, params=(name, tz)))
 
 

@@ -14,12 +14,12 @@ from icekeel.core.time import DAY
 
 from . import nodes
 from .audits import Audits, audit_faults
-from .conduct import conduct_faults, duration_faults, policy_faults
+from .conduct import conduct_faults, duration_faults, policy_faults, range_faults
 from .estimators import FLAGS, NUMBERS, Estimator
 from .experiments import Rollout, rollout_faults
-from .expressions import Expression, Num, lift
+from .expressions import Expression, Num, is_between, lift
 from .features import FeaturesMeta
-from .nodes import AskedAt, EventField, Invalid, Node, Outcome, RequestField, Windowed, shallow, walk
+from .nodes import AskedAt, EventField, Invalid, Node, Outcome, RequestField, Windowed, broken, shallow, walk
 from .policies import (
     Act,
     After,
@@ -212,12 +212,7 @@ class Model:
         return found
 
     def _target_faults(self, where: str) -> list[Fault]:
-        found = [
-            fault.inside(where)
-            for node in walk(self.target)
-            if isinstance(node, Invalid)
-            for fault in node.faults
-        ]
+        found = [fault.inside(where) for fault in broken(walk(self.target))]
         outcomes = {node for node in shallow(self.target) if isinstance(node, Outcome)}
         if not found and len(outcomes) != 1:
             hint = 'Results.where(id=Request.id).within("30d").price.latest(absent=ik.UNKNOWN)'
@@ -311,9 +306,7 @@ class Model:
 
     def _after_faults(self, where: str, node: Node) -> list[Fault]:
         below = list(walk(node))
-        if found := [
-            fault.inside(where) for one in below if isinstance(one, Invalid) for fault in one.faults
-        ]:
+        if found := [fault.inside(where) for fault in broken(below)]:
             return found
         own = ("", getattr(self.request, "__name__", ""))
         foreign: list[Node] = [
@@ -329,33 +322,22 @@ class Model:
 
     def _number_faults(self, where: str) -> list[Fault]:
         """Numbers of the policies that are out of range; each must be refused here, not at midnight."""
-        checks: list[tuple[str, object, bool, str]] = []
-        choose, tune_s = self.choose, self.ladder.tune_s
+        choose, tune_s, alarms = self.choose, self.ladder.tune_s, self.watch.false_alarms_per_year
+        limited: list[tuple[str, Any, float, float, str]] = [
+            ("choose, group_worse", choose.group_worse, 0, 10, "above 0, below 10"),
+            ("ladder, tune_s", tune_s, -1e-9, 86_400, "0 or more, below a day"),
+        ]
         if choose.at_most is not None:
-            checks.append(("choose, at_most", choose.at_most, _inside(choose.at_most, 0, 1e300), "above 0"))
-        checks += [
-            (
-                "choose, group_worse",
-                choose.group_worse,
-                _inside(choose.group_worse, 0, 10),
-                "above 0, below 10",
-            ),
-            ("ladder, tune_s", tune_s, _inside(tune_s, -1e-9, 86_400), "0 or more, below a day"),
-        ]
+            limited.insert(0, ("choose, at_most", choose.at_most, 0, 1e300, "above 0"))
         if self.guard is not None:
-            checks.append(("guard, budget", self.guard.budget, _inside(self.guard.budget, 0, 1), "0 to 1"))
-        if (retrain := self.retrain) is not None:
-            checks += [
-                ("retrain, alpha", retrain.alpha, _inside(retrain.alpha, 0, 0.5), "between 0 and 0.5"),
-                ("retrain, margin", retrain.margin, _inside(retrain.margin, -1e-9, 1), "0 or more, below 1"),
-            ]
-        alarms = self.watch.false_alarms_per_year
-        checks.append(("watch, false_alarms_per_year", alarms, _inside(alarms, 0, 365), "above 0, below 365"))
-        return [
-            Fault("out_of_range", "out of range", f"{where}, {place}", shorten(got), allowed)
-            for place, got, holds, allowed in checks
-            if not holds
-        ]
+            limited.append(("guard, budget", self.guard.budget, 0, 1, "0 to 1"))
+        if self.retrain is not None:
+            limited.append(("retrain, alpha", self.retrain.alpha, 0, 0.5, "between 0 and 0.5"))
+            limited.append(("retrain, margin", self.retrain.margin, -1e-9, 1, "0 or more, below 1"))
+        limited.append(("watch, false_alarms_per_year", alarms, 0, 365, "above 0, below 365"))
+        return range_faults(
+            where, ((place, got, is_between(low, got, high), said) for place, got, low, high, said in limited)
+        )
 
 
 TREES = ("lightgbm", "xgboost")
@@ -378,13 +360,3 @@ _STAND_INS: Mapping[str, Any] = {
     "model": None,
 }
 """What an argument of the wrong type is taken for while the others are checked."""
-
-
-def _inside(value: object, low: object, high: object) -> bool:
-    """Whether all three are numbers and `low < value < high`."""
-    numbers = [
-        float(one)
-        for one in (low, value, high)
-        if isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
-    ]
-    return len(numbers) == 3 and numbers[0] < numbers[1] < numbers[2]

@@ -6,7 +6,7 @@ Users never meet these classes; they write with `expressions`, `windows` and `ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -207,6 +207,11 @@ def children(node: Node) -> tuple[Node, ...]:
         below += [part for part in (node.keyed.where, node.value, of) if part is not None]
         return tuple(below)
     return ()
+
+
+def broken(nodes: Iterable[Node]) -> list[Fault]:
+    """The faults of what cannot hold among some nodes."""
+    return [fault for node in nodes if isinstance(node, Invalid) for fault in node.faults]
 
 
 def walk(node: Node) -> Iterator[Node]:

@@ -18,7 +18,7 @@ from .expressions import Expression, Unfinished, invalid
 from .features import FeaturesMeta
 from .model import Model
 from .names import EARLY, early_names, unknown_words
-from .nodes import Invalid, walk
+from .nodes import broken, walk
 from .privacy import private_faults
 from .tables import EventsMeta, EventTable, RequestMeta
 
@@ -160,8 +160,7 @@ def _broken_values(module: ModuleType) -> Iterator[tuple[str, Fault]]:
         if isinstance(value, Unfinished):
             yield from ((name, fault) for fault in getattr(value, "_faults", ()))
         if isinstance(value, Expression):
-            broken = (node for node in walk(value.node) if isinstance(node, Invalid))
-            yield from ((name, fault) for node in broken for fault in node.faults)
+            yield from ((name, fault) for fault in broken(walk(value.node)))
 
 
 def _told_once(found: Iterable[tuple[str, Fault]]) -> list[Fault]:

@@ -195,8 +195,7 @@ def _unknown_field(owner: str, name: str, fields: Mapping[str, Field]) -> Expres
     near = fields.get(hint.split('"')[1]) if hint else None
     kind = near.kind if near else Kind.NUM
     fault = Fault("unknown_field", f'no field "{name}"', f"{owner}.{name}", "", ", ".join(fields), hint)
-    value: Expression = invalid(kind, fault)
-    return value
+    return invalid(kind, fault)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from .nodes import (
     RequestField,
     Scalar,
     Windowed,
+    broken,
     shallow,
 )
 
@@ -239,8 +240,8 @@ class Values(Unfinished):
     def _of(self, function: str, value: Any, empty: float | None) -> Num:
         of = None if value is None else lift(value)
         column = self._value
-        if faults := [fault for node in (column, of) if isinstance(node, Invalid) for fault in node.faults]:
-            return _no_num(*faults)
+        if faults := broken([column] if of is None else [column, of]):
+            return invalid(Kind.NUM, *faults)
         if column.kind is Kind.TIME or (function == "rank_of" and column.kind.is_text):
             return self._wrong(f"{function} cannot be asked of this column", f"a {column.kind}", function)
         for below in () if of is None else shallow(of):
@@ -269,12 +270,7 @@ class Values(Unfinished):
         hint: str = "",
     ) -> Num:
         where = f"{self._window._keyed.table}.{_METHODS.get(function, function)}"
-        return _no_num(*self._window._faults, Fault(code, what, where, got, allowed, hint))
-
-
-def _no_num(*faults: Fault) -> Num:
-    value: Num = invalid(Kind.NUM, *faults)
-    return value
+        return invalid(Kind.NUM, *self._window._faults, Fault(code, what, where, got, allowed, hint))
 
 
 _NUMERIC = (Kind.NUM, Kind.FLAG)

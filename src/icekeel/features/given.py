@@ -20,7 +20,7 @@ from icekeel.core.time import FOREVER, parse_time
 from icekeel.define.expressions import Expression
 from icekeel.define.features import Feature
 from icekeel.define.fields import Field, Limits
-from icekeel.define.nodes import Invalid, RequestField, walk
+from icekeel.define.nodes import RequestField, broken, walk
 from icekeel.define.policies import After
 from icekeel.define.tables import DELETED, Events, EventTable
 
@@ -117,7 +117,7 @@ class Moment:
         A postprocessor is one too, of those and `answer`.
         """
         node = feature.node
-        if wrong := [fault for below in walk(node) if isinstance(below, Invalid) for fault in below.faults]:
+        if wrong := broken(walk(node)):
             raise ProjectError(*wrong)
         fields = {
             below.name: Field(below.name, below.kind, Limits(optional=True))
