@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from icekeel.core.frames import Column, Floats, Frame, Kind
+from icekeel.core.frames import Floats, Frame, Kind
 from icekeel.core.ids import digest
 from icekeel.engines import Encoder
 from icekeel.engines.encoder import CODED
@@ -159,12 +159,5 @@ def _dataset(
 
 def usual_values(data: TrainingSet) -> dict[str, float]:
     """The median of each number that is never null in these rows."""
-
-    def never_null(column: Column) -> bool:
-        return column.kind is not Kind.CAT and not np.isnan(data.frame[column.name]).any()
-
-    return {
-        column.name: float(np.median(data.frame[column.name]))
-        for column in data.columns
-        if never_null(column)
-    }
+    numbers = {one.name: data.frame[one.name] for one in data.columns if one.kind is not Kind.CAT}
+    return {name: float(np.median(x)) for name, x in numbers.items() if not np.isnan(x).any()}

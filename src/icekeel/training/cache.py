@@ -92,14 +92,12 @@ class FeatureCache:
             window.keyed.table: list(manifest.origins(window.keyed.table)) for window in plan.windows
         }
         self._seen = self._read_seen()
-        self._digests = {window: self._name(window, tables) for window in plan.windows}
+        self._digests = {
+            window: _digest((FORMAT, window, tables[window.keyed.table].time, tables[window.keyed.table].id))
+            for window in plan.windows
+        }
         self._months = asked_at.astype("datetime64[us]").astype("datetime64[M]")
         self.parts = self._find_parts()
-
-    @staticmethod
-    def _name(window: Windowed, tables: Mapping[str, EventTable]) -> str:
-        table = tables[window.keyed.table]
-        return _digest((FORMAT, window, table.time, table.id))
 
     def _find_parts(self) -> list[Part]:
         held = {path.name for path in self._folder.glob("*.npz")}
@@ -155,7 +153,10 @@ class FeatureCache:
 
     def features(self, store: EventStore) -> Frame:
         """The features of each question, as `historical_features` gives them; what is not kept is computed and kept."""
-        slots = {window: np.full(len(self._asked_at), _null(window)) for window in self._plan.slots}
+        slots = {
+            window: np.full(len(self._asked_at), None if window.kind.is_text else np.nan)
+            for window in self._plan.slots
+        }
         missing: dict[Windowed, list[Part]] = {}
         for part in self.parts:
             values = None if part.why else _load(part)
@@ -224,27 +225,19 @@ def _digest_rows(columns: Sequence[Array], rows: Ints) -> str:
     return state.hexdigest()
 
 
-def _null(window: Windowed) -> float | None:
-    return None if window.kind.is_text else np.nan
-
-
 def _load(part: Part) -> Array | None:
     try:
         with np.load(part.file, allow_pickle=False) as kept:
-            values, texts = kept["values"], kept.get("texts")
+            values: Array = kept["values"]
+            texts = kept.get("texts")
             if len(values) != len(part.rows):
                 return None
-            return (
-                values
-                if texts is None
-                else _texts(values, msgspec.json.decode(texts.tobytes(), type=list[str]))
-            )
+            if texts is None:
+                return values
+            named = msgspec.json.decode(texts.tobytes(), type=list[str])
+            return np.asarray(np.array([*named, None], dtype=object)[values])
     except _DAMAGE:
         return None  # as after a power cut: it is computed again
-
-
-def _texts(codes: Ints, texts: Sequence[str]) -> Array:
-    return np.array([*texts, None], dtype=object)[codes]
 
 
 def _save(part: Part, values: Array) -> None:

@@ -58,9 +58,8 @@ def rungs_up_to(
     chosen = [rung for rung in ladder if rung.name == name]
     if not chosen:
         names = [rung.name for rung in ladder]
-        raise TrainingError(
-            Fault("unknown_rung", "no such rung", "", name, ", ".join(names), nearest(name, names))
-        )
+        fault = Fault("unknown_rung", "no such rung", "", name, ", ".join(names), nearest(name, names))
+        raise TrainingError(fault)
     rung = with_settings(chosen[0], settings or {})
     return (rung,) if rung.name == ladder[0].name else (ladder[0], rung)
 

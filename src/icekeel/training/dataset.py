@@ -99,7 +99,13 @@ def declared_questions(
     Raises:
         SourceError: it cannot be read, or its columns are not the request's.
     """
-    declared = _declared(model, plan, folder, history)
+    asked = Field(model.history.asked_at, Kind.TIME)
+    fields = [*(field for field in plan.fields if field.name != asked.name), asked]
+    frame = read_questions(history, model.history.source, folder, fields)
+    if wrong := int((frame[asked.name] == NO_TIME).sum()):
+        what = f'no time in "{asked.name}" of {wrong:,} rows'
+        raise SourceError(Fault("bad_time", what, str(model.history.source)))
+    declared = frame.with_columns({_ASKED.name: frame[asked.name]})
     return hide_columns(declared, plan.fields, None if vault is None else vault.hide_many)
 
 
@@ -140,14 +146,8 @@ def past_questions(
         asked = _without_served(asked, answered, [field.name for _, field in model.outcome.keyed.keys])
     parts = [part for part in (asked, answered) if part is not None and len(part)]
     if not parts:
-        raise TrainingError(
-            Fault(
-                "no_history",
-                "there are no past questions",
-                f'Model "{model.name}"',
-                str(model.history.source),
-            )
-        )
+        what, where = "there are no past questions", f'Model "{model.name}"'
+        raise TrainingError(Fault("no_history", what, where, str(model.history.source)))
     requests = Frame.stack([part.requests for part in parts])
     asked_at = np.concatenate([part.asked_at for part in parts])
     served, flagged = (
@@ -183,16 +183,6 @@ def _without_served(declared: Questions, answered: Questions, keys: list[str]) -
         declared.served[kept],
         declared.flagged[kept],
     )
-
-
-def _declared(model: Model, plan: Plan, folder: Path, history: History) -> Frame:
-    asked = Field(model.history.asked_at, Kind.TIME)
-    fields = [*(field for field in plan.fields if field.name != asked.name), asked]
-    frame = read_questions(history, model.history.source, folder, fields)
-    if wrong := int((frame[asked.name] == NO_TIME).sum()):
-        what = f'no time in "{asked.name}" of {wrong:,} rows'
-        raise SourceError(Fault("bad_time", what, str(model.history.source)))
-    return frame.with_columns({_ASKED.name: frame[asked.name]})
 
 
 def _answered(
@@ -276,14 +266,10 @@ def _reviewed(model: Model, questions: Questions, outcomes: Outcomes, labels: Ma
     keys = [field.name for _, field in model.outcome.keyed.keys]
     for place, question in enumerate(question_ids(questions.requests, questions.asked_at, keys)):
         label = labels.get(question)
-        if (
-            label is None
-            or outcomes.status[place] != Status.KNOWN
-            or outcomes.known_at[place] > label.reviewed_at
-        ):
+        if label is None or outcomes.status[place] != Status.KNOWN:
             continue
         target = compute(label.label)
-        if target is None:
+        if target is None or outcomes.known_at[place] > label.reviewed_at:
             continue
         reviews[place] = 1 if label.label == label.given else 2
         outcomes.value[place], outcomes.target[place] = label.label, target

@@ -40,17 +40,11 @@ class Gate:
 def better_than_simplest(ladder: Ladder, rung: str) -> Gate:
     """The backtest error lies below the simplest rung's, unless it is the simplest."""
     measured, simplest = ladder.step(rung).error, ladder.steps[0]
-    passed = rung == simplest.rung or measured < simplest.error
-    against = (
-        "is the simplest" if rung == simplest.rung else f"against {simplest.error:.4g} of {simplest.rung}"
-    )
-    return Gate(
-        "better_than_simplest",
-        passed,
-        measured,
-        simplest.error,
-        f"{ladder.error} {measured:.4g} of {rung} {against}",
-    )
+    passed, against = measured < simplest.error, f"against {simplest.error:.4g} of {simplest.rung}"
+    if rung == simplest.rung:
+        passed, against = True, "is the simplest"
+    why = f"{ladder.error} {measured:.4g} of {rung} {against}"
+    return Gate("better_than_simplest", passed, measured, simplest.error, why)
 
 
 def no_worse_than(

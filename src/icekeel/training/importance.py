@@ -13,10 +13,10 @@ import numpy as np
 
 from icekeel.core.errors import Fault, TrainingError
 from icekeel.core.frames import Floats
-from icekeel.core.time import DAY
 from icekeel.engines import Engine
 
 from .backtest import cuts_of
+from .days import day_codes
 from .group import GroupTable
 from .ladder import Difference, difference
 from .problem import Problem, TrainingSet
@@ -106,9 +106,9 @@ class Bench:
         self._problem, self._rng = problem, rng
         self._names = tuple(column.name for column in data.columns)
         self._asked_at = np.concatenate([part.asked_at for part in self.later])
-        if len(days := np.unique(self._asked_at // DAY)) < FEWEST_DAYS:
+        if (days := day_codes(self._asked_at)[0]) < FEWEST_DAYS:
             what = "too few days with known outcomes after those learnt from"
-            raise TrainingError(Fault("few_days", what, "", str(len(days)), f">= {FEWEST_DAYS}"))
+            raise TrainingError(Fault("few_days", what, "", str(days), f">= {FEWEST_DAYS}"))
         self._rung = rung.fit(problem, self.earlier[0]).again or rung
         self._engines, self._all = self._fit(self._names, seeds)
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from icekeel.core.errors import Fault, TrainingError
 from icekeel.core.frames import Floats, Frame, Ints
-from icekeel.core.time import DAY
 from icekeel.engines import Engine, rows_of
 
 from .backtest import Backtest, Fold, Stopwatch, backtest
+from .days import day_codes
 from .problem import Problem, TrainingSet
 from .rungs import Rung
 
@@ -105,7 +105,7 @@ def climb(
         workers=workers,
         stop=lambda found: hopeless(found, tolerance, np.random.default_rng(problem.seed)),
     )
-    gaps = _differences(trial, names, rng)
+    gaps = [None, *(paired(trial, *pair, rng=rng) for pair in pairwise(names))]
     steps = tuple(_step(trial, name, gap) for name, gap in zip(names, gaps, strict=True))
     able = [step for step in steps if not step.stopped]
     least = min(step.error for step in able)
@@ -131,8 +131,7 @@ def hopeless(trial: Backtest, tolerance: float, rng: np.random.Generator) -> dic
     within the tolerance of each. The simplest of all runs on: it costs little, and gates hold the winner against it.
     """
     names = list(trial.predictions)
-    days = len(np.unique(trial.rows.asked_at // DAY))
-    if len(names) < 3 or days < FEWEST_DAYS:
+    if len(names) < 3 or day_codes(trial.rows.asked_at)[0] < FEWEST_DAYS:
         return {}
     errors = np.stack([trial.row_errors(name) for name in names])
     drawn = trial.problem.overall(day_block_means(errors, trial.rows.asked_at, rng=rng, draws=2_000))
@@ -192,11 +191,6 @@ def _step(trial: Backtest, name: str, gap: Difference | None) -> Step:
     )
 
 
-def _differences(trial: Backtest, names: Sequence[str], rng: np.random.Generator) -> list[Difference | None]:
-    """Each rung against the one before it."""
-    return [None, *(paired(trial, *pair, rng=rng) for pair in pairwise(names))]
-
-
 def paired(trial: Backtest, without: str, having: str, *, rng: np.random.Generator) -> Difference:
     """How much lower the error of one rung is than of another, on the rows that both were tested on."""
     errors = [trial.row_errors(name) for name in (without, having)]
@@ -235,7 +229,7 @@ def day_block_means(errors: Floats, asked_at: Ints, *, rng: np.random.Generator,
     The paired block bootstrap (Kuensch 1989) with UTC days as blocks, since the rows of a day go well or badly
     together. `errors` has shape `(n_series, n_rows)`; every series sees the same days in a draw.
     """
-    _, day = np.unique(asked_at // DAY, return_inverse=True)
+    _, day = day_codes(asked_at)
     sizes = np.bincount(day)
     sums = np.stack([np.bincount(day, series) for series in errors])
     times = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=draws)

@@ -136,6 +136,18 @@ def _choices(model: Model, truth: Floats, prediction: Floats) -> Choices:
     )
 
 
+def public_columns(model: Model, *kinds: Kind) -> list[Column]:
+    """The request's fields of these kinds that are not private."""
+    fields = model.request.icekeel_fields.values()
+    return [Column(one.name, one.kind) for one in fields if one.kind in kinds and not one.limits.private]
+
+
+def public_keys(model: Model) -> list[str]:
+    """The request's fields by which its outcome is found, but for private ones."""
+    fields = model.request.icekeel_fields
+    return [one.name for _, one in model.outcome.keyed.keys if not fields[one.name].limits.private]
+
+
 def example(model: Model, requests: Frame, known: Ints, trial: Backtest, winner: str) -> Example:
     """The request of the last fold whose error is the median: neither a success nor a failure picked out.
 
@@ -147,14 +159,11 @@ def example(model: Model, requests: Frame, known: Ints, trial: Backtest, winner:
     errors = trial.problem.row_errors(tested.target[last], trial.predictions[winner][last])
     at = int(last[np.argsort(errors, kind="stable")[len(errors) // 2]])
     asked = requests.take(known[[len(known) - len(tested) + at]])
-    fields = [field for field in model.request.icekeel_fields.values() if not field.limits.private]
-    shown = [Column(one.name, one.kind) for one in fields if one.kind in (Kind.CAT, Kind.NUM, Kind.FLAG)]
-    public = {field.name for field in fields}
-    keys = [field.name for _, field in model.outcome.keyed.keys if field.name in public]
+    shown = public_columns(model, Kind.CAT, Kind.NUM, Kind.FLAG)
     (request,) = rows_of(shown, asked)
     (features,) = rows_of(tested.columns, tested.frame.take(np.array([at])))
     return Example(
-        id="/".join(str(asked[name][0]) for name in keys),
+        id="/".join(str(asked[name][0]) for name in public_keys(model)),
         asked_at=format_time(int(tested.asked_at[at])),
         request={column.name: value for column, value in zip(shown, request, strict=True)},
         features={column.name: value for column, value in zip(tested.columns, features, strict=True)},

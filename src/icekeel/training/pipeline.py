@@ -41,7 +41,7 @@ from .golden import build_golden
 from .guarding import compile_guard
 from .importance import permutation_importance
 from .ladder import Ladder, climb
-from .mistakes import example, mistakes
+from .mistakes import example, mistakes, public_columns, public_keys
 from .problem import Problem, TrainingSet, evenly
 from .recalibration import calibrated, put_right
 from .rungs import Fitted, Rung
@@ -310,23 +310,12 @@ def _later_gates(
     if standing is not None:
         margin = 0.02 * problem.error_of(truth, standing)
         gates.append(no_worse_than(problem, truth, prediction, standing, margin=margin))
-        gates.append(
-            groups_no_worse(
-                problem,
-                problem.row_errors(truth, prediction),
-                problem.row_errors(truth, standing),
-                trial.rows.asked_at[window],
-                {name: requests[name][window] for name in grouping_fields(model)},
-                margin=model.choose.group_worse,
-            )
-        )
+        own, former = (problem.row_errors(truth, said) for said in (prediction, standing))
+        # What is private tells no groups.
+        groups = {one.name: requests[one.name][window] for one in public_columns(model, Kind.CAT)}
+        asked_at, worse = trial.rows.asked_at[window], model.choose.group_worse
+        gates.append(groups_no_worse(problem, own, former, asked_at, groups, margin=worse))
     return gates
-
-
-def grouping_fields(model: Model) -> list[str]:
-    """The categories of the request by whose values no group may come off worse; what is private tells no groups."""
-    fields = model.request.icekeel_fields.values()
-    return [field.name for field in fields if field.kind is Kind.CAT and not field.limits.private]
 
 
 def _interval(trial: Backtest, winner: str, say: Say) -> tuple[bytes, dict[str, Any]]:
@@ -350,19 +339,12 @@ def _similar(
     model: Model, data: Learnable, known: Ints, rows: TrainingSet, trial: Backtest, winner: str, say: Say
 ) -> tuple[bytes, dict[str, Any]]:
     """The past cases that requests are likened to: what is private of them is not among what is shown."""
-    fields = [field for field in model.request.icekeel_fields.values() if not field.limits.private]
-    shown = [Column(field.name, field.kind) for field in fields if field.kind in (Kind.CAT, Kind.NUM)]
-    keys = [field.name for _, field in model.outcome.keyed.keys]
-    public = [name for name in keys if name in {field.name for field in fields}]
     requests = data.requests.take(known)
-    ids = ["/".join(map(str, parts)) for parts in zip(*(requests[name] for name in public), strict=True)]
-    past = Past(requests, shown, ids or [""] * len(rows))
-    found, made = similar_cases(
-        trial.problem,
-        rows,
-        past,
-        predictions=trial.predicted(winner, len(rows)),
-    )
+    keys = [requests[name] for name in public_keys(model)]
+    ids = ["/".join(map(str, parts)) for parts in zip(*keys, strict=True)]
+    past = Past(requests, public_columns(model, Kind.CAT, Kind.NUM), ids or [""] * len(rows))
+    said = trial.predicted(winner, len(rows))
+    found, made = similar_cases(trial.problem, rows, past, predictions=said)
     if made.tried:
         say(
             f"{made.k} similar cases: {model.error} {made.error:.4g} against {made.model_error:.4g} of {winner}, "
@@ -391,11 +373,11 @@ def _guard(model: Model, data: Learnable, known: Ints, said: Floats) -> tuple[by
     columns = guarded_columns(model)
     names = [column.name for column in columns]
     data_bytes, report = compile_guard(
-        Frame({name: early[name] for name in names}),
+        early.select(names),
         columns,
         target,
         scale=scale,
-        later=Frame({name: later[name] for name in names}),
+        later=later.select(names),
         budget=budget,
         asked=data.requests.take(asked).select(names),
         predictions=np.concatenate([said[:cut], predictions]),

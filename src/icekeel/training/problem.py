@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -172,9 +173,6 @@ def evenly(places: Ints, most: int) -> Ints:
 
 def vocabulary(values: Array, *, most: int, fewest_rows: int) -> tuple[str, ...]:
     """The category values worth a parameter: the commonest first, equally common ones by name."""
-    counts: dict[str, int] = {}
-    for value in values:
-        if value is not None:
-            counts[value] = counts.get(value, 0) + 1
+    counts = Counter(value for value in values if value is not None)
     kept = sorted((value for value in counts if counts[value] >= fewest_rows), key=lambda v: (-counts[v], v))
     return tuple(kept[:most])

@@ -219,14 +219,9 @@ def _features(
         simpler, complex_ = sorted(names, key=[step.rung for step in ladder.steps].index)
         algorithm = paired(trial, simpler, complex_, rng=rng)
         told = f"; {complex_} instead of {simpler} gains {algorithm.gain:.4g}, {dollars(accounts.earned(algorithm.gain))}"
-    return FeatureWorth(
-        errors,
-        winner,
-        gain,
-        names[1] if len(names) > 1 else "",
-        algorithm,
-        f"engineered features gain {winner} {gain.gain:.4g} of {model.error}, {dollars(accounts.earned(gain.gain))} a year{told}",
-    )
+    earns = f"{gain.gain:.4g} of {model.error}, {dollars(accounts.earned(gain.gain))} a year"
+    told = f"engineered features gain {winner} {earns}{told}"
+    return FeatureWorth(errors, winner, gain, names[1] if len(names) > 1 else "", algorithm, told)
 
 
 def _retrains(model: Model) -> float:

@@ -57,13 +57,9 @@ def under(policy: Audits, finding: Finding) -> Finding:
 
 def gates_of(findings: Iterable[Finding]) -> list[Gate]:
     """One gate per finding, failed by those that block; measured is the verdict: 0 pass, 1 warn, 2 block."""
-    return [
-        Gate(
-            f"audit_{one.audit}",
-            one.verdict != "block",
-            float(VERDICTS.index(one.verdict)),
-            1.0,
-            f"{one.what}; {one.todo}" if one.todo else one.what,
-        )
-        for one in findings
-    ]
+    found = []
+    for one in findings:
+        why = f"{one.what}; {one.todo}" if one.todo else one.what
+        level = float(VERDICTS.index(one.verdict))
+        found.append(Gate(f"audit_{one.audit}", one.verdict != "block", level, 1.0, why))
+    return found

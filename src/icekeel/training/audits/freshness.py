@@ -46,22 +46,17 @@ def _judged(plan: Plan, requests: Frame, asked_at: Ints, store: EventStore, now:
     verdict = max((one for one, _, _ in parts), key=VERDICTS.index)
     told = [what for one, what, _ in parts if one == verdict]
     todo = "see icekeel freshness; bring the source up to date, then train" if verdict != "pass" else ""
-    return Finding(
-        "freshness", verdict, "; ".join(told), todo, evidence={"parts": [one for _, _, one in parts]}
-    )
+    evidence = {"parts": [one for _, _, one in parts]}
+    return Finding("freshness", verdict, "; ".join(told), todo, evidence=evidence)
 
 
 def _of_table(found: TableAge, fresh: Fresh) -> Part:
     age = "has no rows" if found.age is None else f"got its newest row {roughly(found.age)} ago"
     verdict: Verdict = "pass" if found.state == "fresh" else "warn" if found.state == "warn" else "block"
     limit = fresh.warn if found.state == "warn" else fresh.error or fresh.warn
-    evidence: dict[str, Any] = {
-        "table": found.table,
-        "state": found.state,
-        "warn": fresh.warn,
-        "error": fresh.error,
-    }
-    evidence["age_s"] = None if found.age is None else found.age / SECOND
+    age_s = None if found.age is None else found.age / SECOND
+    limits = {"warn": fresh.warn, "error": fresh.error}
+    evidence = {"table": found.table, "state": found.state, **limits, "age_s": age_s}
     return verdict, f"{found.table} {age} (limit {limit})", evidence
 
 

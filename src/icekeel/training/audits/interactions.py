@@ -227,13 +227,11 @@ def interactions(given: AuditInput) -> Finding:
     """Whether another definition of a meaningful event would predict later rows better than the present one."""
     definitions = [flag.node for flag in given.model.audits.meaningful]
     if not definitions:
-        return Finding(
-            "interactions", "pass", "no other definition of a meaningful event is declared to be tried"
-        )
+        what = "no other definition of a meaningful event is declared to be tried"
+        return Finding("interactions", "pass", what)
     if len(given.rows) < 10 * FEWEST_ROWS:
-        return Finding(
-            "interactions", "pass", f"{len(given.rows)} rows are too few to compare definitions by"
-        )
+        what = f"{len(given.rows)} rows are too few to compare definitions by"
+        return Finding("interactions", "pass", what)
     with closing(given.open_store(0)) as store:
         trial = _Trial(given, store)
         days, _ = day_codes(trial.rows.asked_at[trial.later])
@@ -248,9 +246,8 @@ def interactions(given: AuditInput) -> Finding:
         variants = [variant for node in definitions for variant in trial.variants(node)]
         truths = {formula(node): trial.truths(node) for node in definitions}
     asked_at = trial.rows.asked_at[trial.later]
-    return _judged(
-        given, compare(given.problem, present, variants, truths, asked_at, rng=given.rng), len(asked_at)
-    )
+    tried = compare(given.problem, present, variants, truths, asked_at, rng=given.rng)
+    return _judged(given, tried, len(asked_at))
 
 
 def _judged(given: AuditInput, tried: Sequence[Tried], rows: int) -> Finding:

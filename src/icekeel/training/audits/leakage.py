@@ -93,7 +93,11 @@ def leakage(given: AuditInput) -> Finding:
         return Finding("leakage", "pass", f"too few rows to tell: {rows:,}")
     if not given.columns:
         return Finding("leakage", "pass", "the features are texts alone, which are not looked into")
-    strengths = _strengths(given, evenly(np.arange(rows), MOST_ROWS))
+    thin = evenly(np.arange(rows), MOST_ROWS)
+    target, cut = given.rows.target[thin], int(len(thin) * (1 - LATER))
+    strengths = [
+        _strength(given, one, given.rows.frame[one.name][thin], target, cut) for one in given.columns
+    ]
     leaks = [*_outcomes(given, strengths), *_names(given, strengths), *_twins(given)]
     leaks.sort(key=lambda leak: -VERDICTS.index(leak.verdict))
     notes = _availability(given)
@@ -102,9 +106,9 @@ def leakage(given: AuditInput) -> Finding:
     if not told:
         first = ranked[0]
         told = [
-            f"none of {len(strengths)} features gives the outcome away (the strongest, {first.feature}, {first.later:.2f} of 1)"
+            f"none of {len(strengths)} features gives the outcome away (the strongest, {first.feature}, {first.later:.2f} of 1)",
+            "no row stands on both sides of a cut in time",
         ]
-        told.append("no row stands on both sides of a cut in time")
     evidence: dict[str, Any] = {
         "leaks": [asdict(leak) for leak in leaks],
         "strengths": [[one.feature, one.later] for one in ranked],
@@ -115,12 +119,6 @@ def leakage(given: AuditInput) -> Finding:
 
 
 # What one feature tells
-
-
-def _strengths(given: AuditInput, thin: Ints) -> list[Strength]:
-    target = given.rows.target[thin]
-    cut = int(len(thin) * (1 - LATER))
-    return [_strength(given, one, given.rows.frame[one.name][thin], target, cut) for one in given.columns]
 
 
 def _strength(given: AuditInput, column: Column, values: Array, target: Floats, cut: int) -> Strength:
@@ -205,9 +203,8 @@ def _strength_delayed(given: AuditInput, feature: str, delay: int) -> float:
             plan, given.asked.requests.take(places), given.asked.asked_at[places], store
         )
     (column,) = plan.columns
-    return _strength(
-        given, column, frame[feature], given.rows.target[thin], int(len(thin) * (1 - LATER))
-    ).later
+    target, cut = given.rows.target[thin], int(len(thin) * (1 - LATER))
+    return _strength(given, column, frame[feature], target, cut).later
 
 
 # Columns that name rows
@@ -221,15 +218,8 @@ def _names(given: AuditInput, strengths: Sequence[Strength]) -> list[Leak]:
         text = kinds[one.feature].is_text
         if one.distinct >= NEAR_UNIQUE and (text or _counts_on(values, given.rows.asked_at)):
             what = f"names rows: {one.distinct:.0%} of its values are distinct"
-            found.append(
-                Leak(
-                    "identifier",
-                    one.feature,
-                    "warn",
-                    what,
-                    f"Take {one.feature} out: no later row has its values.",
-                )
-            )
+            todo = f"Take {one.feature} out: no later row has its values."
+            found.append(Leak("identifier", one.feature, "warn", what, todo))
         elif text and one.learnt - one.later >= MEMORISED and one.learnt >= 2 * one.later:
             what = f"is memorised: {one.learnt:.0%} of the outcome in rows learnt from, {one.later:.0%} in later ones"
             todo = f"Read {one.feature} as a window over its past outcomes, or pool its rare values."

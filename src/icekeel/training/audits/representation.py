@@ -103,10 +103,8 @@ def _changes(given: AuditInput, earlier: Ints, recent: Ints) -> list[Change]:
     for column in given.columns:
         then, now = given.rows.frame[column.name][earlier], asked.features[column.name][recent]
         binning = Binning.of(column, then, CELLS)
-        before, after = (
-            Shape.of(binning, then, days, day),
-            Shape.of(binning, now, recent_days, recent_day),
-        )
+        before = Shape.of(binning, then, days, day)
+        after = Shape.of(binning, now, recent_days, recent_day)
         gap, usual, p_value = moved(before, after)
         a, b = (shape.counts.sum(axis=0) / shape.counts.sum() for shape in (before, after))
         cell = int(np.abs(b - a).argmax())
@@ -215,9 +213,8 @@ def _finding(
         todo = f"Find out why {lost[0].feature} is null: its source, its key, its window."
     elif verdict == "warn":
         todo = "Train on rows like these: retrain now and more often, or collect outcomes of such requests."
-    return Finding(
-        "representation", verdict, "; ".join(parts), todo, cost, _evidence(given, flagged, told, higher)
-    )
+    evidence = _evidence(given, flagged, told, higher)
+    return Finding("representation", verdict, "; ".join(parts), todo, cost, evidence)
 
 
 def _evidence(

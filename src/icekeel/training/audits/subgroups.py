@@ -95,11 +95,8 @@ def subgroups(given: AuditInput) -> Finding:
     rows = evenly(given.tested, MOST_ROWS)
     errors = Errors.of(given, rows)
     if len(rows) < 2 * FEWEST_ROWS or errors.day[0] < FEWEST_DAYS:
-        return Finding(
-            "subgroups",
-            "pass",
-            f"too few rows were tested to tell groups apart: {len(rows):,} on {errors.day[0]} days",
-        )
+        what = f"too few rows were tested to tell groups apart: {len(rows):,} on {errors.day[0]} days"
+        return Finding("subgroups", "pass", what)
     groups = groups_of(given.model, given.requests.take(rows))
     tables = [table for group in groups for table in _table(given, (group,), errors)]
     pairs = [table for pair in combinations(groups, 2) for table in _table(given, pair, errors)]
@@ -135,24 +132,15 @@ def _table(given: AuditInput, groups: Sequence[Group], errors: Errors) -> Iterat
             "rows": int(tally.count[at]),
             "target": [float(one[at]) for one in (tally.mean("target"), low, high)],
             "prediction": float(tally.mean("prediction")[at]),
-            "error": [
-                _whole(given, tally.mean("error")[at]),
-                float(least[at]),
-                float(most[at]),
-            ],
+            "error": [_whole(given, tally.mean("error")[at]), float(least[at]), float(most[at])],
         }
 
 
 def _searched(given: AuditInput, rows: Ints, besides: set[str]) -> list[Group]:
     """Features of few values, and numbers in fifths."""
     frame = given.rows.frame.take(rows)
-    found = []
-    for column in given.columns:
-        if column.name in besides:
-            continue
-        text = column.kind is Kind.CAT
-        found.append(Group.of(column, frame, MOST_VALUES if text else FIFTHS))
-    return found[:MOST_COLUMNS]
+    columns = [column for column in given.columns if column.name not in besides][:MOST_COLUMNS]
+    return [Group.of(column, frame, MOST_VALUES if column.kind is Kind.CAT else FIFTHS) for column in columns]
 
 
 def _worst(given: AuditInput, groups: Sequence[Group], errors: Errors) -> list[Slice]:
@@ -177,7 +165,9 @@ def _worst(given: AuditInput, groups: Sequence[Group], errors: Errors) -> list[S
             ratio = tally.mean("error") / errors.error.mean()
             level = ratio / (tally.mean("level") / errors.level.mean())
         limit = given.model.audits.worse ** (2 if given.problem.error == "rmse" else 1)
-        much = _much(given, mean, errors, ratio=ratio, level=level, limit=limit)
+        much = (ratio >= limit) & (level >= limit)
+        if given.problem.task == "probability":
+            much = mean - errors.excess.mean() >= (limit - 1) * errors.error.mean()
         for cell in np.argwhere(held & much & (z > 3)):
             at = tuple(cell.tolist())
             candidates.append((float(z[at]), several, at))
@@ -186,27 +176,15 @@ def _worst(given: AuditInput, groups: Sequence[Group], errors: Errors) -> list[S
     all_rows = np.full(rows, errors.error.mean())
     gap = errors.excess - errors.excess.mean()
     found = [
-        one
+        replace(one, error=_whole(given, one.error), overall=_whole(given, one.overall))
         for one in _certain(cells, gap, (errors.error, all_rows), errors.day, looked_at)
         if one.p_value <= CERTAIN
-    ]
-    found = [
-        replace(one, error=_whole(given, one.error), overall=_whole(given, one.overall)) for one in found
     ]
     return sorted(found, key=lambda one: -one.share * (one.error - one.overall))[:TOLD]
 
 
 def _whole(given: AuditInput, mean_row_error: float) -> float:
     return float(given.problem.overall(np.asarray(mean_row_error)))
-
-
-def _much(
-    given: AuditInput, mean: Floats, errors: Errors, *, ratio: Floats, level: Floats, limit: float
-) -> Any:
-    """Whether cells are worse by enough to matter."""
-    if given.problem.task == "probability":
-        return mean - errors.excess.mean() >= (limit - 1) * errors.error.mean()
-    return (ratio >= limit) & (level >= limit)
 
 
 def _certain(
@@ -223,10 +201,8 @@ def _certain(
         days = int(tally.days[at])
         told = days >= FEWEST_DAYS
         p_values.append(float(p_above(float(tally.mean("gap")[at]), deviation, days)) if told else 1.0)
-        rows, (error, overall) = (
-            int(tally.count[at]),
-            (float(tally.mean(one)[at]) for one in ("error", "overall")),
-        )
+        rows = int(tally.count[at])
+        error, overall = (float(tally.mean(one)[at]) for one in ("error", "overall"))
         found.append(Slice(tally.words(at), rows, rows / len(gap), error, overall, 1.0))
     return [replace(one, p_value=p) for one, p in zip(found, holm(p_values, looked_at), strict=True)]
 
@@ -255,9 +231,5 @@ def _finding(given: AuditInput, tables: list[dict[str, Any]], slices: list[Slice
         parts.append(
             f"{error} from {best['error'][0]:.3g} ({best['group']}) to {worst['error'][0]:.3g} ({worst['group']})"
         )
-    evidence = {
-        "rows": rows,
-        "slices": [asdict(one) for one in slices],
-        "groups": tables,
-    }
+    evidence = {"rows": rows, "slices": [asdict(one) for one in slices], "groups": tables}
     return Finding("subgroups", verdict, "; ".join(parts), todo, cost, evidence)
