@@ -4,6 +4,6 @@ Both targets give the same bits. This room knows nothing of where rows come from
 """
 
 from .closure import Row, compile_event, compile_row, request_leaf
-from .sql import literal, quote, select
+from .sql import event_leaf, literal, quote, select
 
-__all__ = ["Row", "compile_event", "compile_row", "literal", "quote", "request_leaf", "select"]
+__all__ = ["Row", "compile_event", "compile_row", "event_leaf", "literal", "quote", "request_leaf", "select"]

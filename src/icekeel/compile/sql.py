@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from string import ascii_lowercase, ascii_uppercase
 
 from icekeel.core.kinds import Kind
-from icekeel.define.nodes import Call, Literal, Node, Op
+from icekeel.define.nodes import Call, EventField, Literal, Node, Op
 
 from .calendar import part_sql
 
@@ -34,6 +34,11 @@ def literal(value: float | str | bool | None) -> str:
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     return f"CAST('{float(value)!r}' AS DOUBLE)"
+
+
+def event_leaf(node: Node) -> str | None:
+    """Reads a column of an event by its own name."""
+    return quote(node.name) if isinstance(node, EventField) else None
 
 
 def select(nodes: Sequence[Node], leaf: Leaf, source: str) -> tuple[str, list[str]]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from icekeel.compile import literal, quote, select
+from icekeel.compile import event_leaf, literal, quote, select
 from icekeel.core.errors import Fault, nearest
 from icekeel.core.kinds import Kind
 from icekeel.core.patterns import read_pattern
 from icekeel.core.time import FIRST_TIME, LAST_TIME
 from icekeel.define.fields import BLOCK, QUARANTINE, Field, policy
-from icekeel.define.nodes import EventField, Node, walk
+from icekeel.define.nodes import EventField, walk
 from icekeel.define.tables import EventTable
 
 from .contracts import CLOCK_SKEW, LONGEST_ID, LONGEST_TEXT, length_text, range_text
@@ -42,18 +42,11 @@ NUMERIC = (
 
 def column_faults(fields: Collection[Field], where: str, columns: Mapping[str, str]) -> list[Fault]:
     """What keeps a relation from being read as these fields: columns that are missing or of another type."""
-    faults = [
-        Fault(
-            "missing_column",
-            f'no column "{one.name}"',
-            where,
-            "",
-            ", ".join(columns),
-            nearest(one.name, columns),
-        )
-        for one in fields
-        if one.name not in columns and not one.limits.optional
-    ]
+    faults, allowed = list[Fault](), ", ".join(columns)
+    for one in fields:
+        if one.name not in columns and not one.limits.optional:
+            what, near = f'no column "{one.name}"', nearest(one.name, columns)
+            faults.append(Fault("missing_column", what, where, "", allowed, near))
     for field in fields:
         kind = columns.get(field.name, "")
         if kind and not _fits(kind, field.kind):
@@ -183,12 +176,8 @@ def stage(
     deleted = f"CAST({flag or 'false'} AS DOUBLE) AS {DELETED}"
     rows = f"SELECT {', '.join(values)}, {deleted}{at}{further} FROM {relation}"
     source = f"(SELECT *, {quote(table.available)} AS {AVAILABLE} FROM ({rows}))"
-    statement, rules = select([rule.condition for rule in table.rules], _leaf, source)
+    statement, rules = select([rule.condition for rule in table.rules], event_leaf, source)
     return Staged(f"({statement})", [*row_checks(table, limits, hidden=hidden), *rule_checks(table, rules)])
-
-
-def _leaf(node: Node) -> str | None:
-    return quote(node.name) if isinstance(node, EventField) else None
 
 
 def stored(field: Field, columns: Mapping[str, str]) -> str:

@@ -39,18 +39,11 @@ def conduct_faults(model: Guarded, guard: Guard, where: str) -> list[Fault]:
     if above is not None and not (isinstance(above, tuple) and len(above) == 2 and is_number(above[0])):
         what = "above= is an amount and what happens from there on"
         return [Fault("bad_guard", what, where, shorten(above), "above=(20_000, ik.refuse())")]
-    found = [
-        Fault(
-            "bad_guard",
-            "no such kind",
-            f"{where}, kinds",
-            shorten(kind),
-            ", ".join(KINDS),
-            nearest(str(kind), KINDS),
-        )
-        for kind in guard.kinds
-        if kind not in KINDS
-    ]
+    found = list[Fault]()
+    for kind in guard.kinds:
+        if kind not in KINDS:
+            got, near = shorten(kind), nearest(str(kind), KINDS)
+            found.append(Fault("bad_guard", "no such kind", f"{where}, kinds", got, ", ".join(KINDS), near))
     for place, policy in guard.policies():
         found += policy_faults(model, policy, place, f"{where}, {place}")
     if guard.stake is not None:

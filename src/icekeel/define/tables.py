@@ -284,18 +284,11 @@ _OPTIONS = ("time", "available", "id", "source", "deleted", "fresh", "contract")
 
 def _check_options(name: str, options: Mapping[str, Any], fields: Mapping[str, Field]) -> list[Fault]:
     place = f"class {name}"
-    faults = [
-        Fault(
-            "unknown_option",
-            f'unknown option "{one}"',
-            place,
-            "",
-            ", ".join(_OPTIONS),
-            nearest(one, _OPTIONS),
-        )
-        for one in options
-        if one not in _OPTIONS
-    ]
+    faults = list[Fault]()
+    for one in options:
+        if one not in _OPTIONS:
+            what, near = f'unknown option "{one}"', nearest(one, _OPTIONS)
+            faults.append(Fault("unknown_option", what, place, "", ", ".join(_OPTIONS), near))
     faults += [
         Fault("missing_option", f"an event table needs {one}=", place, hint=f'{one}="column"')
         for one in ("time", "id")

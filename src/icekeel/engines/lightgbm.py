@@ -88,22 +88,13 @@ class LightGBMEngine:
     def _open(self, model: bytes) -> int:
         library, booster = self._library, self._booster
         trees, width = ctypes.c_int(), ctypes.c_int()
-        _checked(
-            library,
-            library.LGBM_BoosterLoadModelFromString(model, ctypes.byref(trees), ctypes.byref(booster)),
-        )
+        load = library.LGBM_BoosterLoadModelFromString
+        _checked(library, load(model, ctypes.byref(trees), ctypes.byref(booster)))
         weakref.finalize(self, library.LGBM_BoosterFree, booster)
         _checked(library, library.LGBM_BoosterGetNumFeature(booster, ctypes.byref(width)))
         if width.value != self._width:
-            raise BundleError(
-                Fault(
-                    "bad_engine",
-                    "the trees read another number of columns",
-                    MODEL_FILE,
-                    str(width.value),
-                    str(self._width),
-                )
-            )
+            what, got = "the trees read another number of columns", str(width.value)
+            raise BundleError(Fault("bad_engine", what, MODEL_FILE, got, str(self._width)))
         init = library.LGBM_BoosterPredictForMatSingleRowFastInit
         call = ctypes.byref(self._row_call)
         _checked(library, init(booster, _NORMAL, 0, _ALL_TREES, _FLOAT64, self._width, _PARAMETERS, call))

@@ -73,9 +73,11 @@ class LinearEngine:
 
     def __init__(self, spec: LinearSpec, files: Mapping[str, bytes] | None = None) -> None:
         self.columns = readable(spec.columns)
+        if len(spec.terms) != len(spec.columns):
+            got, allowed = str(len(spec.terms)), str(len(spec.columns))
+            raise BundleError(Fault("bad_engine", "one term for each column", "engine.json", got, allowed))
         self._terms = tuple(
-            _term(column, term, files or {})
-            for column, term in zip(self.columns, _matched(spec), strict=True)
+            _term(column, term, files or {}) for column, term in zip(self.columns, spec.terms, strict=True)
         )
         self._intercept = spec.intercept
         self._link: Link = spec.link
@@ -180,17 +182,3 @@ def _term(
     if not term.knots or len(term.knots) != len(term.heights) or not rising:
         raise BundleError(Fault("bad_engine", "knots must rise, one height for each", column.name))
     return _CurveTerm(term)
-
-
-def _matched(spec: LinearSpec) -> tuple[Term, ...]:
-    if len(spec.terms) != len(spec.columns):
-        raise BundleError(
-            Fault(
-                "bad_engine",
-                "one term for each column",
-                "engine.json",
-                str(len(spec.terms)),
-                str(len(spec.columns)),
-            )
-        )
-    return spec.terms

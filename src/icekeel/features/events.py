@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from icekeel.compile.sql import literal, quote, select
+from icekeel.compile.sql import event_leaf, literal, quote, select
 from icekeel.core.errors import Fault, StateError
 from icekeel.core.frames import Array, Floats, Frame, Ints
 from icekeel.core.kinds import Column, Kind
@@ -33,7 +33,7 @@ from icekeel.data.relations import (
     parquet,
     selected,
 )
-from icekeel.define.nodes import AskedAt, EventField, Node, RequestField
+from icekeel.define.nodes import AskedAt, Node, RequestField
 from icekeel.define.tables import EventTable
 
 from .plan import Lookup
@@ -162,10 +162,6 @@ class EventStore:
         """The definition of a table."""
         return self._tables[name]
 
-    def id_of(self, name: str) -> str:
-        """The column of a table that names the event."""
-        return self._tables[name].id
-
     def rows(self, name: str) -> int:
         """How many versions of a table are stored."""
         files = self._files.get(name, ())
@@ -215,14 +211,14 @@ class Scan:
         self._lookup = lookup
         self._ordered = ordered
         self._relation, self._replaced = store.versions(lookup.view.table)
-        self._id = quote(store.id_of(lookup.view.table))
+        self._id = quote(store.table(lookup.view.table).id)
         asked = [*inputs, Column(ASKED_AT, Kind.TIME)]
         create_table(self._connection, "_requests", asked, requests.with_columns({ASKED_AT: asked_at}))
         self.codes = self._code_keys(len(requests))
         first, last = (int(asked_at.min()), int(asked_at.max())) if len(asked_at) else (0, 0)
         meets = f"_time BETWEEN {first - lookup.view.back} AND {last + lookup.view.ahead}"
         source = f"(SELECT * FROM {self._relation} WHERE {DELETED} = 0 AND {meets})"
-        self._statement, self._names = select(lookup.values, _event_leaf, source)
+        self._statement, self._names = select(lookup.values, event_leaf, source)
         self._texts = [at for at, node in enumerate(lookup.values) if node.kind.is_text]
         for at in self._texts:
             self._connection.execute(
@@ -365,10 +361,6 @@ def same_rows(got: int, wanted: int) -> None:
     """Raise a StateError unless a join gave as many rows as went in."""
     if got != wanted:
         raise StateError(Fault("rows_differ", "rows out differ from rows in", got=f"{got} of {wanted}"))
-
-
-def _event_leaf(node: Node) -> str | None:
-    return quote(node.name) if isinstance(node, EventField) else None
 
 
 def _request_leaf(node: Node) -> str | None:

@@ -24,7 +24,6 @@ from icekeel.define.nodes import RequestField, broken, walk
 from icekeel.define.policies import After
 from icekeel.define.tables import DELETED, Events, EventTable
 
-from .aggregates import Function
 from .plan import Lookup, Plan, make_plan
 from .windows import Questions, Versions, aggregate
 
@@ -155,12 +154,7 @@ class Moment:
         )
         values = [float(one[0]) for one in aggregate(versions, asked, lookup.view.aggregates)]
         decoded = {code: text for text, code in texts.items()}
-        return [
-            decoded.get(value)
-            if one.function in (Function.FIRST, Function.LAST) and lookup.values[one.column].kind.is_text
-            else value
-            for one, value in zip(lookup.view.aggregates, values, strict=True)
-        ]
+        return [decoded.get(value) if at in lookup.texts else value for at, value in enumerate(values)]
 
 
 def _asked(value: Value, texts: Mapping[str, float]) -> float:

@@ -16,7 +16,7 @@ from icekeel.data.history import AVAILABLE, DELETED
 from icekeel.define.nodes import EventField, Node
 from icekeel.define.tables import EventTable
 
-from .aggregates import Function, View
+from .aggregates import View
 from .online.lmdb import LmdbWindows, TextCodes, open_database
 from .online.versions import Batch, Keys
 from .plan import Lookup, Plan
@@ -235,7 +235,7 @@ class LiveFeatures:
                 lookup.view,
                 [places[name] for name in lookup.key_fields],
                 _Params.of(plan, lookup),
-                _texts(lookup),
+                lookup.texts,
             )
             for lookup in plan.lookups
         ]
@@ -321,12 +321,3 @@ class _Params(NamedTuple):
             _nan if value is None else codes.find(txn, value) if at in self.texts else float(value)
             for at, value in enumerate(found)
         ]
-
-
-def _texts(lookup: Lookup) -> list[int]:
-    """Places of the aggregates of a view whose number is the code of a text."""
-    return [
-        at
-        for at, one in enumerate(lookup.view.aggregates)
-        if one.function in (Function.FIRST, Function.LAST) and lookup.values[one.column].kind.is_text
-    ]

@@ -7,6 +7,7 @@ in the same order.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -17,7 +18,7 @@ from icekeel.core.kinds import Column, Kind
 from icekeel.data.relations import create_table, from_sql
 from icekeel.define.nodes import AskedAt, Node, RequestField, Windowed, walk
 
-from .aggregates import Aggregate, Function
+from .aggregates import Function
 from .events import ASKED_AT, EventStore, Scan, same_rows
 from .plan import Lookup, Plan
 from .windows import Questions, aggregate, in_order
@@ -67,7 +68,10 @@ def window_values(
     scan = Scan(store, lookup, inputs, requests, asked_at, ordered=ordered)
     pairs = list(dict.fromkeys((one.of, one.column) for one in lookup.view.aggregates if one.of >= 0))
     params = tuple(scan.param(*pair) for pair in pairs)
-    wanted = [_about(one, pairs) for one in lookup.view.aggregates]
+    wanted = [
+        replace(one, of=pairs.index((one.of, one.column)) if one.of >= 0 else -1)
+        for one in lookup.view.aggregates
+    ]
     answers: list[Floats] = [np.full(len(asked_at), np.nan) for _ in wanted]
     for mine, versions in scan.parts():
         several = groups is not None and len(mine) > 0 and groups[mine].min() < groups[mine].max()
@@ -77,20 +81,10 @@ def window_values(
             for answer, values in zip(answers, aggregate(rows, ask, wanted), strict=True):
                 answer[some] = values
         del versions, rows  # before the next part is read
-    return [
-        scan.decode(one.column, values) if _gives_text(one, lookup) else values
-        for one, values in zip(lookup.view.aggregates, answers, strict=True)
-    ]
-
-
-def _about(one: Aggregate, pairs: list[tuple[int, int]]) -> Aggregate:
-    """The aggregate with its parameter's place among the pairs of parameter and column."""
-    of = pairs.index((one.of, one.column)) if one.of >= 0 else -1
-    return Aggregate(one.function, one.span, one.column, one.where, one.k, of)
-
-
-def _gives_text(one: Aggregate, lookup: Lookup) -> bool:
-    return one.function in (Function.FIRST, Function.LAST) and lookup.values[one.column].kind.is_text
+    found: list[Array] = list(answers)
+    for at in lookup.texts:
+        found[at] = scan.decode(lookup.view.aggregates[at].column, answers[at])
+    return found
 
 
 def _split(rows: Ints, groups: Ints | None) -> Iterator[Ints]:

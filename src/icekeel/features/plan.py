@@ -44,6 +44,15 @@ class Lookup:
     values: tuple[Node, ...]
     params: tuple[Node, ...] = ()
 
+    @property
+    def texts(self) -> list[int]:
+        """Places of the aggregates whose number is the code of a text."""
+        return [
+            at
+            for at, one in enumerate(self.view.aggregates)
+            if one.function in (Function.FIRST, Function.LAST) and self.values[one.column].kind.is_text
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -53,7 +62,6 @@ class Plan:
         features: The features, in order.
         lookups: The views to read; their aggregates, one after the other, are the plan's *slots*.
         slots: Place of each window among the slots.
-        text_slots: Slots whose number is the code of a text.
         ages: Windows that tell how old the newest row of a key is that must be fresh, see `define.Fresh.by`; the time in
             microseconds, null for none in the reach of the window.
     """
@@ -62,7 +70,6 @@ class Plan:
     features: tuple[Feature, ...]
     lookups: tuple[Lookup, ...]
     slots: Mapping[Windowed, int]
-    text_slots: tuple[int, ...]
     ages: tuple[Windowed, ...] = ()
 
     @property
@@ -84,6 +91,11 @@ class Plan:
     def digest(self) -> str:
         """Digest of all definitions together."""
         return digest(repr(sorted(self.definitions.items())).encode())
+
+    @property
+    def text_slots(self) -> list[int]:
+        """Slots whose number is the code of a text."""
+        return [slot for window, slot in self.slots.items() if window.kind is Kind.CAT]
 
     @property
     def windows(self) -> list[Windowed]:
@@ -166,8 +178,7 @@ def make_plan(
         lookups.append(_lookup(members[0].keyed, members))
         for window in members:
             slots[window] = len(slots)
-    texts = tuple(slot for window, slot in slots.items() if window.kind is Kind.CAT)
-    return Plan(tuple(fields), tuple(features), tuple(lookups), slots, texts, tuple(ages))
+    return Plan(tuple(fields), tuple(features), tuple(lookups), slots, tuple(ages))
 
 
 def _age(fresh: Fresh, keyed: Keyed, windows: Sequence[Windowed]) -> Windowed | None:
@@ -233,10 +244,9 @@ def select_features(plan: Plan, names: Sequence[str]) -> Plan:
         for field in plan.fields
     )
     lookups, slots = _needed(plan, {plan.slots[node] for node in nodes if isinstance(node, Windowed)})
-    texts = tuple(slots[slot] for slot in plan.text_slots if slot in slots)
     places = {window: slots[slot] for window, slot in plan.slots.items() if slot in slots}
     ages = tuple(window for window in plan.ages if window in places)
-    return Plan(fields, features, lookups, places, texts, ages)
+    return Plan(fields, features, lookups, places, ages)
 
 
 def _no_feature(name: str, known: Collection[str]) -> Fault:

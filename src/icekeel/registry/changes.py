@@ -41,9 +41,5 @@ def unreasoned(reason: str) -> Iterator[Fault]:
 def failures(version: Version) -> Iterator[Fault]:
     """Every gate that was not passed."""
     for gate in version.failed:
-        yield Fault(
-            "gate_failed",
-            "a gate that was not passed",
-            f"{version.name}.{gate}",
-            hint="mend it and train again, or give an override with its reason",
-        )
+        hint = "mend it and train again, or give an override with its reason"
+        yield Fault("gate_failed", "a gate that was not passed", f"{version.name}.{gate}", hint=hint)

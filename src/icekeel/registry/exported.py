@@ -120,15 +120,8 @@ def load(folder: str | Path, digest: str = "") -> Exported:
     if sha256(data) != (digest or said):
         raise BundleError(Fault("changed", "a file has changed", str(place / RECORD)))
     if record.get("format") != FORMAT:
-        raise BundleError(
-            Fault(
-                "bad_format",
-                "an export of another format",
-                str(place),
-                str(record.get("format")),
-                str(FORMAT),
-            )
-        )
+        what, got = "an export of another format", str(record.get("format"))
+        raise BundleError(Fault("bad_format", what, str(place), got, str(FORMAT)))
     for name, expected in record["files"].items():
         if found[name] != expected:
             raise BundleError(Fault("changed", "a file has changed", str(place / name)))

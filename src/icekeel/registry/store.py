@@ -223,14 +223,8 @@ class Registry:
             RegistryError: `unknown_alias`; `champion_stays`, since a champion is only ever replaced.
         """
         if alias == CHAMPION:
-            raise RegistryError(
-                Fault(
-                    "champion_stays",
-                    "a champion is replaced, not dropped",
-                    model,
-                    hint="promote or roll back",
-                )
-            )
+            what, hint = "a champion is replaced, not dropped", "promote or roll back"
+            raise RegistryError(Fault("champion_stays", what, model, hint=hint))
         with self._writing():
             current = self._alias(model, alias)
             self._append(
@@ -277,11 +271,8 @@ class Registry:
                 raise RegistryError(Fault("changed", what, model, champion, expected, hint))
             past = promoted(self.history(model))
             if len(past) < 2:
-                raise RegistryError(
-                    Fault(
-                        "no_previous", "no champion before this one", model, past[-1], hint="promote another"
-                    )
-                )
+                what, hint = "no champion before this one", "promote another"
+                raise RegistryError(Fault("no_previous", what, model, past[-1], hint=hint))
             self._append(
                 Change(
                     model=model,

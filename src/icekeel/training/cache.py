@@ -26,7 +26,8 @@ from icekeel.data import Manifest
 from icekeel.define import EventTable
 from icekeel.define.features import Feature
 from icekeel.define.nodes import RequestField, Windowed, shallow, walk
-from icekeel.features.offline import EventStore, evaluate, window_values
+from icekeel.features.events import EventStore
+from icekeel.features.offline import evaluate, window_values
 from icekeel.features.plan import Plan, make_plan
 
 NEW = "new window"
