@@ -392,12 +392,12 @@ def _tables(manifest: Manifest, model: str | None) -> list[tuple[str, str]]:
     return [(name.removeprefix(prefix), name) for name in names if model in (None, name.removeprefix(prefix))]
 
 
-def answers_in(model: str, file: Path, batch: int = 2_000) -> Iterator[list[Predicted]]:
+def answers_in(model: str, file: Path) -> Iterator[list[Predicted]]:
     """All answers of a stored file, in order of their ids."""
     with connect(reads=[file]) as connection:
         result = connection.execute(f"SELECT * FROM {parquet([file])} ORDER BY _id")
         names = [column[0] for column in result.description or ()]
-        while rows := result.fetchmany(batch):
+        while rows := result.fetchmany(2_000):
             yield [answer_of(model, dict(zip(names, row, strict=True))) for row in rows]
 
 

@@ -21,22 +21,15 @@ from icekeel.define.tables import EventTable
 
 from .contracts import CLOCK_SKEW, LONGEST_ID, LONGEST_TEXT, length_text, range_text
 from .history import AVAILABLE, DELETED
+from .relations import SQL_TYPES
 from .relations import columns_of as columns_of
 
 NOTHING = '"NULL"'
 """SQL type of a column without values."""
+FLOATING = ("FLOAT", "DOUBLE")
 NUMERIC = (
-    "TINYINT",
-    "SMALLINT",
-    "INTEGER",
-    "BIGINT",
-    "UTINYINT",
-    "USMALLINT",
-    "UINTEGER",
-    "UBIGINT",
-    "FLOAT",
-    "DOUBLE",
-    "HUGEINT",
+    *("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"),
+    *("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", *FLOATING),
 )
 
 
@@ -73,9 +66,14 @@ def _fits(sql_type: str, kind: Kind) -> bool:
     if kind is Kind.FLAG:
         return sql_type == "BOOLEAN"
     if kind is Kind.TIME:
-        return sql_type in ("BIGINT", "DATE") or sql_type.startswith("TIMESTAMP")
-    whole = sql_type in NUMERIC and sql_type not in ("FLOAT", "DOUBLE")
+        return sql_type == "BIGINT" or is_timed(sql_type)
+    whole = sql_type in NUMERIC and sql_type not in FLOATING
     return sql_type.startswith(("VARCHAR", "ENUM")) or (kind is Kind.ID and whole)
+
+
+def is_timed(sql_type: str) -> bool:
+    """Whether the values of an SQL type are times."""
+    return sql_type.startswith("TIMESTAMP") or sql_type == "DATE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +181,9 @@ def stage(
 def stored(field: Field, columns: Mapping[str, str]) -> str:
     """The expression for a column in the form in which values are stored; null where there is no such column."""
     name, sql_type = quote(field.name), columns.get(field.name)
-    if field.kind is Kind.TIME:
-        timed = sql_type is not None and (sql_type.startswith("TIMESTAMP") or sql_type == "DATE")
-        return f"epoch_us({name})" if timed else f"CAST({name if sql_type else 'NULL'} AS BIGINT)"
-    target = {Kind.NUM: "DOUBLE", Kind.FLAG: "DOUBLE"}.get(field.kind, "VARCHAR")
-    return f"CAST({name if sql_type else 'NULL'} AS {target})"
+    if field.kind is Kind.TIME and sql_type is not None and is_timed(sql_type):
+        return f"epoch_us({name})"
+    return f"CAST({name if sql_type else 'NULL'} AS {SQL_TYPES[field.kind]})"
 
 
 def time_checks(table: EventTable, now: int, *, ahead: bool) -> list[Check]:

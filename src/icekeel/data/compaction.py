@@ -37,20 +37,14 @@ log = logging.getLogger(__name__)
 
 _PLACE = (Column(SEGMENT, Kind.CAT), Column(OFFSET, Kind.TIME))
 _AT = Column("at", Kind.TIME)
-_STAMPS = (
-    *(Column(AVAILABLE, Kind.TIME), Column(DELETED, Kind.FLAG), Column(SEQUENCE, Kind.TIME)),
-    *_PLACE,
-)
+_STAMPS = (*(Column(AVAILABLE, Kind.TIME), Column(DELETED, Kind.FLAG), Column(SEQUENCE, Kind.TIME)), *_PLACE)
 _QUARANTINED = (_AT, Column("row", Kind.TEXT), Column("faults", Kind.TEXT), *_PLACE)
 """Their place too: files of the same content are one, and a row that came twice was set aside twice."""
 _RECORDED = (_AT, Column("kind", Kind.CAT), Column("record", Kind.TEXT), *_PLACE)
 
 
 def compact(
-    history: History,
-    journal: Path,
-    tables: Mapping[str, EventTable],
-    answers: Mapping[str, Sequence[Column]],
+    history: History, journal: Path, tables: Mapping[str, EventTable], answers: Mapping[str, Sequence[Column]]
 ) -> Manifest:
     """Move what is new in the journal into history; gives the manifest afterwards.
 

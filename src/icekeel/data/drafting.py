@@ -22,7 +22,7 @@ from icekeel.core.time import FIRST_TIME, LAST_TIME
 from icekeel.define.sources import Source
 from icekeel.define.tables import RESERVED
 
-from .checks import NUMERIC
+from .checks import FLOATING, NUMERIC, is_timed
 from .contracts import CLOCK_SKEW, LONGEST_ID, LONGEST_TEXT
 from .relations import columns_of, one_row
 
@@ -148,7 +148,7 @@ def _asked(name: str, sql_type: str) -> dict[str, str]:
         finite = f"FILTER (isfinite({name}::DOUBLE))"
         asked |= {"low": f"min({name}) {finite}", "high": f"max({name}) {finite}"}
         asked |= {"odd": f"count_if(NOT isfinite({name}::DOUBLE))"}
-    if _timed(sql_type):
+    if is_timed(sql_type):
         asked |= {"low": f"min(epoch_us({name}))", "high": f"max(epoch_us({name}))"}
     if sql_type.startswith(("VARCHAR", "ENUM")):
         text = f"{name}::VARCHAR"
@@ -158,18 +158,14 @@ def _asked(name: str, sql_type: str) -> dict[str, str]:
     return asked
 
 
-def _timed(sql_type: str) -> bool:
-    return sql_type.startswith("TIMESTAMP") or sql_type == "DATE"
-
-
 def _kind(name: str, sql_type: str, rows: int, found: Mapping[str, Any]) -> Kind | None:
     called_id = _IDENTIFIER.search(name) is not None
     if sql_type == "BOOLEAN":
         return Kind.FLAG
-    if _timed(sql_type):
+    if is_timed(sql_type):
         return Kind.TIME
     if sql_type in NUMERIC:
-        whole = sql_type not in ("FLOAT", "DOUBLE")
+        whole = sql_type not in FLOATING
         moments = (
             whole
             and found["low"] is not None
@@ -261,7 +257,7 @@ def _times(
 
 
 def _micros(one: Drafted) -> str:
-    return f"epoch_us({quote(one.name)})" if _timed(one.sql_type) else quote(one.name)
+    return f"epoch_us({quote(one.name)})" if is_timed(one.sql_type) else quote(one.name)
 
 
 def _limits(

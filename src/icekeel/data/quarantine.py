@@ -269,11 +269,7 @@ class Desk:
         return Resolution(len(waiting), before, faults)
 
     def admit(
-        self,
-        table: EventTable,
-        rows: Mapping[str, Mapping[str, Any]],
-        journal: Writer,
-        hide: Hide | None,
+        self, table: EventTable, rows: Mapping[str, Mapping[str, Any]], journal: Writer, hide: Hide | None
     ) -> Resolution:
         """Check repaired rows again, all of the contract but what is demanded of a batch, and take those that pass.
 
@@ -344,11 +340,7 @@ class Desk:
         return stored, []
 
     def _store(
-        self,
-        manifest: Manifest,
-        table: EventTable,
-        rows: Mapping[str, dict[str, Value]],
-        pushed: set[str],
+        self, manifest: Manifest, table: EventTable, rows: Mapping[str, dict[str, Value]], pushed: set[str]
     ) -> tuple[StoredFile | None, dict[str, Sequence[str]]]:
         """A file of those that pass what needs other rows too, and what is wrong with the rest."""
         draft = self.history.folder / f"{table.name}.draft"

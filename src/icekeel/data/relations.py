@@ -13,14 +13,7 @@ from icekeel.compile.sql import literal, quote
 from icekeel.core.frames import NO_TIME, Array, Frame
 from icekeel.core.kinds import Column, Kind
 
-SQL_TYPES = {
-    Kind.NUM: "DOUBLE",
-    Kind.FLAG: "DOUBLE",
-    Kind.TIME: "BIGINT",
-    Kind.ID: "VARCHAR",
-    Kind.CAT: "VARCHAR",
-    Kind.TEXT: "VARCHAR",
-}
+SQL_TYPES = dict.fromkeys(Kind, "VARCHAR") | {Kind.NUM: "DOUBLE", Kind.FLAG: "DOUBLE", Kind.TIME: "BIGINT"}
 
 
 def connect(

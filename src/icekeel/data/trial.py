@@ -64,10 +64,7 @@ def try_source(
 
 def draft_source(source: Input, name: str, *, now: int, identifier: str, time: str, said: Source) -> Draft:
     """A contract drafted from a source; see `draft`. Of a text, types are what its values look like."""
-    with (
-        _local(source, ()) as (path, spool),
-        connect(threads=2, reads=[path], folder=spool) as connection,
-    ):
+    with _local(source, ()) as (path, spool), connect(threads=2, reads=[path], folder=spool) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         names = next(parts_of(path, str(source), ())).names
         if twice := sorted({one for one in names if names.count(one) > 1}):

@@ -20,20 +20,7 @@ from .experiments import Rollout, rollout_faults
 from .expressions import Expression, Num, is_between, lift
 from .features import FeaturesMeta
 from .nodes import AskedAt, EventField, Invalid, Node, Outcome, RequestField, Windowed, broken, shallow, walk
-from .policies import (
-    Act,
-    After,
-    Guard,
-    History,
-    Ladder,
-    Mark,
-    Money,
-    Refuse,
-    Retrain,
-    Simplest,
-    Stale,
-    Watch,
-)
+from .policies import Act, After, Guard, History, Ladder, Mark, Money, Refuse, Retrain, Simplest, Stale, Watch
 from .sources import source_faults
 from .tables import RequestMeta
 

@@ -17,15 +17,8 @@ from .fields import Field
 ENVIRONMENT = "env:"
 _PASSWORD = re.compile(r"://[^/:@\s]*:[^@\s]*@")
 _DATABASES = (
-    "postgresql",
-    "postgres",
-    "mysql",
-    "mariadb",
-    "sqlite",
-    "oracle",
-    "mssql",
-    "duckdb",
-    "snowflake",
+    *("postgresql", "postgres", "mysql", "mariadb", "sqlite"),
+    *("oracle", "mssql", "duckdb", "snowflake"),
 )
 
 

@@ -22,16 +22,7 @@ from .nodes import EventField, Invalid, Node, RequestField
 from .sources import Source, Sql, source_faults
 from .windows import EVER, Reference, Selection, Window
 
-RESERVED = {
-    "count",
-    "minutes_since",
-    "hours_since",
-    "days_since",
-    "where",
-    "of",
-    "asked_at",
-    "available_at",
-}
+RESERVED = {"count", "minutes_since", "hours_since", "days_since", "where", "of", "asked_at", "available_at"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,13 +243,7 @@ class Registry:
             )
 
     def rollback(
-        self,
-        model: str,
-        *,
-        expected: str = "",
-        reason: str,
-        by: str,
-        at: int | None = None,
+        self, model: str, *, expected: str = "", reason: str, by: str, at: int | None = None
     ) -> Version:
         """Makes the champion the version that was promoted before it, and gives that version.
 

@@ -7,15 +7,7 @@ become JSON. It must not know where data came from, where bundles are kept, or w
 from .backtest import Backtest, Fold, backtest
 from .boosting import LightGBM
 from .conformal import conformal_interval
-from .gates import (
-    Gate,
-    better_than_simplest,
-    calibration,
-    latency,
-    no_worse_than,
-    parity,
-    size,
-)
+from .gates import Gate, better_than_simplest, calibration, latency, no_worse_than, parity, size
 from .golden import build_golden
 from .group import GroupTable
 from .importance import Bench, permutation_importance, shares

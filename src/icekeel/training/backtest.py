@@ -125,11 +125,7 @@ def backtest(
 
 
 def _run(
-    problem: Problem,
-    data: TrainingSet,
-    rungs: Sequence[Rung],
-    cuts: Sequence[tuple[int, int]],
-    workers: int,
+    problem: Problem, data: TrainingSet, rungs: Sequence[Rung], cuts: Sequence[tuple[int, int]], workers: int
 ) -> Backtest:
     # A fit on one of several threads is alone on it.
     stopwatch = time.process_time if workers == 1 else time.thread_time

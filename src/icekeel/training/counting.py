@@ -110,11 +110,7 @@ def _pooled(effect: Floats, max_values: int) -> Bools:
 
 
 def _category(
-    at: int,
-    column: Column,
-    counts: dict[str | float | None, int],
-    effect: Floats,
-    pooled: Bools,
+    at: int, column: Column, counts: dict[str | float | None, int], effect: Floats, pooled: Bools
 ) -> Category:
     kept = int((~pooled).sum())
     codes = np.where(pooled, kept + 1, np.cumsum(~pooled))

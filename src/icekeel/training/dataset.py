@@ -17,15 +17,7 @@ from icekeel.data.answers import ANSWERS, FEATURE
 from icekeel.data.history import QUESTIONS
 from icekeel.data.labels import Label, question_ids
 from icekeel.data.questions import read_questions
-from icekeel.data.relations import (
-    SQL_TYPES,
-    connect,
-    create_table,
-    fetch,
-    parquet,
-    selected,
-    write_parquet,
-)
+from icekeel.data.relations import SQL_TYPES, connect, create_table, fetch, parquet, selected, write_parquet
 from icekeel.data.spines import hide_columns
 from icekeel.define import EventTable, Field, Model
 from icekeel.features.events import EventStore, same_rows
@@ -292,13 +284,8 @@ def feature_cache(
 
 
 def event_store(
-    tables: Mapping[str, EventTable],
-    history: History,
-    manifest: Manifest,
-    *,
-    threads: int = 2,
-    delay: int = 0,
+    tables: Mapping[str, EventTable], history: History, manifest: Manifest, *, delay: int = 0
 ) -> EventStore:
     """The events of a manifest, all of them available `delay` microseconds later than they were."""
     files = {name: history.paths(manifest, name) for name in tables}
-    return EventStore(tables, files, threads=threads, folder=history.folder, delay=delay)
+    return EventStore(tables, files, folder=history.folder, delay=delay)

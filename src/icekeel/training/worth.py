@@ -198,12 +198,7 @@ def _stack_told(stack: Stack, accounts: Accounts) -> str:
 
 
 def _features(
-    model: Model,
-    ladder: Ladder,
-    trial: Backtest,
-    raw: Backtest,
-    accounts: Accounts,
-    rng: np.random.Generator,
+    model: Model, ladder: Ladder, trial: Backtest, raw: Backtest, accounts: Accounts, rng: np.random.Generator
 ) -> FeatureWorth:
     names = compared_rungs(ladder)
     winner, errors = ladder.winner, {}

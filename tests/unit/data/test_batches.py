@@ -100,10 +100,7 @@ def test_columns_may_be_unique_together_and_a_warning_keeps_the_row(tmp_path: Pa
 
 
 class Sales(
-    ik.Events,
-    time="moment",
-    id="sale",
-    contract=ik.Contract(rows=(2, 6), change=(0.5, 2.0), types="block"),
+    ik.Events, time="moment", id="sale", contract=ik.Contract(rows=(2, 6), change=(0.5, 2.0), types="block")
 ):
     sale: ik.Id
     net: ik.Num = ik.between(0, 10, breach="block")

@@ -40,12 +40,7 @@ def journal(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("tables", "answers", "missing"),
-    [
-        ({}, ANSWER, ["orders"]),
-        (TABLES, {}, []),
-        ({}, {}, ["orders"]),
-    ],
+    ("tables", "answers", "missing"), [({}, ANSWER, ["orders"]), (TABLES, {}, []), ({}, {}, ["orders"])]
 )
 def test_what_the_project_no_longer_declares_is_not_lost(
     journal: Path,

@@ -25,15 +25,7 @@ import icekeel as ik
 from icekeel.core.errors import ContractError, SourceError
 from icekeel.core.kinds import Kind
 from icekeel.core.time import parse_time
-from icekeel.data import (
-    History,
-    Ingested,
-    StoredFile,
-    Taking,
-    find_sources,
-    ingest,
-    ingest_table,
-)
+from icekeel.data import History, Ingested, StoredFile, Taking, find_sources, ingest, ingest_table
 from icekeel.data.questions import read_questions
 from icekeel.data.sources import _token, as_lines, lowered, note_types, types_of, watermark_of
 from icekeel.data.trial import draft_source, try_source

@@ -70,7 +70,7 @@ def test_every_feature_has_a_kind() -> None:
     }
     assert {name for name, kind in kinds.items() if kind == "cyclical"} == {"clock_sin", "clock_cos"}
     assert {name for name, kind in kinds.items() if kind == "trend"} == {
-        *("delay_trend", "delay_acceleration", "pressure_trend"),
+        *("delay_trend", "delay_acceleration", "pressure_trend")
     }
     assert kinds["seats"] == "reference"
     assert kinds["pressure_to_leave"] == "interaction"

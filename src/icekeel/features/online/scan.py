@@ -23,19 +23,7 @@ from icekeel.core.frames import Array, Bools, Floats, Ints
 from icekeel.core.time import FOREVER
 
 from ..aggregates import EMPTY, Aggregate, Function, View
-from .chunks import (
-    END,
-    INFO,
-    LARGE,
-    NULLS,
-    START,
-    TIME,
-    VALUES,
-    Buffer,
-    Layout,
-    rows_of,
-    summaries_of,
-)
+from .chunks import END, INFO, LARGE, NULLS, START, TIME, VALUES, Buffer, Layout, rows_of, summaries_of
 
 Fetch = Callable[[int], Buffer]
 """Gives a chunk by number."""

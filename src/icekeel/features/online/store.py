@@ -222,12 +222,7 @@ class OnlineStore(ABC, Generic[Txn]):
         return newest, words
 
     def _change(
-        self,
-        txn: Txn,
-        view: _View,
-        change: Changes,
-        endings: Mapping[bytes, list[Ending]],
-        horizon: int,
+        self, txn: Txn, view: _View, change: Changes, endings: Mapping[bytes, list[Ending]], horizon: int
     ) -> None:
         """Adds rows to the keys of one view and ends stored ones."""
         prefix, layout = b"h" + view.place, view.layout

@@ -42,7 +42,7 @@ BLOCKING = 0.05
 MOST, LATER = 40_000, 0.3
 """Rows, evenly over time, on which the cost is measured, and the share of them that it is measured on."""
 FEWEST_DAYS = 5
-BINS = 20
+BINS, DRAWS, FOLDS = 20, 500, 5
 OWN = 0.5
 """Share of different rows from which on two that are alike are taken for one that is there twice."""
 
@@ -100,7 +100,7 @@ def calibrated(counts: Array, given: Array) -> Floats:
     return np.asarray(joint / joint.sum(axis=(-2, -1), keepdims=True), dtype=np.float64)
 
 
-def class_noise(labels: Ints, probabilities: Floats, *, rng: np.random.Generator, draws: int = 500) -> Noise:
+def class_noise(labels: Ints, probabilities: Floats, *, rng: np.random.Generator) -> Noise:
     """The share of wrong labels and the noise matrix.
 
     The interval is of a bootstrap of the rows, which is one of the cells they fall in, with thresholds held fixed. The
@@ -112,7 +112,7 @@ def class_noise(labels: Ints, probabilities: Floats, *, rng: np.random.Generator
     counts = confident_counts(labels, probabilities)
     given = np.bincount(labels, minlength=k)
     cells = np.append(counts, given - counts.sum(axis=1)) / n  # and of each label those that are not counted
-    drawn = rng.multinomial(n, cells / cells.sum(), size=draws)
+    drawn = rng.multinomial(n, cells / cells.sum(), size=DRAWS)
     sampled = drawn[:, : k * k].reshape(-1, k, k)
     many = calibrated(sampled, sampled.sum(axis=-1) + drawn[:, k * k :])
     joint = calibrated(counts, given)
@@ -208,7 +208,7 @@ def learnt_from_reviews(noise: Noise, reviews: Ints) -> Noise:
 
 
 def out_of_fold(
-    problem: Problem, rows: TrainingSet, rung: Rung, groups: Ints, *, rng: np.random.Generator, folds: int = 5
+    problem: Problem, rows: TrainingSet, rung: Rung, groups: Ints, *, rng: np.random.Generator
 ) -> Floats:
     """What models of other rows say to each, shape `(n_rows,)`.
 
@@ -218,9 +218,9 @@ def out_of_fold(
     Raises:
         TrainingError: no model can be fitted to the rows of a fold.
     """
-    fold = rng.permutation(groups.max() + 1)[groups] % folds
+    fold = rng.permutation(groups.max() + 1)[groups] % FOLDS
     predictions = np.full(len(rows), np.nan)
-    for one in range(folds):
+    for one in range(FOLDS):
         tested = fold == one
         fitted = rung.fit(problem, rows.take(~tested))
         predictions[tested] = fitted.engine.predict_many(rows.frame.take(tested))

@@ -88,9 +88,9 @@ class Tally:
         """The mean of a series in each cell, NaN where there are no rows."""
         return self.sums[name] / self._rows
 
-    def interval(self, name: str, z: float = 1.96) -> tuple[Floats, Floats]:
+    def interval(self, name: str) -> tuple[Floats, Floats]:
         """Bounds of that mean: normal, with days as what is independent."""
-        half = z * np.sqrt(self.spreads[name]) / self._rows
+        half = 1.96 * np.sqrt(self.spreads[name]) / self._rows
         return self.mean(name) - half, self.mean(name) + half
 
     def rate_interval(self, name: str) -> tuple[Floats, Floats]:
