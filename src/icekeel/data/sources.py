@@ -130,9 +130,8 @@ class Query:
             given = os.environ.get(name, "")
             if not given:
                 hint = f"export {name}=postgresql+psycopg://user:password@host/database"
-                raise SourceError(
-                    Fault("no_database", f"{name} is not set in the environment", str(self), hint=hint)
-                )
+                what = f"{name} is not set in the environment"
+                raise SourceError(Fault("no_database", what, str(self), hint=hint))
         try:
             url = sqlalchemy.make_url(given)
             file = url.database or ""
@@ -144,14 +143,12 @@ class Query:
             return sqlalchemy.create_engine(url)
         except ModuleNotFoundError as error:
             hint = f"pip install {error.name}"
-            raise SourceError(
-                Fault("no_driver", "the database needs a driver", str(self), hint=hint)
-            ) from None
+            fault = Fault("no_driver", "the database needs a driver", str(self), hint=hint)
+            raise SourceError(fault) from None
         except sqlalchemy.exc.ArgumentError:
             allowed = "a SQLAlchemy URL: postgresql+psycopg://user:password@host/database"
-            raise SourceError(
-                Fault("no_database", "the URL is not understood", str(self), "", allowed)
-            ) from None
+            fault = Fault("no_database", "the URL is not understood", str(self), "", allowed)
+            raise SourceError(fault) from None
 
     def _statement(self, engine: sqlalchemy.Engine, state: str) -> tuple[sqlalchemy.TextClause, Row]:
         named = engine.dialect.identifier_preparer.quote

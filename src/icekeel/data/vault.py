@@ -280,9 +280,8 @@ class Vault:
         with self._lock, _damage(self.path):
             busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
-            raise StateError(
-                Fault("vault_busy", "the vault is being read without end", str(self.path), hint="try again")
-            )
+            what = "the vault is being read without end"
+            raise StateError(Fault("vault_busy", what, str(self.path), hint="try again"))
 
     def _opened(self, key: str) -> bytes:
         """The key. An empty file stands for the vault before there is a key: a process may die in between."""
@@ -299,9 +298,8 @@ class Vault:
             return self._key_path.read_bytes()
         if made and self.path.stat().st_size:
             hint = "restore it, or give the setting vault_key"
-            raise StateError(
-                Fault("no_vault_key", "the vault's key is missing", str(self._key_path), hint=hint)
-            )
+            what = "the vault's key is missing"
+            raise StateError(Fault("no_vault_key", what, str(self._key_path), hint=hint))
         _touch(self.path)
         return _write_once(self._key_path, secrets.token_hex(32).encode())
 

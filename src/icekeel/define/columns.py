@@ -62,9 +62,8 @@ def keyed(
 
 def no_column(where: str, column: str, fields: Fields) -> Fault:
     """The fault of a column that the table does not have."""
-    return Fault(
-        "unknown_column", f'no column "{column}"', where, "", ", ".join(fields), nearest(column, fields)
-    )
+    what, near = f'no column "{column}"', nearest(column, fields)
+    return Fault("unknown_column", what, where, "", ", ".join(fields), near)
 
 
 def event_only(node: Node, table: str, where: str, kind: Kind | None = None) -> list[Fault]:

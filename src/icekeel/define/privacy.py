@@ -67,12 +67,9 @@ def _faults(node: Node, entities: Entities, where: str) -> Iterator[Fault]:
             if pair[0] != pair[1]:
                 yield _unlike(f"{node.keyed.table}.{column}", _shown(field), pair, where)
     used: list[Node] = []
-    if isinstance(node, Call) and node.op is not Op.KNOWN:
-        used = (
-            []
-            if node.op in _SAME and len({_entity(one, entities) for one in node.args}) == 1
-            else [*node.args]
-        )
+    if isinstance(node, Call):
+        same = node.op in _SAME and len({_entity(one, entities) for one in node.args}) == 1
+        used = [] if same or node.op is Op.KNOWN else [*node.args]
     elif isinstance(node, Outcome) and node.value is not None:
         used = [node.value]
     elif isinstance(node, Windowed) and node.value is not None:

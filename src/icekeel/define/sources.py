@@ -86,9 +86,8 @@ def source_faults(place: str, source: object, fields: Mapping[str, Field] | None
 
 def _secret(place: str, url: str) -> Fault:
     hint = 'put the whole URL into an environment variable: url="env:SHOP_DB"'
-    return Fault(
-        "secret_in_project", "a password in the project file", place, without_passwords(url), hint=hint
-    )
+    what, got = "a password in the project file", without_passwords(url)
+    return Fault("secret_in_project", what, place, got, hint=hint)
 
 
 def _sql_faults(place: str, source: Sql, fields: Mapping[str, Field] | None) -> list[Fault]:

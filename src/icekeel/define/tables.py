@@ -263,10 +263,8 @@ class EventsMeta(type):
             raise AttributeError(name)
         if hasattr(Window, name) or hasattr(Selection, name):
             hint = f'{cls.__name__}.where(...).last("30d")'
-            fault = Fault(
-                "no_horizon", "events are asked about in a window", f"{cls.__name__}.{name}", hint=hint
-            )
-            return invalid(Kind.NUM, fault)
+            what = "events are asked about in a window"
+            return invalid(Kind.NUM, Fault("no_horizon", what, f"{cls.__name__}.{name}", hint=hint))
         return _unknown_field(cls.__name__, name, cls.icekeel_table.fields)
 
 

@@ -71,13 +71,8 @@ def historical_outcomes(
     values = tuple(node for node in (outcome.value, outcome.keyed.where) if node is not None)
     keys = tuple(column for column, _ in outcome.keyed.keys)
     view = View("", outcome.keyed.table, keys, (), (), 0, outcome.within)
-    scan = Scan(
-        store,
-        Lookup(view, tuple(field.name for _, field in outcome.keyed.keys), values),
-        fields,
-        requests,
-        asked_at,
-    )
+    lookup = Lookup(view, tuple(field.name for _, field in outcome.keyed.keys), values)
+    scan = Scan(store, lookup, fields, requests, asked_at)
     span = Span(1 - outcome.within, 0)
     where = -1 if outcome.keyed.where is None else len(values) - 1
     asked = [

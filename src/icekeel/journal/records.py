@@ -8,7 +8,7 @@ reader ignores fields it does not know and skips kinds it does not know.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -187,7 +187,7 @@ class Refused(Entry, frozen=True, tag="refused"):
 Record = (
     Pushed | Ingested | Quarantined | Predicted | Decided | Alerted | Reviewed | Forgotten | Ticked | Refused
 )
-KINDS = (Pushed, Ingested, Quarantined, Predicted, Decided, Alerted, Reviewed, Forgotten, Ticked, Refused)
+KINDS: tuple[type[Entry], ...] = get_args(Record)
 
 encode = msgspec.msgpack.Encoder().encode
 """The bytes of a record."""

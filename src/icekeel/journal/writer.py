@@ -245,14 +245,11 @@ def _framed(record: Record) -> bytes:
         payload = encode(record)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         kind = type(record).__name__
-        raise JournalError(
-            Fault("not_encodable", "a record holds a value that cannot be stored", kind, got=str(error))
-        ) from error
+        what = "a record holds a value that cannot be stored"
+        raise JournalError(Fault("not_encodable", what, kind, got=str(error))) from error
     if len(payload) > LARGEST:
-        what, allowed = "a record is too large", f"{LARGEST} bytes"
-        raise JournalError(
-            Fault("too_large", what, type(record).__name__, got=f"{len(payload)} bytes", allowed=allowed)
-        )
+        what, got, allowed = "a record is too large", f"{len(payload)} bytes", f"{LARGEST} bytes"
+        raise JournalError(Fault("too_large", what, type(record).__name__, got=got, allowed=allowed))
     return frame(payload)
 
 

@@ -29,13 +29,11 @@ def conformal_interval(
     """
     rank = math.ceil((len(truth) + 1) * coverage)
     if problem.task != "number":
-        raise TrainingError(
-            Fault("no_interval", "only a number has an interval", "task", problem.task, "number")
-        )
+        what = "only a number has an interval"
+        raise TrainingError(Fault("no_interval", what, "task", problem.task, "number"))
     if not 0 < coverage < 1 or rank > len(truth):
-        raise TrainingError(
-            Fault("few_rows", f"too few rows for a coverage of {coverage}", "", str(len(truth)))
-        )
+        what = f"too few rows for a coverage of {coverage}"
+        raise TrainingError(Fault("few_rows", what, "", str(len(truth))))
     gaps = np.log(truth) - np.log(prediction) if problem.log_target else truth - prediction
     width = float(np.partition(np.abs(gaps), rank - 1)[rank - 1])
     return Interval(width, problem.log_target, coverage)

@@ -47,8 +47,5 @@ class Extent:
             return
         if length < noted:
             what = "the online state is damaged: its file has become shorter"
-            raise StateError(
-                Fault(
-                    "state_damaged", what, str(self._file), f"{length:,} bytes", f"{noted:,} or more", REBUILD
-                )
-            )
+            got, allowed = f"{length:,} bytes", f"{noted:,} or more"
+            raise StateError(Fault("state_damaged", what, str(self._file), got, allowed, REBUILD))
