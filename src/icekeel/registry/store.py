@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -191,21 +192,10 @@ class Registry:
             same = current is not None and current.version == version
             if current is not None and same and current.share == share:
                 return current
-            return self._append(
-                Change(
-                    model=model,
-                    alias=alias,
-                    action="set",
-                    version=version,
-                    share=share,
-                    salt=current.salt if current is not None and same else self._salt(model, version),
-                    reason=reason,
-                    by=by,
-                    evidence=evidence or {},
-                    override=override if checked.failed else "",
-                    at=self._time(at),
-                )
-            )
+            salt = current.salt if current is not None and same else self._salt(model, version)
+            line = self._line(model, alias, reason, by, evidence, at)
+            given = override if checked.failed else ""
+            return self._append(line(action="set", version=version, share=share, salt=salt, override=given))
 
     def drop_alias(
         self,
@@ -227,20 +217,8 @@ class Registry:
             raise RegistryError(Fault("champion_stays", what, model, hint=hint))
         with self._writing():
             current = self._alias(model, alias)
-            self._append(
-                Change(
-                    model=model,
-                    alias=alias,
-                    action="drop",
-                    version=current.version,
-                    share=0.0,
-                    salt=current.salt,
-                    reason=reason,
-                    by=by,
-                    evidence=evidence or {},
-                    at=self._time(at),
-                )
-            )
+            line = self._line(model, alias, reason, by, evidence, at)
+            self._append(line(action="drop", version=current.version, share=0.0, salt=current.salt))
 
     def rollback(
         self, model: str, *, expected: str = "", reason: str, by: str, at: int | None = None
@@ -267,20 +245,8 @@ class Registry:
             if len(past) < 2:
                 what, hint = "no champion before this one", "promote another"
                 raise RegistryError(Fault("no_previous", what, model, past[-1], hint=hint))
-            self._append(
-                Change(
-                    model=model,
-                    alias=CHAMPION,
-                    action="rollback",
-                    version=past[-2],
-                    share=1.0,
-                    salt=self._salt(model, past[-2]),
-                    reason=reason,
-                    by=by,
-                    evidence={},
-                    at=self._time(at),
-                )
-            )
+            line, salt = self._line(model, CHAMPION, reason, by, None, at), self._salt(model, past[-2])
+            self._append(line(action="rollback", version=past[-2], share=1.0, salt=salt))
             return self.version(past[-2])
 
     def previous_champion(self, model: str) -> str | None:
@@ -506,6 +472,13 @@ class Registry:
         with self._reading() as connection:
             rows = connection.execute(query).mappings().all()
         return [kind(**{name: row[name] for name in kind.__dataclass_fields__}) for row in rows]
+
+    def _line(
+        self, model: str, alias: str, reason: str, by: str, evidence: Json | None, at: int | None
+    ) -> partial[Change]:
+        """A line of the history of aliases, but for what becomes of the alias."""
+        line = partial(Change, model=model, alias=alias, reason=reason, by=by)
+        return partial(line, evidence=evidence or {}, at=self._time(at))
 
     def _append(self, change: Change) -> Alias:
         with self._writing() as connection:
