@@ -154,14 +154,15 @@ def _tell(app: App, registry: Registry, *, test: bool, as_json: bool) -> None:
             {"channel": channel.shown, "took_it": not why, "why": why}
             for channel, why in app.teller(registry).test()
         ]
-        hint = 'notify = ["https://..."] in icekeel.toml'
+        if not rows:
+            hint = 'name one in icekeel.toml: notify = ["https://..."], and try again'
+            raise SettingsError(Fault("no_channels", "no channels: nobody is told of alerts", hint=hint))
     else:
         rows = [
             {"channel": line.channel, "event": line.event, "status": line.status, "why": line.note}
             for line in app.teller(registry).tell()
         ]
-        hint = "nothing is due"
-    print_rows(rows, as_json=as_json, empty=f"no channels: {hint}" if test else hint)
+    print_rows(rows, as_json=as_json, empty="nothing is due")
     if test and not all(row["took_it"] for row in rows):
         raise typer.Exit(1)
 

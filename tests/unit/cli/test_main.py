@@ -531,13 +531,20 @@ def test_rules_are_exported_and_channels_tested(late: Path, call: Call, tmp_path
         "written"
     ]
     assert [Path(one).name for one in written] == ["icekeel-rules.yml", "icekeel-dashboard.json"]
-    assert "no channels" in call("alerts", "test", "--project", late).err
     (late / "icekeel.toml").write_text('notify = ["https://127.0.0.1:1/very-secret"]\n')
     got = call("alerts", "test", "--project", late, "--json")
     assert (got.status, got.json[0]["took_it"]) == (1, False)
     assert "very-secret" not in got.out + got.err + call("config", "--project", late, "--json").out
     (late / "icekeel.toml").write_text('notify = ["no address"]\n')
     assert fault_of(call("config", "--project", late, "--json")) == "bad_setting"
+
+
+def test_a_test_without_channels_fails_and_says_in_one_line_how_to_name_one(late: Path, call: Call) -> None:
+    said = call("alerts", "test", "--project", late)
+    assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
+    assert "no channels" in said.err
+    assert "notify = [" in said.err
+    assert fault_of(call("alerts", "test", "--project", late, "--json")) == "no_channels"
 
 
 def test_a_folder_is_no_file_to_write(tmp_path: Path, call: Call) -> None:
