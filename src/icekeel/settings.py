@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from icekeel.core.errors import Fault, IcekeelError, SettingsError, nearest, without_passwords, without_path
 from icekeel.core.time import FOREVER, parse_duration
@@ -79,7 +80,7 @@ class Settings:
     backup_every: str = "1d"
     longest_ingest: str = "1h"
     longest_run: str = "12h"
-    notify: str = ""
+    notify: str = field(default="", repr=False)
     notify_key: str = field(default="", repr=False)
     vault_key: str = field(default="", repr=False)
 
@@ -135,7 +136,8 @@ def read_settings(
                 faults.append(Fault("secret_setting", what, source, hint=hint))
                 continue
             value = _converted(raw, known[name])
-            if wrong := _wrong(name, value, known[name], source, "" if name in SECRET else repr(raw)):
+            got = "" if name in SECRET or name == "notify" else repr(raw)
+            if wrong := _wrong(name, value, known[name], source, got):
                 faults.append(wrong)
             else:
                 found.setdefault(name, Setting(name, value, source))
@@ -153,14 +155,27 @@ def _wrong(name: str, value: object, kind: type, source: str, got: str) -> Fault
         return Fault("bad_setting", '"core_hour" is no price', source, got, "dollars, 0 or more")
     if name == "keep_backups" and not (isinstance(value, int) and value > 0):
         return Fault("bad_setting", '"keep_backups" is no number of backups', source, got, "1 or more")
-    if name == "notify" and not all(_ADDRESS.match(one) for one in str(value).split()):
-        allowed = "https://..., mailto://..., slack://..."
-        return Fault("bad_setting", '"notify" holds what is no address', source, "", allowed)
     if value is None:
         return Fault(
             "bad_setting", f'"{name}" has the wrong type', source, got, f"a value of type {kind.__name__}"
         )
+    if name == "notify" and not all(map(_is_address, str(value).split())):
+        allowed = "https://..., mailto://..., slack://..."
+        hint = "in a password write / as %2F, ? as %3F, # as %23, @ as %40"
+        return Fault("bad_setting", '"notify" holds what is no address', source, "", allowed, hint)
     return None
+
+
+def _is_address(text: str) -> bool:
+    """Whether something can be told there; what a variable of the environment holds is known only then."""
+    if not _ADDRESS.match(text):
+        return False
+    try:
+        parts = urlsplit(text)
+        web = parts.scheme in ("http", "https") and "${" not in text
+        return not web or (bool(parts.hostname) and parts.port != 0)
+    except ValueError:  # a port that is no number, as where a password has a slash
+        return False
 
 
 def load_settings(folder: Path, flags: Mapping[str, Any] | None = None) -> Settings:

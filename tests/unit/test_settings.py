@@ -40,3 +40,27 @@ def test_how_often_is_a_duration_or_never_and_a_limit_always_a_duration(tmp_path
     assert (caught.value.faults[0].code, caught.value.faults[0].hint) == (
         "unknown_setting", 'did you mean "ingest_every"?'
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "address", ["https://ann:p/ss@hooks.example.com/x", "https://ann:p#ss@hooks.example.com", "https://:80/x"]
+)
+def test_an_address_whose_password_would_be_lost_is_refused_and_not_repeated(
+    tmp_path: Path, address: str
+) -> None:
+    for value in (address, {"url": address}):
+        with pytest.raises(SettingsError) as caught:
+            load_settings(tmp_path, {"notify": value})
+        assert (caught.value.code, address in str(caught.value)) == ("bad_setting", False)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://ann:p%2Fss@hooks.example.com/x", "https://ann:${PASSWORD}@${HOST}:${PORT}/x", "slack://a/b/c"],
+)
+def test_passwords_of_addresses_are_not_shown(tmp_path: Path, address: str) -> None:
+    (setting,) = (one for one in read_settings(tmp_path, {"notify": address}) if one.name == "notify")
+    assert setting.value == address
+    shown = f"{setting.shown} {Settings(notify=address)}"
+    assert not any(part in shown for part in ("ann", "p%2Fss", "PASSWORD", "a/b/c"))
+    assert ("hooks.example.com" in shown) == ("hooks.example.com" in address)

@@ -160,9 +160,10 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
 def without_path(address: str) -> str:
     """The kind and the host of an address, all else being secret in many; six letters tell it from others alike."""
     kind, _, rest = address.partition("://")
-    host = re.match(r"(?:[^/@$]*@)?([\w.-]+)", rest) if kind in ("http", "https") else None
+    place = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    host = re.match(r"[\w.-]+", place) if kind in ("http", "https") else None
     short = hashlib.sha256(address.encode()).hexdigest()[:6]
-    return f"{kind}://{host[1] if host else ''}... ({short})"
+    return f"{kind}://{host[0] if host else ''}... ({short})"
 
 
 def without_passwords(text: str) -> str:

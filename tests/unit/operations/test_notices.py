@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sqlite3
@@ -269,6 +270,35 @@ def test_a_webhook_without_a_key_and_an_address_without_its_secret_say_so(
     assert [why for _, why in world.teller(secret).test()] == [""]
     assert "s3cret" not in Channel(secret, "").shown
     assert "127.0.0.1" in Channel(secret, "").shown
+
+
+@pytest.mark.parametrize(
+    ("declared", "sent"),
+    [
+        ("ann:p%2Fss", "ann:p/ss"),
+        ("ann:${HOOK_PASSWORD}", "ann:p/ss@w%rd ü"),  # as it is, whatever it holds
+        ("t0ken", "t0ken:"),
+    ],
+)
+def test_name_and_password_of_a_webhook_are_its_authorization_and_are_shown_nowhere(
+    world: World, hook: Hook, monkeypatch: pytest.MonkeyPatch, caplog: Any, declared: str, sent: str
+) -> None:
+    monkeypatch.setenv("HOOK_PASSWORD", "p/ss@w%rd ü")
+    address = hook.url.replace("http://", f"http://{declared}@")
+    teller = world.teller(address)
+    hook.status = 401
+    world.open(1)
+    assert [(one.status, one.note) for one in teller.tell()] == [("failed", "HTTP status 401")]
+    hook.status, world.now = 200, world.now + FIRST_PAUSE
+    assert [one.status for one in teller.tell()] == ["delivered"]
+    for taken in hook.taken:
+        kind, _, user = taken.headers["authorization"].partition(" ")
+        assert (kind, base64.b64decode(user).decode()) == ("Basic", sent)
+    (channel,) = channels(address, KEY)
+    assert channel.shown.startswith("http://127.0.0.1... (")
+    shown = repr((channel, world.registry.deliveries(), [vars(one) for one in caplog.records]))
+    assert "notice_failed" in shown
+    assert not any(secret in shown for secret in ("ann:", "p%2Fss", "p/ss", "HOOK_PASSWORD", "t0ken", KEY))
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise's, on old Pythons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import http.client
@@ -9,9 +10,9 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
@@ -20,6 +21,8 @@ from icekeel.core.errors import without_path
 TIMEOUT_S = 10.0
 """Most seconds that a webhook may keep silent."""
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+_USER = re.compile(r"(?<=://)[^/?#]*(?=@)")
+"""Name and password of an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,8 @@ class Channel:
         key: With which webhooks are signed.
     """
 
-    address: str
-    key: str
+    address: str = field(repr=False)
+    key: str = field(repr=False)
 
     @property
     def shown(self) -> str:
@@ -54,15 +57,22 @@ class Channel:
         missing = [name for name in _VARIABLE.findall(self.address) if name not in os.environ]
         if missing:
             return f"not set in the environment: {', '.join(missing)}"
-        address = _VARIABLE.sub(lambda found: os.environ[found[1]], self.address)
-        if address.startswith(("http://", "https://")):
-            return _post(address, self.key, message)
-        return _apprise(address, message)
+        if not self.address.startswith(("http://", "https://")):
+            return _apprise(_filled(self.address), message)
+        address = _USER.sub(lambda found: _filled(found[0], quoted=True), self.address, count=1)
+        return _post(_filled(address), self.key, message)
 
 
 def channels(setting: str, key: str) -> list[Channel]:
     """The channels of the setting `notify`, which parts addresses by white space."""
     return [Channel(address, key) for address in setting.split()]
+
+
+def _filled(text: str, *, quoted: bool = False) -> str:
+    """The text with the variables it names; `quoted`, so that a slash or an `@` in one parts no address."""
+    return _VARIABLE.sub(
+        lambda found: quote(os.environ[found[1]], safe="") if quoted else os.environ[found[1]], text
+    )
 
 
 def signature(key: str, timestamp: str, body: bytes) -> str:
@@ -84,6 +94,9 @@ def _post(address: str, key: str, message: Message) -> str:
         "icekeel-timestamp": stamp,
         "icekeel-signature": signature(key, stamp, body),
     }
+    if parts.username is not None:  # RFC 7617
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
     try:
