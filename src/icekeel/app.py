@@ -54,6 +54,7 @@ from icekeel.operations.projections.projections import LAYOUT
 from icekeel.operations.runs import Runs
 from icekeel.operations.skew.skew import SAMPLE, Auditor, AuditResult
 from icekeel.operations.snapshots import Snapshots
+from icekeel.operations.upkeep.backup import finish_restore
 from icekeel.operations.upkeep.forgetting import Forgetting, as_stored, check_marks, entities
 from icekeel.operations.upkeep.retention import Kept, Retention
 from icekeel.operations.workshop.audits import Audited, audit_model
@@ -93,6 +94,7 @@ class App:
         views = [lookup.view for lookup in all_views(list(self.plans.values()))]
         made_for = digest(repr((FORMAT, LAYOUT, views)).encode())[:16]
         self.places = Places((folder / self.settings.state).resolve(), made_for)
+        finish_restore(self.places.state)
         self.workspace = Workspace(
             self.project, self.plans, self.history(), self.places.journal, self.places.bundles
         )

@@ -158,6 +158,51 @@ def test_a_state_that_is_there_is_moved_aside_or_nothing_happens(made: Path, tmp
     assert not marker.exists()
 
 
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from icekeel.operations.upkeep.backup import Shelf, restore
+from icekeel.settings import Places
+folder, shelf, left = Path(sys.argv[1]), Shelf(Path(sys.argv[2])), [int(sys.argv[3])]
+rename = Path.rename
+def or_die(path, target):
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    return rename(path, target)
+Path.rename = or_die
+restore(shelf, shelf.find("")[1], folder, Places(folder / ".icekeel"), aside=True, vault_key="")
+"""
+"""Restores, and is killed before the rename whose number is given."""
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+@pytest.mark.parametrize("then", ["restore", "doctor", "open"])
+def test_a_killed_restore_leaves_one_state_whole_and_the_next_command_goes_on(
+    made: Path, tmp_path: Path, after: int, then: str
+) -> None:
+    folder, state, shelf = tmp_path / "project", tmp_path / "project" / ".icekeel", tmp_path / "backups"
+    shutil.copytree(made, folder)
+    name, found = back_up(made, Places(made / ".icekeel"), Shelf(shelf), at=TRAINED_TO, most=1, say=print)
+    (state / "marker").touch()
+    died = subprocess.run([sys.executable, "-c", DIES, str(folder), str(shelf), str(after)], check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert state.exists() == (after < 2)  # else neither state is in place
+    if then == "restore":
+        assert icekeel(folder, "restore", str(shelf), "--aside")["backup"] == name
+    elif then == "doctor":
+        told = {one["part"]: one for one in icekeel(folder, "doctor")}
+        assert ("broken off" in told["backup"]["found"]) == (after < 2)
+    else:
+        App(folder)
+    replaced = after == 2 or then == "restore"
+    assert (state / "marker").exists() == (not replaced)
+    assert (folder / ".icekeel.before-1" / "marker").exists() == replaced
+    assert all((state / path).is_file() for path in found.files if not path.startswith("project/"))
+    left = {path.name for path in folder.iterdir() if path.name.startswith(".icekeel.rest")}
+    assert bool(left) == (not replaced)
+
+
 @pytest.mark.parametrize(
     "name", ["../outside", "journal/../../outside", "/tmp/outside", "bundles//x", "a/./b"]
 )

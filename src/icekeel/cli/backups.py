@@ -76,7 +76,7 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Put a backup back, checked byte by byte before it counts; nothing may run there meanwhile."""
-    from icekeel.operations.upkeep.backup import Shelf, restore, settings_for
+    from icekeel.operations.upkeep.backup import Shelf, finish_restore, restore, settings_for
     from icekeel.settings import Places
 
     name, found = Shelf(source).find(name)
@@ -84,8 +84,14 @@ def restore(
     folder = project.resolve()
     settings = settings_for(Shelf(source), found, folder)
     places = Places((folder / settings.state).resolve())
-    with only_keeper(places.state) if places.state.exists() else nullcontext():
-        before = restore(Shelf(source), found, folder, places, aside=aside, vault_key=settings.vault_key)
+    before = None
+    if finish_restore(places.state) == name:
+        say(
+            f"an earlier restore was broken off and is finished; what was there lies in {places.state}.before-N"
+        )
+    else:
+        with only_keeper(places.state) if places.state.exists() else nullcontext():
+            before = restore(Shelf(source), found, folder, places, aside=aside, vault_key=settings.vault_key)
     if as_json:
         print_json({**_row(name, found), "before": str(before) if before else None})
         return
@@ -116,6 +122,7 @@ def doctor(
     """What is wrong with an installation, part by part, and what to do; exit status 1 where something is bad."""
     from icekeel.app import App
     from icekeel.define import load_project
+    from icekeel.operations.upkeep.backup import finish_restore
     from icekeel.operations.upkeep.doctor import Check, Patient, examine
     from icekeel.settings import Places, Settings, load_settings
 
@@ -124,6 +131,8 @@ def doctor(
     try:
         settings = load_settings(folder)
         places = Places((folder / settings.state).resolve())
+        if finished := finish_restore(places.state):
+            say(f"a restore was broken off and is finished: {finished} is in place")
         places = App(folder, settings).places
     except SettingsError as error:
         checks.append(Check("settings", "bad", str(error), "icekeel config"))

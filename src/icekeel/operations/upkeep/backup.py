@@ -12,13 +12,15 @@ the rest.
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import logging
 import os
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +44,10 @@ CHUNK = 1 << 20
 PROJECT = "project/"
 IDENTITY = "backup.id"
 """File of the state that says whose backups are its own."""
+DRAFT, WHOLE = ".restoring", ".restored-"
+"""How a state that is being restored is called beside its place: while it is written, and once all of it is there."""
 Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
 class Copied(msgspec.Struct, frozen=True):
@@ -343,7 +348,8 @@ def restore(
 ) -> Path | None:
     """Put a backup back as the state of a project; the project's own files only where there are none.
 
-    Nobody may run there. All of it is written and checked beside its place before it gets there.
+    Nobody may run there. All of it is written and checked beside its place before it gets there; where it is killed
+    between moving the state of before aside and putting this one there, whoever opens the project next does the latter.
 
     Args:
         aside: Move a state that is there aside instead of refusing; who was forgotten there stays forgotten.
@@ -367,8 +373,9 @@ def restore(
     if bad := check(shelf, backup):
         faults = [Fault("damaged_backup", "missing or changed", str(shelf.folder), path) for path in bad[:20]]
         raise StateError(*faults)
-    draft = places.state.with_name(f"{places.state.name}.restoring")
-    shutil.rmtree(draft, ignore_errors=True)
+    for broken_off in unfinished(places.state):
+        shutil.rmtree(broken_off)
+    draft = places.state.with_name(f"{places.state.name}{DRAFT}")
     draft.mkdir(parents=True, mode=0o700)
     for path, file in backup.files.items():
         target = draft / path
@@ -383,12 +390,39 @@ def restore(
             shutil.copyfile(own, folder / own.name)
     shutil.rmtree(project, ignore_errors=True)
     os.sync()
+    draft.rename(places.state.with_name(f"{places.state.name}{WHOLE}{backup.name}"))
+    sync(places.state.parent)
     before = _move_aside(places.state) if there else None
     if places.state.exists():
         shutil.rmtree(places.state)
-    draft.rename(places.state)
-    sync(places.state.parent)
+    finish_restore(places.state)
     return before
+
+
+def finish_restore(state: Path) -> str:
+    """Put in place what a restore had ready when it was killed, the state of before being moved aside already.
+
+    One that was killed earlier has changed nothing, and is made anew. Who else does this at the same time does no harm.
+
+    Returns:
+        The name of the backup that is in place now; empty where there was nothing to finish.
+    """
+    if state.exists():
+        return ""
+    for whole in state.parent.glob(f"{glob.escape(state.name)}{WHOLE}*"):
+        with suppress(FileNotFoundError):  # another process was faster
+            whole.rename(state)
+            sync(state.parent)
+            _, _, name = whole.name.partition(WHOLE)
+            log.warning("restore_finished", extra={"backup": name})
+            return name
+    return ""
+
+
+def unfinished(state: Path) -> list[Path]:
+    """What lies beside a state of a restore that was broken off, or is under way."""
+    kinds = (DRAFT, f"{WHOLE}*")
+    return [path for kind in kinds for path in state.parent.glob(glob.escape(state.name) + kind)]
 
 
 def _restore_vault(shelf: Shelf, draft: Path, places: Places, vault_key: str) -> None:

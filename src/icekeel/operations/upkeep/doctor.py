@@ -1,6 +1,6 @@
 """What is wrong with an installation, asked at three in the morning: every part is looked at, whatever the others are.
 
-Nothing is changed, and nothing need run. A part that cannot be looked at, since one below it is broken, says so.
+Nothing is changed here, and nothing need run. A part that cannot be looked at, since one below it is broken, says so.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from icekeel.registry import CHAMPION, Registry, read
 from icekeel.serving import Access
 from icekeel.settings import Places, Settings
 
-from .backup import Shelf, check
+from .backup import Shelf, check, unfinished
 
 BAD_FREE, WARN_FREE = 256 << 20, 2 << 30
 """Bytes of the disk that are left."""
@@ -282,6 +282,11 @@ def _alerts(part: str, patient: Patient) -> Check:
 
 
 def _backup(part: str, patient: Patient) -> Check:
+    if left := unfinished(patient.places.state):
+        found = (
+            f"a restore was broken off before it changed anything: {', '.join(path.name for path in left)}"
+        )
+        return Check(part, "warn", found, "icekeel restore FOLDER again, or remove what it left")
     to = patient.settings.backup_to
     todo = "set backup_to and let icekeel up make them, or run icekeel backup --to FOLDER"
     if not to:
