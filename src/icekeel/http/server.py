@@ -28,6 +28,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -60,6 +61,7 @@ from .admission import Admission, overload
 from .alerts import AlertPages, as_page
 from .counters import CONTENT_TYPE
 from .incoming import SLOWEST_BODY_S, Headers, Receive, Visitors, read_body, request_id, token_of
+from .lookups import LookUps
 from .openapi import LARGEST_BATCH, LARGEST_HISTORY, openapi
 from .problems import Reply, internal, problem
 from .service import Service
@@ -140,6 +142,7 @@ class Server:
         self.service = Service(app, worker=worker)
         self._alerts = AlertPages(self.service.registry, app.places.state / "forms.key", app.clock)
         self.admission = Admission()
+        self._lookups = LookUps(partial(self.service.outcomes.found, self.service.answers))
         self._settings = app.settings
         self._slowest_body_s = slowest_body_s
         self._visitors = Visitors(app.settings.host)
@@ -375,11 +378,11 @@ class Server:
 
     async def _outcomes(self, body: Any) -> Reply:
         """Of answers given a moment ago, or long ago, the keeper has nothing at hand: they are looked for elsewhere."""
-        outcomes, answers = self.service.outcomes, self.service.answers
+        outcomes = self.service.outcomes
         told = outcomes.read(body)
         asked = self.service.asked(told.ids)
         if others := [one for one in told.ids if one not in asked]:
-            asked |= await self._slowly(lambda ids: outcomes.found(answers, ids), others)
+            asked |= await self._lookups.find(others)
         return self._taken("outcomes", outcomes.take(told, asked))
 
     def _taken(self, table: str, accepted: Accepted) -> Reply:
