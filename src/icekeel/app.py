@@ -95,9 +95,8 @@ class App:
         made_for = digest(repr((FORMAT, LAYOUT, views)).encode())[:16]
         self.places = Places((folder / self.settings.state).resolve(), made_for)
         finish_restore(self.places.state)
-        self.workspace = Workspace(
-            self.project, self.plans, self.history(), self.places.journal, self.places.bundles
-        )
+        folders = (self.places.journal, self.places.bundles, self.places.runs)
+        self.workspace = Workspace(self.project, self.plans, self.history(), *folders)
 
     def model(self, name: str) -> Model:
         """A model by name.

@@ -25,12 +25,14 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """List what was begun, by the schedule or by hand, and what became of it, oldest first."""
-    from icekeel.operations.ledger import LISTED, told
+    from icekeel.operations.ledger import LISTED, note_killed, told
 
     if kind and kind not in LISTED:
         hint, allowed = nearest(kind, LISTED), ", ".join(LISTED)
         raise SettingsError(Fault("unknown_kind", f'no kind of run "{kind}"', "KIND", kind, allowed, hint))
-    with registry_of(open_app(project)) as registry:
+    app = open_app(project)
+    with registry_of(app) as registry:
+        note_killed(registry, app.places.runs, app.clock())
         rows: list[dict[str, Any]] = [
             {
                 "started": format_second(one.started_at),

@@ -53,6 +53,7 @@ from icekeel.data.answers import as_dict, wanted
 from icekeel.journal import Ticked
 from icekeel.operations.accounts.explain import explain
 from icekeel.operations.accounts.trace import Trace, trace
+from icekeel.operations.ledger import note_killed
 from icekeel.registry import all_trials
 from icekeel.serving import Accepted, Answer, Draft
 
@@ -485,7 +486,9 @@ class Server:
         return Reply(200, self.service.metrics(), (), CONTENT_TYPE)
 
     def _page(self, _: Any) -> Reply:
-        return as_page(status_page(self.service.status(), self.service.registry))
+        registry, app = self.service.registry, self.service.app
+        note_killed(registry, app.places.runs, app.clock())
+        return as_page(status_page(self.service.status(), registry))
 
     def _ready(self, _: Any) -> Reply:
         return Reply(200, _encode({"status": "ready", "degraded": self.service.ready()}))

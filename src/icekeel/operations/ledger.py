@@ -1,9 +1,20 @@
-"""The ledger of runs, told to people."""
+"""The ledger of runs, told to people; and what a run that somebody began by hand leaves where it is killed.
+
+What the keeper begins it also follows (`runs`). Of a training as such, whoever began it, a file is locked while it
+lives: the system lets go of the lock with the process, however that ends, and whoever looks next writes it down.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from icekeel.core.errors import RegistryError
+from icekeel.core.files import alone, locked
+from icekeel.core.ids import new_id
 from icekeel.core.time import DAY, format_second
-from icekeel.registry import Run
+from icekeel.registry import Registry, Run
 
 from .runs import KINDS
 from .snapshots import TRAINING
@@ -11,6 +22,41 @@ from .snapshots import TRAINING
 DAILY = "daily"
 LISTED = (*KINDS, TRAINING, DAILY)
 """Kinds of runs: those of the schedule; a training as such, also by hand; the duties of a day."""
+
+ALIVE = "alive"
+"""Detail of a run that is under way: the file whose lock its process holds."""
+
+
+@contextmanager
+def alive(folder: Path, at: int) -> Iterator[str]:
+    """The name of a file in a folder of locks, locked in here: by it others know that what goes on here goes on."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name = f"{new_id(at)}.{ALIVE}"
+    with locked(folder / name):
+        try:
+            yield name
+        finally:
+            (folder / name).unlink(missing_ok=True)
+
+
+def note_killed(registry: Registry, folder: Path, at: int) -> None:
+    """Write down as `killed` every training whose process is gone without a word."""
+    for run in registry.runs(TRAINING):
+        name = str(run.details.get(ALIVE, ""))
+        if run.status != "running" or not name or not _free(folder / name):
+            continue
+        details = {key: value for key, value in run.details.items() if key != ALIVE}
+        why = "its process was killed, or the machine went down"
+        with suppress(RegistryError):  # it ended just now, or somebody else has looked
+            registry.finish_run(run.id, "killed", details={**details, "why": why}, at=at)
+        (folder / name).unlink(missing_ok=True)
+
+
+def _free(lock: Path) -> bool:
+    if not lock.exists():
+        return True
+    with alone(lock) as free:
+        return free
 
 
 def told(run: Run) -> str:

@@ -27,6 +27,7 @@ class Workspace:
         history: Parquet files and their manifest.
         journal: Folder of the segments.
         bundles: Folder of what versions are made of.
+        runs: Folder of the locks of what is under way.
     """
 
     project: Project
@@ -34,6 +35,7 @@ class Workspace:
     history: History
     journal: Path
     bundles: Path
+    runs: Path
 
     @property
     def lookups(self) -> list[Lookup]:

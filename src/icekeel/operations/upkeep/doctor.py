@@ -1,6 +1,7 @@
 """What is wrong with an installation, asked at three in the morning: every part is looked at, whatever the others are.
 
-Nothing is changed here, and nothing need run. A part that cannot be looked at, since one below it is broken, says so.
+Nothing is changed here, but that a training that was killed is written down as such, and nothing need run. A part that
+cannot be looked at, since one below it is broken, says so.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from icekeel.features.online.extent import Extent
 from icekeel.features.online.lmdb import open_environment
 from icekeel.journal.reader import verify
 from icekeel.journal.segments import segment_sizes, started_at
+from icekeel.operations.ledger import note_killed
 from icekeel.registry import CHAMPION, Registry, read
 from icekeel.serving import Access
 from icekeel.settings import Places, Settings
@@ -45,6 +47,8 @@ FAILED_FOR = 7 * DAY
 BACKUP_AGE = 2 * DAY
 ANSWER_S = 3.0
 Verdict = Literal["ok", "warn", "bad"]
+BROKEN: dict[str, Verdict] = {"failed": "bad", "killed": "warn"}
+"""How a run may have ended that is named."""
 log = logging.getLogger(__name__)
 
 
@@ -264,11 +268,14 @@ def _freshness(part: str, patient: Patient) -> Check:
 
 def _runs(part: str, patient: Patient) -> Check:
     with closing(_opened(patient)) as registry:
+        note_killed(registry, patient.places.runs, patient.now)
         late = [run for run in registry.runs() if run.started_at >= patient.now - FAILED_FOR]
     last = {(run.kind, str(run.details.get("model", ""))): run for run in late}
-    failed = [f"{kind} {model}".strip() for (kind, model), run in last.items() if run.status == "failed"]
-    if failed:
-        return Check(part, "bad", f"failed when last tried: {', '.join(failed)}", "icekeel runs tells why")
+    for status, verdict in BROKEN.items():
+        broken = [f"{kind} {model}".strip() for (kind, model), run in last.items() if run.status == status]
+        if broken:
+            found = f"{status} when last tried: {', '.join(broken)}"
+            return Check(part, verdict, found, "icekeel runs tells why")
     return Check(part, "ok", f"{len(late)} in the last week")
 
 

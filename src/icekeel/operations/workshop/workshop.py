@@ -23,6 +23,7 @@ from icekeel.engines.similar import SIMILAR_FILE
 from icekeel.features.offline import historical_features
 from icekeel.features.plan import make_plan
 from icekeel.journal import Decided, Writer
+from icekeel.operations.ledger import ALIVE, alive
 from icekeel.operations.monitors.baselines import learn_baseline
 from icekeel.operations.monitors.streams import Streams
 from icekeel.operations.snapshots import TRAINING
@@ -186,15 +187,19 @@ class Workshop:
         rungs = self._rungs(order)  # before hours of work, since there may be no such rung
         snapshot, declared = self.snapshot(order.model, order.now, pin=True)
         details = {"model": order.model, "snapshot": snapshot.digest, "reason": order.reason}
-        run = self._registry.start_run(TRAINING, details=details, at=order.now)
-        try:
-            data = self._learnable(snapshot, declared, say)
-            self._prepared[order.model, order.now] = (snapshot, data)
-            version, trained = self._train(order, rungs, snapshot, data, say)
-        except Exception as error:
-            self._registry.finish_run(run, "failed", details={**details, "why": str(error)}, at=order.now)
-            raise
-        self._registry.finish_run(run, "done", details={**details, "version": version.name}, at=order.now)
+        with alive(self._workspace.runs, order.now) as lock:
+            run = self._registry.start_run(TRAINING, details={**details, ALIVE: lock}, at=order.now)
+            try:
+                data = self._learnable(snapshot, declared, say)
+                self._prepared[order.model, order.now] = (snapshot, data)
+                version, trained = self._train(order, rungs, snapshot, data, say)
+            except BaseException as error:
+                status = "failed" if isinstance(error, Exception) else "interrupted"
+                why = {"why": str(error)} if status == "failed" else {}
+                self._registry.finish_run(run, status, details={**details, **why}, at=order.now)
+                raise
+            done = {**details, "version": version.name}
+            self._registry.finish_run(run, "done", details=done, at=order.now)
         return version, trained
 
     def _rungs(self, order: Order) -> Sequence[Rung]:
