@@ -22,7 +22,8 @@ from icekeel.monitoring import Signal
 from icekeel.operations.projections.projections import Settled
 from icekeel.operations.trials.desk import start_by_hand, step_by_hand, stop_by_hand
 from icekeel.operations.trials.report import analyse, paired_sentences, power_of, report_of
-from icekeel.operations.trials.trials import MOST_GROUPS, Trials, plan_of
+from icekeel.operations.trials.rows import MOST_GROUPS
+from icekeel.operations.trials.trials import Trials, plan_of
 from icekeel.operations.workshop.workshop import admit
 from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, all_trials, trials
 

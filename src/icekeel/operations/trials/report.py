@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from icekeel.core.errors import Fault, IcekeelError, nearest, shorten
+from icekeel.core.frames import Ints
 from icekeel.core.time import DAY, HOUR, format_second
 from icekeel.define import Model
 from icekeel.experiments import (
@@ -36,7 +37,8 @@ from icekeel.experiments.power import MOST_DAYS
 from icekeel.experiments.sequential import bounded_exp
 from icekeel.registry import Trial
 
-from .trials import Rows, Standing, mismatch, phases_of
+from .rows import Rows
+from .trials import Standing, mismatch, phases_of
 
 MOST_LOOKS = 120
 """Looks that the course is drawn from."""
@@ -171,13 +173,13 @@ def _report(standing: Standing, looks: Sequence[Look]) -> TrialReport:
     )
 
 
-def _look_times(since: int, until: int, settled: Sequence[int]) -> list[int]:
+def _look_times(since: int, until: int, settled: Ints) -> list[int]:
     """Ends of equal stretches, of hours or days, from the first settled answer on."""
-    known = [at for at in settled if at < until]
-    if not known:
+    if not (settled < until).any():
         return []
-    step = HOUR if until - min(known) <= 3 * DAY else DAY
-    first = max(since, min(known)) // step + 1
+    earliest = int(settled.min())
+    step = HOUR if until - earliest <= 3 * DAY else DAY
+    first = max(since, earliest) // step + 1
     times = [at * step for at in range(first, until // step + 1)]
     thin = -(-len(times) // MOST_LOOKS) or 1
     return [*times[::thin], *([until] if not times or times[::thin][-1] < until else [])]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +19,6 @@ from icekeel.core.errors import Fault, ProjectError
 from icekeel.core.time import DAY, FOREVER, format_second, parse_duration
 from icekeel.define import Model
 from icekeel.experiments import (
-    Answers,
     Failures,
     Metric,
     PairedDays,
@@ -28,7 +28,6 @@ from icekeel.experiments import (
     Units,
     Verdict,
     failing,
-    gather,
     log_mismatch,
 )
 from icekeel.experiments import decide as judge
@@ -39,8 +38,10 @@ from icekeel.operations.projections.projections import Settled
 from icekeel.operations.workshop.workshop import crown, decide, start, tested_by_split
 from icekeel.registry import CHALLENGER, CHAMPION, SHADOW, Alias, Registry, Trial, Version, trials
 
-MOST_GROUPS, OTHERS = 100, "(others)"
-"""Groups of a segment that are told apart, the largest; the evidence of the others is of all of them together."""
+from .rows import Rows
+
+PART = 10_000
+"""Settled answers that are read at a time."""
 COST = ""
 """The name under which the target's own cost or error is read, where no primary metric is declared."""
 
@@ -56,74 +57,6 @@ class Source(Protocol):
 
     def struck(self) -> Mapping[tuple[str, str, float], tuple[int, int]]:
         """(phase, kind, share of the challenger) -> units of each arm that failed."""
-
-
-class Rows:
-    """Settled answers of one metric as columns, which grow; units by number."""
-
-    def __init__(self) -> None:
-        self._units: dict[str, int] = {}
-        self._rows: list[tuple[int, bool, int, int, float, str, float]] = []
-        self._segments: list[tuple[str, ...]] = []
-
-    def add(self, trial: Trial, rows: Sequence[Settled], values: Iterable[float]) -> None:
-        """Take those that count in a trial."""
-        arms, phases = {CHAMPION, CHALLENGER}, trial.phases(even=True)
-        for row, value in zip(rows, values, strict=True):
-            if row.phase in phases and row.arm in arms and row.asked_at >= trial.since:
-                unit = self._units.setdefault(row.unit, len(self._units))
-                before = math.nan if row.covariate is None else row.covariate
-                second = row.arm == CHALLENGER
-                self._rows.append((unit, second, row.asked_at, row.settled_at, value, row.phase, before))
-                self._segments.append(row.segments)
-
-    def extend(self, columns: Answers) -> None:
-        """Take rows from elsewhere, which are settled when they are asked; times are microseconds."""
-        n = len(columns.unit)
-        before = np.full(n, np.nan) if columns.covariate is None else columns.covariate
-        names = np.full(n, "", dtype=object)
-        phases = names if columns.phase is None else columns.phase
-        segments = names if columns.segment is None else columns.segment
-        unit = [self._units.setdefault(one, len(self._units)) for one in columns.unit.tolist()]
-        at, in_b, value = columns.asked_at.tolist(), columns.in_b.tolist(), columns.value.tolist()
-        self._rows += zip(unit, in_b, at, at, value, phases.tolist(), before.tolist(), strict=True)
-        self._segments += [(one,) for one in segments.tolist()]
-
-    def gather(self, metric: Metric, until: int, segment: int | None = None) -> Units:
-        """Units by what was settled before a time.
-
-        Args:
-            segment: Which of the fields tells results apart.
-        """
-        known = [place for place, row in enumerate(self._rows) if row[3] < until]
-        columns = list(zip(*(self._rows[place] for place in known), strict=True)) or [()] * 7
-        unit, in_b, asked_at, _, value, phases, covariate = columns
-        segments = None
-        if segment is not None:
-            segments = np.array([self._segments[place][segment] for place in known], dtype=object)
-        before = np.array(covariate, dtype=np.float64)
-        units = gather(
-            metric,
-            Answers(
-                np.array(unit, dtype=np.int64),
-                np.array(in_b, dtype=np.bool_),
-                np.array(asked_at, dtype=np.int64),
-                np.array(value, dtype=np.float64),
-                np.array(phases, dtype=object),
-                segment=segments,
-                covariate=before if np.isfinite(before).any() else None,
-            ),
-        )
-        names, group, sizes = np.unique(units.segment.astype(str), return_inverse=True, return_counts=True)
-        if len(names) <= MOST_GROUPS:
-            return units
-        small = np.ones(len(names), dtype=np.bool_)
-        small[np.argsort(-sizes, kind="stable")[:MOST_GROUPS]] = False
-        return replace(units, segment=np.where(small[group], OTHERS, units.segment))
-
-    def times(self) -> list[int]:
-        """When each answer was settled."""
-        return [row[3] for row in self._rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,25 +163,23 @@ class Trials:
         declared = {metric.called for metric in model.rollout.metrics} if model.rollout else set()
         metric = name if name in declared else COST
         key = (model.name, trial.salt, trial.since, len(trial.steps), metric)
-        if key not in self._rows:
+        rows, fresh = self._rows.get(key), source.fresh(metric)
+        if rows is None or fresh is None:  # not read yet, or another keeper's projections
             self._rows = {k: v for k, v in self._rows.items() if k[:4] == key[:4] or k[0] != model.name}
-            self._rows[key] = Rows()
-            source.fresh(metric)
-            settled = list(source.settled(metric, trial.since, FOREVER))
+            self._rows.pop(key, None)
+            rows, settled = Rows(), iter(source.settled(metric, trial.since, FOREVER))
         else:
-            more = source.fresh(metric)
-            if more is None:  # another keeper's projections
-                del self._rows[key]
-                return self._read(model, source, trial, name)
-            settled = more
-        exposed = [row for row in settled if row.phase]
-        if metric == COST:
-            exposed = scored(model, exposed)
-            values: Iterable[float] = costs(model, [row.prediction for row in exposed], exposed).tolist()
-        else:
-            values = [row.target for row in exposed]
-        self._rows[key].add(trial, exposed, values)
-        return self._rows[key]
+            settled = iter(fresh)
+        while part := list(islice(settled, PART)):
+            exposed = [row for row in part if row.phase]
+            if metric == COST:
+                exposed = scored(model, exposed)
+                values: Iterable[float] = costs(model, [row.prediction for row in exposed], exposed).tolist()
+            else:
+                values = [row.target for row in exposed]
+            rows.add(trial, exposed, values)
+        self._rows[key] = rows
+        return rows
 
     def _judge_shadow(self, at: int, model: Model, source: Source, alias: Alias) -> None:
         """A version in shadow: stopped where it failed, sent on to its first units, or held against the champion."""
