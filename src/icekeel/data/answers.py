@@ -280,10 +280,18 @@ class Answers:
             )
         return found[identifier]
 
-    def many(self, identifiers: Collection[str]) -> dict[str, Predicted]:
-        """The answers there are of some ids."""
+    def many(self, identifiers: Collection[str], since: Positions | None = None) -> dict[str, Predicted]:
+        """The answers there are of some ids.
+
+        Args:
+            since: Where in the journal they are looked for first, since most of them stand behind it.
+        """
         wanted = {one: time for one in identifiers if (time := time_of(one)) is not None}
-        return self._stable(lambda manifest: self._many(manifest, wanted)) if wanted else {}
+        found: dict[str, Predicted] = {}
+        if since is not None and wanted:
+            found = self._stable(lambda _: self._journaled(since, wanted))
+        rest = {one: time for one, time in wanted.items() if one not in found}
+        return found | (self._stable(lambda manifest: self._many(manifest, rest)) if rest else {})
 
     def find(self, wanted: Wanted) -> list[Predicted]:
         """Answers, the newest first."""
@@ -311,17 +319,13 @@ class Answers:
                     raise failed
                 return found
 
+    def _journaled(self, since: Positions, wanted: Collection[str]) -> dict[str, Predicted]:
+        holding = [one.encode() for one in wanted] if len(wanted) <= FEW else ()
+        read = scan(self._journal, kinds=Predicted, since=since, holding=holding)
+        return {record.id: record for record in read if record.id in wanted}
+
     def _many(self, manifest: Manifest, wanted: Mapping[str, int]) -> dict[str, Predicted]:
-        found = {
-            record.id: record
-            for record in scan(
-                self._journal,
-                kinds=Predicted,
-                since=Positions(manifest.journal),
-                holding=[one.encode() for one in wanted] if len(wanted) <= FEW else (),
-            )
-            if record.id in wanted
-        }
+        found = self._journaled(Positions(manifest.journal), wanted)
         with connect(folder=self._history.folder) as connection:
             for model, table in _tables(manifest, None):
                 for file in manifest.tables[table]:

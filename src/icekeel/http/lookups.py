@@ -1,7 +1,7 @@
 """Answers that outcomes name and the keeper has not at hand: looked for in a thread, for all who ask at once.
 
-A look reads what has come into the journal since, whether for one id or for hundreds. So there is one at a time, and
-who comes while it runs waits for the next, together with all the others who do.
+A look reads what has come into the journal, whether for one id or for hundreds. So there is one at a time, and who
+comes while it runs waits for the next, together with all the others who do.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class LookUps(Generic[Found]):
     """Looks for ids in a thread.
 
     Args:
-        look: Finds what there is of some ids.
+        begin: Given some ids, in the thread that answers, it gives what finds them in another.
     """
 
-    def __init__(self, look: Callable[[Collection[str]], Mapping[str, Found]]) -> None:
-        self._look = look
+    def __init__(self, begin: Callable[[Collection[str]], Callable[[], Mapping[str, Found]]]) -> None:
+        self._begin = begin
         self._waiting: list[tuple[Collection[str], asyncio.Future[dict[str, Found]]]] = []
         self._work: asyncio.Task[None] | None = None
 
@@ -47,7 +47,7 @@ class LookUps(Generic[Found]):
         while self._waiting:
             waiting, self._waiting = self._waiting, []
             wanted = {one for identifiers, _ in waiting for one in identifiers}
-            look = asyncio.create_task(asyncio.to_thread(self._look, wanted))
+            look = asyncio.create_task(self._look(wanted))
             await asyncio.wait([look])
             error = look.exception()
             for identifiers, future in waiting:
@@ -59,3 +59,6 @@ class LookUps(Generic[Found]):
                     found = look.result()
                     future.set_result({one: found[one] for one in identifiers if one in found})
                 await asyncio.sleep(0)  # others are answered in between
+
+    async def _look(self, wanted: Collection[str]) -> Mapping[str, Found]:
+        return await asyncio.to_thread(self._begin(wanted))

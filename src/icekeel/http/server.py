@@ -28,7 +28,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -143,7 +142,7 @@ class Server:
         self.service = Service(app, worker=worker)
         self._alerts = AlertPages(self.service.registry, app.places.state / "forms.key", app.clock)
         self.admission = Admission()
-        self._lookups = LookUps(partial(self.service.outcomes.found, self.service.answers))
+        self._lookups = LookUps(self.service.looking_for)
         self._settings = app.settings
         self._slowest_body_s = slowest_body_s
         self._visitors = Visitors(app.settings.host)

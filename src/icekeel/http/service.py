@@ -18,6 +18,7 @@ from icekeel.core.time import DAY, SECOND
 from icekeel.define import Refuse
 from icekeel.features.live import State
 from icekeel.features.online.extent import Extent
+from icekeel.journal import Positions
 from icekeel.monitoring import Baseline
 from icekeel.operations.accounts.trace import Standing
 from icekeel.operations.monitors.monitor import nearest
@@ -96,6 +97,16 @@ class Service:
     def asked(self, identifiers: Collection[str]) -> dict[str, Asked]:
         """The answers of some ids, as far as the keeper has them at hand."""
         return {} if self._index is None else self._index.find(identifiers)
+
+    def looking_for(self, identifiers: Collection[str]) -> Callable[[], dict[str, Asked]]:
+        """What finds answers wherever they are, in any thread; called in the one that answers."""
+        read = (
+            self.state().positions
+        )  # before the index is asked: what that lacks then has come since, or long ago
+        known = self.asked(identifiers)
+        others = [one for one in identifiers if one not in known]
+        since = Positions.decode(read) if read else None
+        return lambda: known | self.outcomes.found(self.answers, others, since)
 
     def standing(self, serial: int) -> Standing:
         """How far the projections were at a serial; in the thread that answers."""

@@ -18,7 +18,7 @@ from icekeel.data import Hide
 from icekeel.data.answers import Answers
 from icekeel.define import EventTable, Model, Project
 from icekeel.define.fields import Field
-from icekeel.journal import Value
+from icekeel.journal import Positions, Value
 
 from .asked import Asked
 from .intake import Accepted, Intake, check_lists
@@ -94,11 +94,13 @@ class Outcomes:
         ids = {row[ID] for row in (*rows, *delete) if isinstance(row, dict) and isinstance(row.get(ID), str)}
         return Told(rows, delete, model, ids)
 
-    def found(self, answers: Answers, ids: Collection[str]) -> dict[str, Asked]:
-        """The answers of some ids, wherever they are; one that was given is found from then on."""
+    def found(
+        self, answers: Answers, ids: Collection[str], since: Positions | None = None
+    ) -> dict[str, Asked]:
+        """The answers of some ids, wherever they are, as `Answers.many`; one that was given is found from then on."""
         return {
             one: Asked.of(record, self._models[record.model])
-            for one, record in answers.many(ids).items()
+            for one, record in answers.many(ids, since).items()
             if record.model in self._models
         }
 

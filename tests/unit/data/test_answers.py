@@ -13,7 +13,7 @@ from icekeel.core.time import DAY
 from icekeel.data import History
 from icekeel.data.answers import Answers, Wanted, answer_columns
 from icekeel.data.compaction import compact
-from icekeel.journal import Predicted, Writer
+from icekeel.journal import Positions, Predicted, Tail, Writer
 from tests.unit.journal.examples import PREDICTED
 
 MODELS = {name: answer_columns((), ()) for name in ("price", "late")}
@@ -57,6 +57,21 @@ def test_by_its_id_as_it_was_given(answers: Answers) -> None:
     assert answers.many([GIVEN[3].id, GIVEN[30].id, new_id(3 * DAY)]) == {
         one.id: one for one in (GIVEN[3], GIVEN[30])
     }
+
+
+def test_what_stands_behind_a_position_is_found_without_the_rest_and_all_else_still(
+    answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tail = Tail(tmp_path / "journal", Positions())
+    tail.read()
+    late = [given(number) for number in (50, 51)]
+    with Writer(tmp_path / "journal", "serve", clock=lambda: 20) as writer:
+        writer.append_many(late)
+    wanted = [*(one.id for one in late), GIVEN[3].id, GIVEN[30].id, new_id(3 * DAY)]
+    found = answers.many(wanted, tail.positions)
+    assert found == {one.id: one for one in (*late, GIVEN[3], GIVEN[30])}
+    monkeypatch.delattr(Answers, "_many")  # what reads all that is in the journal, and history
+    assert list(answers.many([one.id for one in late], tail.positions).values()) == late
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -28,7 +28,10 @@ class Looked:
         self.go = threading.Semaphore(0)
         self.at_once = 0
 
-    def __call__(self, identifiers: Collection[str]) -> dict[str, int]:
+    def __call__(self, identifiers: Collection[str]) -> Callable[[], dict[str, int]]:
+        return lambda: self.look(identifiers)
+
+    def look(self, identifiers: Collection[str]) -> dict[str, int]:
         self.at_once += 1
         assert self.at_once == 1
         self.asked.append(set(identifiers))
