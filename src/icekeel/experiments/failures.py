@@ -35,13 +35,6 @@ class Failures:
     phases: tuple[tuple[int, int, float], ...] = ()
     tolerated: float = 2.0
 
-    def __add__(self, other: Failures) -> Failures:
-        merged: dict[float, tuple[int, int]] = {}
-        for a, b, share in (*self.phases, *other.phases):
-            before = merged.get(share, (0, 0))
-            merged[share] = before[0] + a, before[1] + b
-        return Failures(tuple((a, b, share) for share, (a, b) in merged.items()), self.tolerated)
-
     @property
     def struck(self) -> tuple[int, int]:
         """Units of the champion and of the challenger."""

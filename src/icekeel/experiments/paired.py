@@ -74,15 +74,6 @@ class PairedDays:
         """Effect and error, of at least one day."""
         return paired_score(*np.array([self.days[day] for day in sorted(self.days)], dtype=np.float64).T)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, whose keys are text."""
-        return {str(day): list(row) for day, row in self.days.items()}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> PairedDays:
-        """The tally that `to_dict` wrote."""
-        return cls({int(day): (int(row[0]), float(row[1]), float(row[2])) for day, row in data.items()})
-
 
 def paired_score(pairs: Floats, change: Floats, control: Floats) -> Score:
     """Effect and error of days in their order, each array of shape `(days,)` or, for many tests, `(days, tests)`."""

@@ -259,18 +259,6 @@ class Split:
         cells = [(phase.a.y, phase.b.y, float(phase.share or 0)) for phase in self.phases.values()]
         return log_bets(cells, claim.kept, more=more)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {
-            name: [phase.share, *([float(part) for part in astuple(arm)] for arm in (phase.a, phase.b))]
-            for name, phase in self.phases.items()
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Split:
-        """The tally that `to_dict` wrote."""
-        return cls({name: TwoSample(Moments(*a), Moments(*b), share) for name, (share, a, b) in data.items()})
-
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -305,10 +293,6 @@ class Tally:
             parts.setdefault(segment, {})[phase] = TwoSample(a, b, shares[phase])
         return cls({segment: Split(phases) for segment, phases in parts.items()})
 
-    def __add__(self, other: Tally) -> Tally:
-        names = {**self.parts, **other.parts}
-        return Tally({name: self.parts.get(name, Split()) + other.parts.get(name, Split()) for name in names})
-
     @property
     def whole(self) -> Split:
         """All segments together."""
@@ -323,15 +307,6 @@ class Tally:
         found = {name: part.evidence(claim) for name, part in sorted(self.parts.items())}
         named = discoveries(found, claim.alpha)
         return {name: (evidence, named[name]) for name, evidence in found.items()}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {name: part.to_dict() for name, part in self.parts.items()}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Tally:
-        """The tally that `to_dict` wrote."""
-        return cls({name: Split.from_dict(part) for name, part in data.items()})
 
 
 def _moments(metric: Metric, units: Units, mine: Bools) -> Moments:

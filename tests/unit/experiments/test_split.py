@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import astuple
 
@@ -78,13 +77,6 @@ def test_an_outcome_that_is_not_known_may_not_be_counted() -> None:
     assert caught.value.code == "not_finite"
     with pytest.raises(IcekeelError):
         PairedDays.of(np.array([1]), np.array([1.0]), np.array([math.inf]))
-
-
-def test_tallies_survive_json() -> None:
-    split = Split.of("1", np.array([0.1, 0.7]), np.array([0.3]))
-    assert Split.from_dict(json.loads(json.dumps(split.to_dict()))) == split
-    paired = PairedDays.of(np.array([3, 3, 4]), np.array([0.1, 0.2, 0.3]), np.array([0.0, 0.2, 0.5]))
-    assert PairedDays.from_dict(json.loads(json.dumps(paired.to_dict()))) == paired
 
 
 STREAMS = 1_000
