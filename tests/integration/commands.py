@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +43,37 @@ def command(
         process.communicate(timeout=PATIENCE_S)
 
 
-def icekeel(folder: Path, *arguments: str, status: int = 0) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "icekeel", *arguments, "--project", str(folder), "--json"],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
+def run(folder: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    called = [sys.executable, "-m", "icekeel", *arguments, "--project", str(folder)]
+    return subprocess.run(
+        called, input=given, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
+
+
+def icekeel(folder: Path, *arguments: str, status: int = 0) -> Any:
+    done = run(folder, *arguments, "--json")
     assert done.returncode == status, done.stderr
     return json.loads(done.stdout)
+
+
+def refused(folder: Path, *arguments: str) -> Any:
+    """The code of the error that a command ends with."""
+    return json.loads(run(folder, *arguments, "--json").stderr.splitlines()[-1])["error"]
+
+
+def call(port: int, token: str, path: str, body: Any = None) -> tuple[int, str]:
+    """Status and body that a server answers with; where there is a body to be sent, to a POST."""
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as connection:
+        method, sent = ("GET", None) if body is None else ("POST", json.dumps(body))
+        connection.request(method, path, sent, headers)
+        reply = connection.getresponse()
+        return reply.status, reply.read().decode()
+
+
+def until(what: Callable[[], Any], why: str = "it does not come about") -> Any:
+    end = time.monotonic() + PATIENCE_S
+    while not (found := what()):
+        assert time.monotonic() < end, why
+        time.sleep(0.02)
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,13 @@ def kept(app: App) -> Iterator[Keeper]:
             registry.close()
 
 
+@contextmanager
+def at_work(app: App) -> Iterator[tuple[Keeper, Office]]:
+    """A keeper, and an office that pushes and asks."""
+    with kept(app) as keeper, closing(Office(app, keeper._online)) as office:
+        yield keeper, office
+
+
 def drain(keeper: Keeper) -> None:
     while keeper.step():
         pass
@@ -152,11 +159,8 @@ def temporary_project() -> Iterator[Path]:
 def played_project(days: int) -> Iterator[Path]:
     """The same after so many days of answers with their outcomes."""
     with temporary_project() as folder:
-        app = open_app(folder)
-        with kept(app) as keeper:
-            office = Office(app, keeper._online)
+        with at_work(open_app(folder)) as (keeper, office):
             for day in range(days):
                 run_day(keeper, office, day)
-            office.close()
             drain(keeper)
         yield folder

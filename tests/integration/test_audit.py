@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,32 +18,18 @@ from icekeel.journal import Pushed
 from icekeel.operations.loop.keeper import Keeper
 from icekeel.operations.skew import skew as audits
 from icekeel.operations.skew.skew import Auditor, AuditResult
-from icekeel.testing.small import TRAINED_TO
+from icekeel.testing.small import TRAINED_TO, write_rows
 
 from .commands import icekeel
-from .shipping import WORLD, Office, drain, kept, open_app, run_day, temporary_project
-
-
-@pytest.fixture(scope="module")
-def trained() -> Iterator[Path]:
-    with temporary_project() as folder:
-        yield folder
+from .shipping import WORLD, Office, at_work, drain, kept, open_app, run_day
 
 
 @pytest.fixture
-def folder(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "small"))
-
-
-@pytest.fixture
-def at_work(folder: Path) -> Iterator[tuple[Keeper, Office]]:
+def working(folder: Path) -> Iterator[tuple[Keeper, Office]]:
     """A keeper that has read all there is, and an office that pushes and asks."""
-    app = open_app(folder)
-    with kept(app) as keeper:
+    with at_work(open_app(folder)) as (keeper, office):
         drain(keeper)
-        office = Office(app, keeper._online)
         yield keeper, office
-        office.close()
 
 
 def audit(keeper: Keeper, limit: int = 200) -> AuditResult:
@@ -62,8 +47,8 @@ def scan(name: str, happened: int, backlog: float, known: int) -> dict[str, Any]
 # No fault, no alarm
 
 
-def test_all_that_was_served_is_what_history_gives(at_work: tuple[Keeper, Office]) -> None:
-    keeper, office = at_work
+def test_all_that_was_served_is_what_history_gives(working: tuple[Keeper, Office]) -> None:
+    keeper, office = working
     for day in range(3):
         run_day(keeper, office, day)
     result = audit(keeper)
@@ -71,8 +56,8 @@ def test_all_that_was_served_is_what_history_gives(at_work: tuple[Keeper, Office
     assert (result.late, result.left_out) == (0, {})
 
 
-def test_a_keeper_that_lags_raises_no_alarm(at_work: tuple[Keeper, Office]) -> None:
-    keeper, office = at_work
+def test_a_keeper_that_lags_raises_no_alarm(working: tuple[Keeper, Office]) -> None:
+    keeper, office = working
     for hour in range(TRAINED_TO, TRAINED_TO + DAY, 3 * HOUR):
         office.push(hour, hour + 3 * HOUR)
         if hour % (6 * HOUR):
@@ -85,9 +70,9 @@ def test_a_keeper_that_lags_raises_no_alarm(at_work: tuple[Keeper, Office]) -> N
 
 
 def test_a_file_that_comes_late_raises_no_alarm_and_is_counted(
-    folder: Path, at_work: tuple[Keeper, Office]
+    folder: Path, working: tuple[Keeper, Office]
 ) -> None:
-    keeper, office = at_work
+    keeper, office = working
     run_day(keeper, office, 0)
     late = [scan(f"late{n}", TRAINED_TO + n * HOUR, 900.0 + n, TRAINED_TO + n * HOUR) for n in range(20)]
     write_rows(folder / "scans.csv", late)
@@ -109,9 +94,9 @@ def test_a_file_that_comes_late_raises_no_alarm_and_is_counted(
 
 
 def test_servers_that_read_different_commits_at_one_time_are_both_compared(
-    at_work: tuple[Keeper, Office],
+    working: tuple[Keeper, Office],
 ) -> None:
-    keeper, office = at_work
+    keeper, office = working
     for hour in range(TRAINED_TO + 6 * HOUR, TRAINED_TO + 12 * HOUR, HOUR):
         office.push(hour, hour + HOUR)
         office.ask(TRAINED_TO, TRAINED_TO + DAY, every=7)  # the same times, each time further in the journal
@@ -121,8 +106,8 @@ def test_servers_that_read_different_commits_at_one_time_are_both_compared(
     assert result.late > 5
 
 
-def test_corrections_and_deletions_are_seen_from_their_position_on(at_work: tuple[Keeper, Office]) -> None:
-    keeper, office = at_work
+def test_corrections_and_deletions_are_seen_from_their_position_on(working: tuple[Keeper, Office]) -> None:
+    keeper, office = working
     office.push(TRAINED_TO, TRAINED_TO + 6 * HOUR)
     drain(keeper)
     office.ask(TRAINED_TO + 7 * HOUR, TRAINED_TO + 9 * HOUR)
@@ -139,8 +124,8 @@ def test_corrections_and_deletions_are_seen_from_their_position_on(at_work: tupl
     assert result.late > 2
 
 
-def test_a_file_may_move_an_event_out_of_every_window(folder: Path, at_work: tuple[Keeper, Office]) -> None:
-    keeper, office = at_work
+def test_a_file_may_move_an_event_out_of_every_window(folder: Path, working: tuple[Keeper, Office]) -> None:
+    keeper, office = working
     office.push(TRAINED_TO, TRAINED_TO + DAY)
     drain(keeper)
     moved = scan("north-60-9", TRAINED_TO - 40 * DAY, 1.0, TRAINED_TO + 10 * HOUR)
@@ -154,15 +139,8 @@ def test_a_file_may_move_an_event_out_of_every_window(folder: Path, at_work: tup
     assert (result.rows, result.differences) == (60, ())
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def test_an_older_version_that_comes_later_is_never_the_newest(at_work: tuple[Keeper, Office]) -> None:
-    keeper, office = at_work
+def test_an_older_version_that_comes_later_is_never_the_newest(working: tuple[Keeper, Office]) -> None:
+    keeper, office = working
     for depot in ("north", "south", "east", "west"):
         newer = scan(depot, TRAINED_TO + 5 * HOUR, 80.0, TRAINED_TO + 6 * HOUR)
         office.intake.push("Scans", [{**newer, "depot": depot}])
@@ -201,8 +179,8 @@ def ask_a_day(keeper: Keeper, office: Office) -> AuditResult:
     return audit(keeper)
 
 
-def test_a_row_that_the_store_lost_is_named(at_work: tuple[Keeper, Office]) -> None:
-    keeper, office = at_work
+def test_a_row_that_the_store_lost_is_named(working: tuple[Keeper, Office]) -> None:
+    keeper, office = working
     office.push(TRAINED_TO, TRAINED_TO + DAY)
     drain(keeper)
     tamper(keeper, version("north-60-9", NINE, 0.0, BOOKED, deleted=True))
@@ -216,8 +194,8 @@ def test_a_row_that_the_store_lost_is_named(at_work: tuple[Keeper, Office]) -> N
     assert "known from 2024-03-01T09:10:00Z, projected 20" in text
 
 
-def test_a_value_that_the_store_changed_is_named(at_work: tuple[Keeper, Office]) -> None:
-    keeper, office = at_work
+def test_a_value_that_the_store_changed_is_named(working: tuple[Keeper, Office]) -> None:
+    keeper, office = working
 
     office.push(TRAINED_TO, TRAINED_TO + DAY)
     drain(keeper)
@@ -227,8 +205,8 @@ def test_a_value_that_the_store_changed_is_named(at_work: tuple[Keeper, Office])
     assert {row for one in result.differences for row in [one.feature]} == {"backlog", "backlog_trend"}
 
 
-def test_a_row_that_history_lacks_is_named(at_work: tuple[Keeper, Office]) -> None:
-    keeper, office = at_work
+def test_a_row_that_history_lacks_is_named(working: tuple[Keeper, Office]) -> None:
+    keeper, office = working
     tamper(keeper, version("ghost", TRAINED_TO + HOUR, 500.0, TRAINED_TO + HOUR))
     result = ask_a_day(keeper, office)
     assert result.causes["backlog_trend"].kind == "history"
@@ -236,9 +214,9 @@ def test_a_row_that_history_lacks_is_named(at_work: tuple[Keeper, Office]) -> No
 
 
 def test_a_row_that_was_lacking_and_has_come_since_is_found_by_leaving_it_out(
-    at_work: tuple[Keeper, Office],
+    working: tuple[Keeper, Office],
 ) -> None:
-    keeper, office = at_work
+    keeper, office = working
     office.push(TRAINED_TO, TRAINED_TO + DAY)
     drain(keeper)
     (pushed,) = [row for row in WORLD.scans if row["scan_id"] == "north-60-9"]
@@ -253,9 +231,9 @@ def test_a_row_that_was_lacking_and_has_come_since_is_found_by_leaving_it_out(
 
 
 def test_windows_that_compute_otherwise_are_named(
-    at_work: tuple[Keeper, Office], monkeypatch: pytest.MonkeyPatch
+    working: tuple[Keeper, Office], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper, office = at_work
+    keeper, office = working
     office.push(TRAINED_TO, TRAINED_TO + DAY)
     drain(keeper)
     plain = LmdbWindows.read
@@ -271,9 +249,9 @@ def test_windows_that_compute_otherwise_are_named(
 
 
 def test_an_expression_that_is_compiled_wrongly_is_named(
-    at_work: tuple[Keeper, Office], monkeypatch: pytest.MonkeyPatch
+    working: tuple[Keeper, Office], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper, office = at_work
+    keeper, office = working
     plain = compile_row
 
     def wrong(nodes: Any, leaf: Any, arguments: str) -> Any:
@@ -302,10 +280,10 @@ def test_an_expression_that_is_compiled_wrongly_is_named(
 
 
 def test_the_keeper_raises_an_alert_at_the_end_of_the_day(
-    at_work: tuple[Keeper, Office], monkeypatch: pytest.MonkeyPatch
+    working: tuple[Keeper, Office], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("icekeel.operations.loop.keeper.REHEARSED_DAYS", 1)
-    keeper, office = at_work
+    keeper, office = working
     run_day(keeper, office, 0)
     assert [alert for alert in keeper._registry.alerts("late") if alert.cause == "skew"] == []
     at = TRAINED_TO + 21 * HOUR
@@ -319,8 +297,8 @@ def test_the_keeper_raises_an_alert_at_the_end_of_the_day(
 # What cannot be compared is counted
 
 
-def test_answers_without_a_known_position_are_counted(at_work: tuple[Keeper, Office]) -> None:
-    keeper, office = at_work
+def test_answers_without_a_known_position_are_counted(working: tuple[Keeper, Office]) -> None:
+    keeper, office = working
     run_day(keeper, office, 0)
     with keeper._online.begin(write=True) as txn:
         keeper._reach.forget(txn, remembered=1)
@@ -328,8 +306,8 @@ def test_answers_without_a_known_position_are_counted(at_work: tuple[Keeper, Off
     assert (result.rows, result.left_out) == (0, {audits.UNKNOWN: 60})
 
 
-def test_answers_under_other_definitions_are_counted(folder: Path, at_work: tuple[Keeper, Office]) -> None:
-    keeper, office = at_work
+def test_answers_under_other_definitions_are_counted(folder: Path, working: tuple[Keeper, Office]) -> None:
+    keeper, office = working
     run_day(keeper, office, 0)
     project = folder / "project.py"
     project.write_text(project.read_text().replace("late_1d = arrived", "late_1d = 2 * arrived"))
@@ -338,8 +316,8 @@ def test_answers_under_other_definitions_are_counted(folder: Path, at_work: tupl
     assert (result.rows, result.left_out) == (0, {audits.OTHER: 60})
 
 
-def test_answers_whose_journal_is_gone_are_counted(folder: Path, at_work: tuple[Keeper, Office]) -> None:
-    keeper, office = at_work
+def test_answers_whose_journal_is_gone_are_counted(folder: Path, working: tuple[Keeper, Office]) -> None:
+    keeper, office = working
     office.push(TRAINED_TO, TRAINED_TO + 6 * HOUR)
     drain(keeper)
     audit(keeper)
@@ -366,8 +344,8 @@ def test_a_serial_of_a_commit_that_was_lost_is_not_known(folder: Path) -> None:
         assert set(keeper._reach.at([lost - 1, lost, keeper.state.serial])) == {lost - 1, keeper.state.serial}
 
 
-def test_without_an_online_state_nothing_is_compared(folder: Path, at_work: tuple[Keeper, Office]) -> None:
-    keeper, office = at_work
+def test_without_an_online_state_nothing_is_compared(folder: Path, working: tuple[Keeper, Office]) -> None:
+    keeper, office = working
     run_day(keeper, office, 0)
     shutil.rmtree(office.app.places.online)
     assert (result := office.app.audit("late")).rows == 0

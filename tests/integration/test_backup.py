@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from icekeel.operations.upkeep.doctor import Patient, examine
 from icekeel.settings import Places, Settings
 from icekeel.testing.small import REQUEST, TRAINED_TO, keep_up, train_small, write_small_project
 
-from .commands import command, icekeel
+from .commands import call, command, icekeel, refused
 
 KILLS = int(os.environ.get("BACKUP_KILLS", "12"))
 
@@ -44,41 +43,34 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def call(port: int, token: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("POST", path, json.dumps(body), {"Authorization": f"Bearer {token}"})
-    answer = connection.getresponse()
-    found: dict[str, Any] = json.loads(answer.read())
-    connection.close()
-    assert answer.status == 200, found
-    return found
-
-
-def serving(folder: Path, token: str, requests: list[dict[str, Any]]) -> list[float]:
-    """What the project answers, its keeper having made the projections."""
+@contextmanager
+def serving(folder: Path) -> Iterator[int]:
+    """The port of the project's server, its keeper having made the projections."""
     with (
         command(folder, "keep", now=TRAINED_TO),
         command(folder, "serve", "--port", "0", now=TRAINED_TO) as (_, said),
     ):
-        return [call(said["listening"], token, "/v1/predict/late", one)["prediction"] for one in requests]
+        yield said["listening"]
 
 
-def test_what_is_restored_answers_as_before(made: Path, tmp_path: Path) -> None:
-    folder, shelf = tmp_path / "project", tmp_path / "backups"
-    shutil.copytree(made, folder)
+def predictions(port: int, token: str, requests: list[dict[str, Any]]) -> list[float]:
+    answers = [call(port, token, "/v1/predict/late", one) for one in requests]
+    return [json.loads(text)["prediction"] for _, text in answers]
+
+
+def test_what_is_restored_answers_as_before(folder: Path, tmp_path: Path) -> None:
+    shelf = tmp_path / "backups"
     token = App(folder).access().create("caller", ("admin",))
     requests = [{**REQUEST, "parcel_id": f"b{number}", "weight": 1.0 + number} for number in range(8)]
-    with (
-        command(folder, "keep", now=TRAINED_TO),
-        command(folder, "serve", "--port", "0", now=TRAINED_TO) as (_, said),
-    ):
-        before = [call(said["listening"], token, "/v1/predict/late", one)["prediction"] for one in requests]
+    with serving(folder) as port:
+        before = predictions(port, token, requests)
         icekeel(folder, "backup", "--to", str(shelf))  # while both run
     copy = tmp_path / "copy"
     icekeel(copy, "restore", str(shelf))
     answered = [record for record in scan(copy / ".icekeel" / "journal", kinds=Predicted)]
     assert [record.prediction for record in answered] == before
-    assert serving(copy, token, requests) == before
+    with serving(copy) as port:
+        assert predictions(port, token, requests) == before
     assert (copy / ".icekeel").stat().st_mode & 0o777 == 0o700
     assert (copy / ".icekeel" / "tokens.json").stat().st_mode & 0o777 == 0o600
 
@@ -135,24 +127,15 @@ def test_a_changed_byte_is_refused_and_nothing_is_put_back(made: Path, tmp_path:
     assert not list(target.iterdir())
 
 
-def test_a_state_that_is_there_is_moved_aside_or_nothing_happens(made: Path, tmp_path: Path) -> None:
-    folder, shelf = tmp_path / "project", tmp_path / "backups"
-    shutil.copytree(made, folder)
+def test_a_state_that_is_there_is_moved_aside_or_nothing_happens(folder: Path, tmp_path: Path) -> None:
+    shelf = tmp_path / "backups"
     icekeel(folder, "backup", "--to", str(shelf))
     marker = folder / ".icekeel" / "marker"
     marker.touch()
-    refused = subprocess.run(
-        [sys.executable, "-m", "icekeel", "restore", str(shelf), "--project", str(folder), "--json"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert json.loads(refused.stderr.splitlines()[-1])["error"] == "state_there"
+    assert refused(folder, "restore", str(shelf)) == "state_there"
     assert marker.exists()
     with command(folder, "keep", now=TRAINED_TO):
-        running = subprocess.run(
-            [sys.executable, "-m", "icekeel", "restore", str(shelf), "--aside", "--project", str(folder), "--json"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    assert json.loads(running.stderr.splitlines()[-1])["error"] == "keeper_runs"
+        assert refused(folder, "restore", str(shelf), "--aside") == "keeper_runs"
     before = icekeel(folder, "restore", str(shelf), "--aside")["before"]
     assert (Path(before) / "marker").exists()
     assert not marker.exists()
@@ -214,11 +197,7 @@ def test_a_list_that_names_files_elsewhere_writes_nothing(made: Path, tmp_path: 
     with pytest.raises(StateError) as caught:
         shelf.find(forged.name)
     assert (caught.value.code, caught.value.faults[0].got) == ("bad_backup", repr(name))
-    said = subprocess.run(
-        [sys.executable, "-m", "icekeel", "restore", str(shelf.folder), forged.name, "--project", str(target), "--json"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert json.loads(said.stderr.splitlines()[-1])["error"] == "bad_backup"
+    assert refused(target, "restore", str(shelf.folder), forged.name) == "bad_backup"
     assert not target.exists()
 
 
@@ -256,9 +235,8 @@ def test_nothing_stored_is_no_backup(tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
-def test_the_state_goes_where_the_restored_settings_say(made: Path, tmp_path: Path) -> None:
-    folder, shelf, copy = tmp_path / "project", tmp_path / "b", tmp_path / "copy"
-    shutil.copytree(made, folder)
+def test_the_state_goes_where_the_restored_settings_say(folder: Path, tmp_path: Path) -> None:
+    shelf, copy = tmp_path / "b", tmp_path / "copy"
     (folder / ".icekeel").rename(folder / "var")
     (folder / "icekeel.toml").write_text('state = "var"\n')
     icekeel(folder, "backup", "--to", str(shelf))
@@ -279,13 +257,11 @@ def test_a_folder_that_cannot_be_written_loses_no_backup(made: Path, tmp_path: P
     assert caught.value.code == "bad_backup_folder"
 
 
-def test_pushed_events_are_in_the_backup(made: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "project"
-    shutil.copytree(made, folder)
+def test_pushed_events_are_in_the_backup(folder: Path, tmp_path: Path) -> None:
     token = App(folder).access().create("caller", ("admin",))
     row = {"scan_id": "x", "depot": "north", "backlog": 3.0, "scanned_at": TRAINED_TO - 10}
     with command(folder, "serve", "--port", "0", now=TRAINED_TO) as (_, said):
-        call(said["listening"], token, "/v1/events/Scans", {"rows": [row]})
+        assert call(said["listening"], token, "/v1/events/Scans", {"rows": [row]})[0] == 200
         icekeel(folder, "backup", "--to", str(tmp_path / "b"))
     icekeel(tmp_path / "copy", "restore", str(tmp_path / "b"))
     (pushed,) = scan(tmp_path / "copy" / ".icekeel" / "journal", kinds=Pushed)
@@ -322,9 +298,7 @@ def patient(folder: Path, *, deep: bool = False) -> Patient:
     return Patient(folder, app.settings, app.places, lambda: app.project, app.freshness, TRAINED_TO, deep)
 
 
-def test_the_doctor_finds_what_was_broken(made: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "project"
-    shutil.copytree(made, folder)
+def test_the_doctor_finds_what_was_broken(folder: Path) -> None:
     sound = {check.part: check.verdict for check in examine(patient(folder, deep=True))}
     assert [part for part, verdict in sound.items() if verdict == "bad"] == []
     state = folder / ".icekeel"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +19,8 @@ from icekeel.journal import Predicted
 from icekeel.settings import Settings
 from icekeel.testing.small import keep_up
 from tests.unit.http.conftest import Client
+
+from .commands import icekeel, run
 
 SETTINGS = Settings(rehearsal=True, auth=False)
 NEW_INK = {"ink": "glow"}
@@ -150,10 +149,8 @@ def test_an_answer_is_explained_over_http_and_in_the_trace(ask: Asks, shop: Path
     outcomes = [case["outcome"] for case in found["similar"]]
     assert f"{min(outcomes):,.4g}" in found["sentence"] or f"{min(outcomes):,.0f}" in found["sentence"]
     assert found["reasons"][0]["unit"] == "share"
-    command = [sys.executable, "-m", "icekeel", "explain", record.id, "--project", str(shop)]
-    said = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
-    assert json.loads(said.stdout) == found
-    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert icekeel(shop, "explain", record.id) == found
+    said = run(shop, "explain", record.id)
     assert said.stdout.startswith(found["sentence"]) and found["similar"][9]["id"] in said.stdout
     why = App(shop, SETTINGS, clock=lambda: LIVE).trace(record.id).why
     assert why is not None and why.sentence == found["sentence"]

@@ -7,7 +7,6 @@ again by itself, with every answer and every event that it accepted.
 from __future__ import annotations
 
 import errno
-import http.client
 import json
 import os
 import re
@@ -15,7 +14,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -31,7 +29,7 @@ from icekeel.features.online.lmdb import open_environment
 from icekeel.journal import Predicted, Pushed, Ticked, Writer, scan
 from icekeel.testing.small import PROJECT, REQUEST, TRAINED_TO, train_small, write_small_project
 
-from .commands import PATIENCE_S, command
+from .commands import PATIENCE_S, call, command, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 FRESH = PROJECT.replace('source="scans.csv"', 'source="scans.csv", fresh="4h"')
@@ -107,18 +105,13 @@ class Stage:
     def kill(self, name: str, number: signal.Signals) -> None:
         self.running[name][1].send_signal(number)
 
-    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-        reply = connection.getresponse()
-        text = reply.read().decode()
-        connection.close()
+    def call(self, path: str, body: Any = None) -> tuple[int, Any]:
+        status, text = call(self.port, self.token, path, body)
         assert str(self.folder) not in text or path == "/v1/status", text
-        return reply.status, text if path == "/metrics" else json.loads(text)
+        return status, text if path == "/metrics" else json.loads(text)
 
     def ask(self) -> tuple[int, frozenset[str]]:
-        status, said = self.call("POST", "/v1/predict/late", dict(REQUEST))
+        status, said = self.call("/v1/predict/late", dict(REQUEST))
         if status == 200:
             self.given.add(said["prediction_id"])
             return status, frozenset(said["degraded"])
@@ -126,23 +119,19 @@ class Stage:
 
     def push(self) -> int:
         row = {"parcel_id": f"pushed-{self.kept}", "depot": "north", "minutes_late": 1.0}
-        status, _ = self.call(
-            "POST", "/v1/events/Deliveries", {"rows": [{**row, "delivered_at": NOW - SECOND}]}
-        )
+        status, _ = self.call("/v1/events/Deliveries", {"rows": [{**row, "delivered_at": NOW - SECOND}]})
         self.kept += status == 200
         self.rows += status == 200
         return status
 
     def ready(self) -> tuple[int, list[str]]:
-        status, said = self.call("GET", "/readyz")
+        status, said = self.call("/readyz")
         if status == 200:
             return status, said["degraded"]
         return status, [f"{fault['code']}: {fault['what']}" for fault in said["faults"]]
 
     def metric(self, name: str) -> float:
-        (line,) = [
-            line for line in self.call("GET", "/metrics")[1].splitlines() if line.startswith(name + " ")
-        ]
+        (line,) = [line for line in self.call("/metrics")[1].splitlines() if line.startswith(name + " ")]
         return float(line.split()[-1])
 
     def wait(self, what: Callable[[], bool]) -> None:
@@ -152,7 +141,7 @@ class Stage:
             time.sleep(0.02)
 
     def well(self) -> bool:
-        projected = self.call("GET", "/v1/status")[1]["keeper"]["pushed"]
+        projected = self.call("/v1/status")[1]["keeper"]["pushed"]
         return self.ask() == (200, frozenset()) and self.ready() == (200, []) and projected == self.rows
 
 
@@ -178,7 +167,7 @@ def no_keeper(stage: Stage) -> Iterator[None]:
     stage.kill("keep", signal.SIGSTOP)
     lag = -1.0
     while lag < 3:  # it grows from the start, long before it is called degraded
-        status, said = stage.call("POST", "/v1/features/late/online", {"rows": [dict(REQUEST)]})
+        status, said = stage.call("/v1/features/late/online", {"rows": [dict(REQUEST)]})
         assert (status, said["rows"][0]["degraded"]) == (200, [])
         assert said["rows"][0]["features_lag_s"] > lag
         lag = said["rows"][0]["features_lag_s"]
@@ -220,7 +209,7 @@ def damaged_state(stage: Stage) -> Iterator[None]:
                     txn.put(key, bytes(value)[:20], db=records)
     stage.ask()
     assert stage.ready()[0] == 503  # for all that is known: the only request before was of that depot
-    assert stage.call("POST", "/v1/predict/late", other)[0] == 200
+    assert stage.call("/v1/predict/late", other)[0] == 200
     yield
     stage.wait((stage.state / "rebuild").exists)
     stage.start("keep")
@@ -235,7 +224,7 @@ def silent_source(stage: Stage) -> Iterator[None]:
         stage.start(name)
     yield
     scan = {"scan_id": "new", "depot": "north", "backlog": 1.0, "scanned_at": NOW + HOUR}
-    assert stage.call("POST", "/v1/events/Scans", {"rows": [scan]})[0] == 200
+    assert stage.call("/v1/events/Scans", {"rows": [scan]})[0] == 200
     stage.rows += 1
 
 
@@ -368,7 +357,7 @@ def test_what_breaks_is_told_and_mended(stage: Stage, what: str) -> None:
             assert as_documented()
         assert stage.metric("icekeel_ready") == (row.ready[0] == 200)
         assert bool(stage.metric("icekeel_problems")) == bool(row.ready[1])
-        status, said = stage.call("GET", "/v1/status")
+        status, said = stage.call("/v1/status")
         assert status == 200
         assert bool(said["problems"]) == bool(row.ready[1])
     stage.wait(stage.well)
@@ -422,8 +411,7 @@ def test_a_server_whose_journal_cannot_be_written_says_so_and_ends(tmp_path: Pat
     write_small_project(tmp_path)
     journal = tmp_path / ".icekeel" / "journal"
     journal.mkdir(parents=True)
-    called = [sys.executable, "-m", "icekeel", "serve", "--port", "0", "--project", str(tmp_path)]
     with read_only(journal):
-        done = subprocess.run(called, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        done = run(tmp_path, "serve", "--port", "0")
     assert done.returncode == 1
     assert "the journal cannot be written" in done.stderr

@@ -23,7 +23,7 @@ from icekeel.registry import CHALLENGER, SHADOW, trials
 from icekeel.serving.answers import CHALLENGER_FAILED
 from icekeel.testing.small import PROJECT, REQUEST, TRAINED_TO, train_small, write_small_project
 
-from .shipping import Office, drain, kept, open_app, run_day
+from .shipping import WORLD, Office, at_work, drain, kept, open_app, run_day
 
 ROLLOUT = """ik.Rollout(unit=Parcel.parcel_id, steps=(0.4, 0.5), minimum_days=1, split=True,
     primary=ik.Metric(came.minutes_late.mean(absent=0), name="lateness", better="lower"), not_worse=[(came.count(), .1)],
@@ -44,11 +44,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any
     train_small(folder, baseline=True)
     train_small(folder)
     app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(app) as (keeper, office):
         for day in range(DAYS):
             run_day(keeper, office, day)
-        office.close()
         trial = trials(keeper._registry.history("late"))[-1]
         standing = Trials(keeper._registry).standing(
             TRAINED_TO + DAYS * DAY, app.model("late"), keeper._results["late"], trial
@@ -79,8 +77,6 @@ def test_each_exposure_is_journaled_with_its_phase_and_probability(played: tuple
 
 def test_metrics_are_those_of_the_rows_that_arrived_within_their_time(played: tuple[Path, Any]) -> None:
     """Against the journal and the world's own deliveries, counted here in the plainest way."""
-    from .shipping import WORLD
-
     folder, standing = played
     delivered = {row["parcel_id"]: row for row in WORLD.deliveries}
     sums: dict[str, list[float]] = {"champion": [], "challenger": []}
@@ -139,11 +135,7 @@ def test_the_commands_tell_what_runs_what_it_needs_and_how_it_stands(
 def test_a_challenger_without_a_finite_answer_is_stood_in_for_and_stopped(
     played: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = Path(shutil.copytree(played[0], tmp_path / "small"))
-    app = open_app(folder)
-    with kept(app) as keeper:
-        drain(keeper)
-        office = Office(app, keeper._online)
+    with going_on(played, tmp_path) as (keeper, office, folder):
         router = office.answerers["late"].router
         router.refresh()
         broken = router.current.challenger
@@ -163,7 +155,6 @@ def test_a_challenger_without_a_finite_answer_is_stood_in_for_and_stopped(
         assert all(math.isfinite(one.answer) for one in failed)
         office.tick(start + 3 * DAY)
         drain(keeper)
-        office.close()
         assert CHALLENGER not in keeper._registry.aliases("late")
         (stop,) = (one for one in keeper._registry.decisions() if one.kind == "stop")
         assert "no finite answer" in stop.reason
@@ -176,12 +167,9 @@ START = TRAINED_TO + DAYS * DAY
 def going_on(played: tuple[Path, Any], tmp_path: Path) -> Iterator[tuple[Any, Office, Path]]:
     """A copy of the project after its days, all of it projected, and an office that goes on."""
     folder = Path(shutil.copytree(played[0], tmp_path / "small"))
-    app = open_app(folder)
-    with kept(app) as keeper:
+    with at_work(open_app(folder)) as (keeper, office):
         drain(keeper)
-        office = Office(app, keeper._online)
         yield keeper, office, folder
-        office.close()
 
 
 def exposed(folder: Path) -> list[Predicted]:

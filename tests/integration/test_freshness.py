@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import http.client
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -20,11 +18,11 @@ import icekeel as ik
 from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, MINUTE, format_time, parse_time, wall_clock
 from icekeel.journal import Predicted, Quarantined, scan
-from icekeel.operations.workshop.workshop import Order, admit
+from icekeel.testing.small import train_once, write_rows
 from icekeel.training.audits.freshness import freshness
 from icekeel.training.dataset import event_store
 
-from .commands import PATIENCE_S, command, icekeel
+from .commands import PATIENCE_S, call, command, icekeel
 
 PRODUCTS = ("bread", "eggs", "milk", "rice")
 START, DAYS = parse_time("2025-03-01"), 30
@@ -73,13 +71,6 @@ units = ik.Model(
 """
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prices twice a day, costs every other day until five days before the end, a model; then new prices but of milk."""
@@ -102,14 +93,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
             sold = round(float(20 - 2 * paid + rng.normal(0, 0.5)), 2)
             sales.append({"offer_id": name, "product": product, "units": sold, "sold_at": asked + 3 * HOUR})
     for name, rows in (("prices", prices), ("costs", costs), ("offers", offers), ("sales", sales)):
-        write(folder / f"{name}.csv", rows)
+        write_rows(folder / f"{name}.csv", rows)
     app = App(folder, clock=lambda: END)
     app.ingest([])
-    registry = app.registry()
-    with app.journal("train") as journal:
-        version, _ = app.workshop(registry).train(Order("units", END, rung="linear"), lambda line: None)
-        admit(registry, journal, app.model("units"), version, at=END, by="test")
-    registry.close()
+    train_once(app, "units")
     later = App(folder, clock=lambda: NOW)
     new = [price(product, NOW - 5 * MINUTE) for product in ("bread", "rice")] + [
         price("eggs", NOW - 8 * HOUR)
@@ -126,13 +113,8 @@ class Clerk:
         self.folder, self.port, self.token = folder, port, token
 
     def call(self, path: str, body: Any = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        connection.request("GET" if body is None else "POST", path, json.dumps(body), headers)
-        reply = connection.getresponse()
-        text = reply.read().decode()
-        connection.close()
-        return reply.status, text if path == "/metrics" else json.loads(text)
+        status, text = call(self.port, self.token, path, body)
+        return status, text if path == "/metrics" else json.loads(text)
 
     def ask(self, product: str) -> tuple[int, Any]:
         return self.call("/v1/predict/units", offer(product))

@@ -21,11 +21,11 @@ from icekeel.guard import Verdict
 from icekeel.http import Server
 from icekeel.journal import Reviewed, scan
 from icekeel.operations.accounts.guard_report import Guarding, growth_of, guarding
-from icekeel.operations.workshop.workshop import Order, admit
+from icekeel.operations.workshop.workshop import Order
 from icekeel.registry import PROFILE_FILE, Registry, read
 from icekeel.serving import Router
 from icekeel.settings import Settings
-from icekeel.testing.small import keep_up
+from icekeel.testing.small import keep_up, train_once
 from tests.unit.http.conftest import Client, Got
 
 NEVER = {**BOX, **NEVER_SEEN}
@@ -42,13 +42,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     simulate(folder, n=5_000, seed=1, days=DAYS)
     app = App(folder, clock=lambda: TRAINED_AT)
     app.ingest([])
-    registry = app.registry()
-    order = Order("price", TRAINED_AT, False, "linear")
-    version, _ = app.workshop(registry).train(order, lambda line: None)
-    with app.journal("train") as journal:
-        admit(registry, journal, app.model("price"), version, at=TRAINED_AT, by="test")
+    train_once(app, "price")
     keep_up(app)
-    registry.close()
     return folder
 
 

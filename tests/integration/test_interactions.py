@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, MINUTE, parse_time
 from icekeel.define.expressions import Num, expression
 from icekeel.define.nodes import EventField
+from icekeel.testing.small import write_rows
 from icekeel.training.audits import Finding
 
 START, DAYS = parse_time("2025-01-01"), 40
@@ -95,10 +95,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> App:
     folder: Path = tmp_path_factory.mktemp("platform")
     (folder / "project.py").write_text(PROJECT, encoding="utf-8")
     for name, rows in rows_of_a_platform().items():
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(folder / f"{name}.csv", rows)
     app = App(folder, clock=lambda: NOW)
     app.ingest([])
     return app

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from icekeel.core.time import DAY, MINUTE, SECOND
 from icekeel.journal.segments import segment_sizes
 from icekeel.testing.small import REQUEST, TRAINED_TO, train_small, write_small_project
 
-from .commands import PATIENCE_S, command, icekeel
+from .commands import call, command, icekeel, until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
@@ -26,23 +24,10 @@ class Caller:
     def __init__(self, port: int, token: str) -> None:
         self._port, self._token = port, token
 
-    def __call__(self, method: str, path: str, body: Any = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
-        connection.request(method, path, None if body is None else json.dumps(body), headers)
-        reply = connection.getresponse()
-        text = reply.read()
-        connection.close()
-        assert reply.status == 200, text
-        return json.loads(text) if path.startswith("/v1") else text.decode()
-
-
-def until(what: Any, why: str) -> Any:
-    end = time.monotonic() + PATIENCE_S
-    while not (found := what()):
-        assert time.monotonic() < end, why
-        time.sleep(0.1)
-    return found
+    def __call__(self, path: str, body: Any = None) -> Any:
+        status, text = call(self._port, self._token, path, body)
+        assert status == 200, text
+        return json.loads(text) if path.startswith("/v1") else text
 
 
 def test_a_day_is_traced_after_its_segments_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,18 +39,17 @@ def test_a_day_is_traced_after_its_segments_are_gone(tmp_path: Path, monkeypatch
     token = app.access().create("test", ("predict", "outcome", "ingest", "read"))
     now = TRAINED_TO + DAY - 8 * SECOND
     with command(folder, "keep", now=now), command(folder, "serve", "--port", "0", now=now) as (server, said):
-        call = Caller(said["listening"], token)
-        until(lambda: not call("GET", "/v1/status")["problems"], "the server does not find the keeper")
+        ask = Caller(said["listening"], token)
+        until(lambda: not ask("/v1/status")["problems"], "the server does not find the keeper")
         ids = [
-            call("POST", "/v1/predict/late", {**REQUEST, "parcel_id": f"n{at}"})["prediction_id"]
-            for at in range(20)
+            ask("/v1/predict/late", {**REQUEST, "parcel_id": f"n{at}"})["prediction_id"] for at in range(20)
         ]
         row = {"depot": "north", "minutes_late": 31.5, "delivered_at": now + MINUTE}
         outcomes = [{"prediction_id": one, **row} for one in ids[:10]]
         # The first ones may not be projected yet: they are found all the same.
-        assert call("POST", "/v1/outcomes", {"rows": outcomes})["kept"] == 10
-        assert call("POST", "/v1/outcomes", {"rows": outcomes})["kept"] == 10
-        assert [one["id"] for one in call("GET", "/v1/answers?limit=5")["answers"]] == sorted(ids)[:-6:-1]
+        assert ask("/v1/outcomes", {"rows": outcomes})["kept"] == 10
+        assert ask("/v1/outcomes", {"rows": outcomes})["kept"] == 10
+        assert [one["id"] for one in ask("/v1/answers?limit=5")["answers"]] == sorted(ids)[:-6:-1]
         before = set(segment_sizes(app.places.journal))
         server.send_signal(signal.SIGKILL)
         server.wait()
@@ -81,13 +65,13 @@ def test_a_day_is_traced_after_its_segments_are_gone(tmp_path: Path, monkeypatch
         command(folder, "keep", now=now + DAY),
         command(folder, "serve", "--port", "0", now=now + DAY) as (_, said),
     ):
-        call = Caller(said["listening"], token)
-        assert {one["id"] for one in call("GET", "/v1/answers")["answers"]} == set(ids)
-        until(lambda: not call("GET", "/v1/status")["problems"], "the server does not find the keeper")
-        found = call("GET", f"/v1/trace/{ids[0]}")
+        ask = Caller(said["listening"], token)
+        assert {one["id"] for one in ask("/v1/answers")["answers"]} == set(ids)
+        until(lambda: not ask("/v1/status")["problems"], "the server does not find the keeper")
+        found = ask(f"/v1/trace/{ids[0]}")
         assert (found["outcome"]["status"], found["outcome"]["target"]) == ("known", 1.0)
         assert found["audit"].startswith("all 7 features are equal")
         assert len(found["outcome"]["versions"]) == 1
-        assert call("POST", "/v1/outcomes", {"rows": outcomes})["kept"] == 10
-        assert call("GET", f"/v1/trace/{ids[15]}")["outcome"]["status"] == "pending"
-        assert f"Answer {ids[0]}" in call("GET", f"/trace/{ids[0]}")
+        assert ask("/v1/outcomes", {"rows": outcomes})["kept"] == 10
+        assert ask(f"/v1/trace/{ids[15]}")["outcome"]["status"] == "pending"
+        assert f"Answer {ids[0]}" in ask(f"/trace/{ids[0]}")

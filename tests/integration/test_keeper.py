@@ -27,25 +27,14 @@ from .shipping import (
     SETTINGS,
     WORLD,
     Office,
+    at_work,
     drain,
     kept,
     open_app,
     run_day,
     settled,
-    temporary_project,
     windows,
 )
-
-
-@pytest.fixture(scope="module")
-def trained() -> Iterator[Path]:
-    with temporary_project() as folder:
-        yield folder
-
-
-@pytest.fixture
-def folder(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "small"))
 
 
 class Crash(BaseException):
@@ -85,13 +74,10 @@ def decided_soon() -> Iterator[None]:
 
 
 def play(folder: Path, days: int = 6) -> list[Any]:
-    app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(open_app(folder)) as (keeper, office):
         for day in range(days):
             run_day(keeper, office, day)
         drain(keeper)
-        office.close()
         registry = keeper._registry
         decisions = [(one.kind, one.version, one.reason, one.at) for one in registry.decisions()]
         return [
@@ -109,9 +95,9 @@ def settled_facts(keeper: Any) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def smooth(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+def smooth(made: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What six days without a crash come to."""
-    return play(Path(shutil.copytree(trained, tmp_path_factory.mktemp("smooth") / "small")))
+    return play(Path(shutil.copytree(made, tmp_path_factory.mktemp("smooth") / "small")))
 
 
 def test_six_days_decide_the_experiment(smooth: list[Any]) -> None:
@@ -127,15 +113,12 @@ def test_a_day_that_broke_off_is_done_once_more_and_comes_to_the_same(
     app = open_app(folder)
     crashes = 0
     for day in range(6):
-        with kept(app) as keeper:
-            office = Office(app, keeper._online)
-            with monkeypatch.context() as patch:
-                patch.setattr(owner, name, crash)
-                try:
-                    run_day(keeper, office, day)
-                except Crash:
-                    crashes += 1
-            office.close()
+        with at_work(app) as (keeper, office), monkeypatch.context() as patch:
+            patch.setattr(owner, name, crash)
+            try:
+                run_day(keeper, office, day)
+            except Crash:
+                crashes += 1
         with kept(app) as keeper:
             drain(keeper)
     with kept(app) as keeper:
@@ -163,14 +146,11 @@ def test_a_duty_that_fails_raises_an_alert_and_the_rest_is_done(
     def bad(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("a bad outcome")
 
-    app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(open_app(folder)) as (keeper, office):
         monkeypatch.setattr(keeper._loop, "do", bad)
         for day in range(2):
             run_day(keeper, office, day)
         drain(keeper)
-        office.close()
         (alert,) = [one for one in keeper._registry.alerts("late") if one.cause == "duty"]
         assert alert.evidence["title"] == "watch, judge, retrain of late failed"
         assert alert.evidence["sentences"] == ["ZeroDivisionError: a bad outcome"]
@@ -209,8 +189,7 @@ def test_an_ingest_that_breaks_off_hides_nothing(tmp_path: Path, monkeypatch: py
 
 def test_ingested_outcomes_settle_answers(folder: Path) -> None:
     app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(app) as (keeper, office):
         drain(keeper)
         office.ask(TRAINED_TO, TRAINED_TO + DAY)
         drain(keeper)
@@ -223,16 +202,13 @@ def test_ingested_outcomes_settle_answers(folder: Path) -> None:
         app.ingest(["Deliveries"])
         drain(keeper)
         assert len(settled(keeper)) > 40
-        office.close()
 
 
 def test_other_windows_get_an_environment_of_their_own(folder: Path) -> None:
     app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(app) as (keeper, office):
         run_day(keeper, office, 0)
         before, state = windows(app, keeper._online), keeper.state
-        office.close()
     project = folder / "project.py"
     project.write_text(project.read_text().replace('here.last("6h")', 'here.last("5h")'))
     changed = open_app(folder)
@@ -249,8 +225,7 @@ def test_other_windows_get_an_environment_of_their_own(folder: Path) -> None:
 
 def test_served_features_equal_recomputed_ones_with_late_and_corrected_rows(folder: Path) -> None:
     app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(app) as (keeper, office):
         for hour in range(TRAINED_TO, TRAINED_TO + DAY, 3 * HOUR):
             office.push(hour, hour + 3 * HOUR)
             late = {
@@ -270,7 +245,6 @@ def test_served_features_equal_recomputed_ones_with_late_and_corrected_rows(fold
             drain(keeper)
             office.ask(hour, hour + 3 * HOUR)
         drain(keeper)
-        office.close()
     result = app.audit("late", 200)
     assert (result.rows, result.features, result.differences) == (60, 7, ())
 
@@ -279,7 +253,6 @@ def test_a_difference_is_found_with_its_feature_and_cause(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("icekeel.operations.loop.keeper.REHEARSED_DAYS", 7)
-    app = open_app(folder)
     never_journaled: dict[str, float | int | str | bool | None] = {
         "scan_id": "ghost",
         "depot": "north",
@@ -287,15 +260,13 @@ def test_a_difference_is_found_with_its_feature_and_cause(
         "scanned_at": TRAINED_TO + DAY - HOUR,
         AVAILABLE: TRAINED_TO + DAY - HOUR,
     }
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(open_app(folder)) as (keeper, office):
         run_day(keeper, office, 0)
         with keeper._online.begin(write=True) as txn:
             keeper._events.apply(txn, [Pushed(at=TRAINED_TO + DAY, table="Scans", rows=[never_journaled])])
         for day in range(1, 8):
             run_day(keeper, office, day)
         alert = next(alert for alert in keeper._registry.alerts("late") if alert.cause == "skew")
-        office.close()
     text = " ".join(alert.evidence["sentences"])
     assert "backlog" in text
     assert "history lacks Scans ghost" in text or "by no single row" in text
@@ -304,8 +275,7 @@ def test_a_difference_is_found_with_its_feature_and_cause(
 
 def test_an_answer_that_was_behind_is_compared_with_what_had_been_projected(folder: Path) -> None:
     app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(app) as (keeper, office):
         drain(keeper)
         office.push(TRAINED_TO, TRAINED_TO + 6 * HOUR)
         drain(keeper)
@@ -313,7 +283,6 @@ def test_an_answer_that_was_behind_is_compared_with_what_had_been_projected(fold
         office.push(TRAINED_TO + 6 * HOUR, TRAINED_TO + DAY)
         drain(keeper)
         result = Auditor(app.workspace, keeper._online).audit("late")
-        office.close()
     assert (result.rows, result.differences, result.left_out) == (asked, (), {})
     assert result.late > 5
 
@@ -333,8 +302,7 @@ def test_a_retrain_runs_in_a_child_and_its_version_goes_into_shadow(folder: Path
     registry.drop_alias("late", CHALLENGER, reason="test", by="test", at=TRAINED_TO)
     registry.close()
     april = TRAINED_TO + 31 * DAY
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(app) as (keeper, office):
         office.tick(april - DAY)
         drain(keeper)
         office.tick(april)
@@ -346,7 +314,6 @@ def test_a_retrain_runs_in_a_child_and_its_version_goes_into_shadow(folder: Path
             "unchanged",
             "block",
         )
-        office.close()
 
 
 def test_under_pressure_events_come_first_and_what_is_not_asked_in_shadow_is_marked(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from icekeel.cli.labels import labels
 from icekeel.core.errors import RequestError, SourceError
 from icekeel.features.outcomes import Status
 from icekeel.operations.workshop.labelling import Taken
-from icekeel.testing.small import PROJECT, TRAINED_TO, write_small_project
+from icekeel.testing.small import PROJECT, TRAINED_TO, write_rows, write_small_project
 from icekeel.training.audits import Finding
 from icekeel.training.dataset import Learnable
 
@@ -44,21 +43,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for row in rows:
         if rng.random() < 0.125:
             row["minutes_late"] = "40.0" if float(row["minutes_late"]) <= 15 else "-2.0"
-    write(path, rows)
+    write_rows(path, rows)
     App(folder, clock=lambda: TRAINED_TO).ingest([])
     return folder
-
-
-@pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "small"))
-
-
-def write(path: Path, rows: Rows) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def read(path: Path) -> Rows:
@@ -104,7 +91,7 @@ def test_a_list_goes_out_and_comes_back_and_the_next_one_is_scored_anew(folder: 
     assert told["low"] < 0.125 < told["high"] + 0.05
     for row in rows:
         row["label"] = str(truth[row["parcel_id"]])
-    write(out, rows)
+    write_rows(out, rows)
     taken = icekeel(folder, "labels", "take", "late", str(out), "--by", "anna", "--reason", "phoned")
     assert taken["confirmed"] + taken["corrected"] == len(rows)
     assert taken["corrected"] > 0.55 * len(rows), (

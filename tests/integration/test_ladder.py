@@ -16,11 +16,11 @@ from icekeel.console.briefing import briefing_page, text_of
 from icekeel.core.errors import RegistryError, StateError, TrainingError
 from icekeel.core.time import DAY
 from icekeel.engines.similar import SimilarCases
-from icekeel.operations.workshop.workshop import Order, admit, crown
+from icekeel.operations.workshop.workshop import Order, crown
 from icekeel.registry import Registry, Version, read, write
 from icekeel.serving import load_version
 from icekeel.settings import Settings
-from icekeel.testing.small import PROJECT, TRAINED_TO, write_small_project
+from icekeel.testing.small import PROJECT, TRAINED_TO, train_once, write_rows, write_small_project
 from icekeel.training import LightGBM
 from icekeel.training.audits import ALWAYS
 
@@ -36,12 +36,9 @@ def opened(folder: Path, project: str = PROJECT) -> App:
 
 def trained(app: App, rung: str = "", now: int = TRAINED_TO) -> tuple[Version, str]:
     """A version and what became of it."""
-    registry = app.registry()
-    with app.journal("train") as journal:
-        version, _ = app.workshop(registry).train(Order("late", now, rung=rung), lambda line: None)
-        kind = admit(registry, journal, app.model("late"), version, at=now, by="test").kind
-    registry.close()
-    return version, kind
+    app.clock = lambda: now
+    version, decision = train_once(app, "late", rung=rung)
+    return version, decision.kind
 
 
 @pytest.fixture(scope="module")
@@ -203,10 +200,7 @@ Row = dict[str, str]
 def rewrite(path: Path, change: Callable[[int, Row], Row | None]) -> None:
     with path.open(newline="") as file:
         rows = [row for place, one in enumerate(csv.DictReader(file)) if (row := change(place, one))]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(path, rows)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from icekeel.app import App
 from icekeel.cli.scaffold import scaffold
 from icekeel.registry import Run
 
-from .commands import icekeel
+from .commands import icekeel, run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="two workers")
 PATIENCE_S = 120.0
@@ -99,13 +99,7 @@ def test_what_hangs_is_ended_with_an_alert_and_what_is_stopped_goes_on(shop: Pat
 
 def test_a_second_up_on_the_same_project_ends_and_says_why(shop: Path) -> None:
     with up(shop) as first:
-        second = subprocess.run(
-            [sys.executable, "-m", "icekeel", "up", "--port", "0", "--project", str(shop)],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        second = run(shop, "up", "--port", "0")
         assert (second.returncode, first.poll()) == (1, None)
         assert "a keeper runs here already" in second.stderr
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,7 @@ from icekeel.operations.monitors.monitor import monitor
 from icekeel.operations.monitors.streams import REQUESTS, Streams
 from icekeel.testing.small import TRAINED_TO
 
-from .shipping import WORLD, Office, drain, kept, open_app, run_day, temporary_project
-
-
-@pytest.fixture(scope="module")
-def trained() -> Iterator[Path]:
-    with temporary_project() as folder:
-        yield folder
-
-
-@pytest.fixture
-def folder(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "small"))
+from .shipping import WORLD, Office, at_work, drain, kept, open_app, run_day
 
 
 @pytest.fixture
@@ -68,8 +56,7 @@ def test_quiet_days_say_nothing_and_a_field_that_is_null_is_found_within_hours(
     folder: Path, told: list[tuple[int, Signal]]
 ) -> None:
     app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(app) as (keeper, office):
         for day in range(3):
             run_day(keeper, office, day)
         assert told == []
@@ -80,7 +67,6 @@ def test_quiet_days_say_nothing_and_a_field_that_is_null_is_found_within_hours(
         for minute in range(1440):  # as a rehearsal's clock ticks
             office.tick(start + (minute + 1) * MINUTE)
         drain(keeper)
-        office.close()
         at, first = next((at, one) for at, one in told if one.subject == "field")
         assert (first.name, first.change) == ("weight", "nulls")
         assert start + 12 * HOUR < at < start + 15 * HOUR
@@ -102,8 +88,7 @@ def test_the_same_records_make_the_same_evidence_however_they_are_read(folder: P
     found = []
     for name in ("at once", "in parts"):
         app = open_app(Path(shutil.copytree(folder, tmp_path / name)))
-        with kept(app) as keeper:
-            office = Office(app, keeper._online)
+        with at_work(app) as (keeper, office):
             office.push(TRAINED_TO, TRAINED_TO + DAY)
             drain(keeper)
             for hour in range(0, 24, 6):
@@ -112,7 +97,6 @@ def test_the_same_records_make_the_same_evidence_however_they_are_read(folder: P
                     drain(keeper)
             office.tick(TRAINED_TO + DAY)
             drain(keeper)
-            office.close()
             with keeper._online.begin() as txn:
                 found.append(keeper._minutes["late"].standing(txn).state)
     assert found[0] == found[1]
@@ -150,16 +134,13 @@ def test_what_is_watched_can_be_asked_for(folder: Path) -> None:
 
 
 def test_requests_that_are_refused_name_the_field(folder: Path, told: list[tuple[int, Signal]]) -> None:
-    app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(open_app(folder)) as (keeper, office):
         run_day(keeper, office, 0)
         start = TRAINED_TO + DAY
         for minute in range(60):
             office.journal.append(Refused(start + minute * MINUTE, "late", 1, {"missing_field service": 1}))
         office.tick(start + HOUR)
         drain(keeper)
-        office.close()
     found = next(one for _, one in told if one.subject == "field")
     assert (found.name, found.change) == ("service", "nulls")
 
@@ -185,9 +166,7 @@ def test_after_a_rebuild_minutes_go_on_from_the_clock(folder: Path) -> None:
 
 
 def test_requests_that_are_refused_are_traffic(folder: Path, told: list[tuple[int, Signal]]) -> None:
-    app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(open_app(folder)) as (keeper, office):
         run_day(keeper, office, 0)
         start = TRAINED_TO + DAY
         for minute in range(0, 2880, 2):
@@ -195,22 +174,18 @@ def test_requests_that_are_refused_are_traffic(folder: Path, told: list[tuple[in
             office.journal.append(Refused(at, "late", 1, {"not_allowed service": 1}))
             office.tick(at + MINUTE)
         drain(keeper)
-        office.close()
     assert any((one.name, one.change) == ("service", "category") for _, one in told)
     assert not [one for _, one in told if one.subject == "traffic" and one.change == "missing"]
 
 
 def test_what_has_ended_is_not_told_for_days(folder: Path, told: list[tuple[int, Signal]]) -> None:
-    app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(open_app(folder)) as (keeper, office):
         run_day(keeper, office, 0)
         start = TRAINED_TO + DAY
         for minute in range(60):
             office.journal.append(Refused(start + minute * MINUTE, "late", 1, {"missing_field service": 1}))
         for day in (1, 2):
             run_day(keeper, office, day)
-        office.close()
     times = [at for at, one in told if one.subject == "field"]
     assert start < times[0] < start + HOUR
     assert max(times) <= start + 4 * HOUR
@@ -225,11 +200,8 @@ def test_what_follows_from_the_time_alone_is_not_watched() -> None:
 
 
 def test_a_clock_that_was_ahead_blinds_nobody(folder: Path) -> None:
-    app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(open_app(folder)) as (keeper, office):
         run_day(keeper, office, 0)
-        office.close()
         minutes, known = keeper._minutes["late"], keeper._loop.watch.baseline("late")
         assert known is not None
         right = TRAINED_TO + DAY
@@ -241,11 +213,8 @@ def test_a_clock_that_was_ahead_blinds_nobody(folder: Path) -> None:
 
 def test_minutes_of_one_version_are_not_looked_at_by_another(folder: Path) -> None:
     """Between a promotion and the next question what was counted lies in the cells of the version before."""
-    app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(open_app(folder)) as (keeper, office):
         run_day(keeper, office, 0)
-        office.close()
         minutes, known = keeper._minutes["late"], keeper._loop.watch.baseline("late")
         assert known is not None
         with writing(keeper._online) as txn:
@@ -265,12 +234,10 @@ def test_what_cannot_be_looked_at_is_told_and_ends_no_keeper(
         raise ValueError("cells of another kind")
 
     app = open_app(folder)
-    with kept(app) as keeper:
-        office = Office(app, keeper._online)
+    with at_work(app) as (keeper, office):
         run_day(keeper, office, 0)
         monkeypatch.setattr("icekeel.operations.monitors.minutes.Minutes._found", fail)
         run_day(keeper, office, 1)
-        office.close()
         with keeper._online.begin() as txn:
             assert keeper._minutes["late"].standing(txn).closed == TRAINED_TO + 2 * DAY
     with closing(app.registry()) as registry:

@@ -32,7 +32,7 @@ from icekeel.settings import Settings
 from icekeel.testing.small import PROJECT, REQUEST, TRAINED_TO, train_small, write_small_project
 
 from .commands import PATIENCE_S, command, icekeel
-from .shipping import Office, drain, kept, open_app, run_day, temporary_project, windows
+from .shipping import Office, at_work, drain, kept, open_app, run_day, windows
 from .test_server import Caller
 
 NOW = TRAINED_TO + 30 * SECOND
@@ -41,7 +41,7 @@ REFUSING = PROJECT.replace("retrain=", 'stale=ik.Stale(after="10m", otherwise=ik
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small")
     write_small_project(folder)
     train_small(folder)
@@ -66,11 +66,6 @@ def keep_once(folder: Path) -> None:
             finally:
                 keeper.close()
     registry.close()
-
-
-@pytest.fixture
-def folder(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "small"))
 
 
 Open = Callable[..., Service]
@@ -261,22 +256,14 @@ def small_map(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renewal, "open_environment", small)
 
 
-@pytest.fixture(scope="module")
-def shipping() -> Iterator[Path]:
-    with temporary_project() as folder:
-        yield folder
-
-
 @pytest.fixture
 def expected(shipping: Path, tmp_path: Path) -> list[Any]:
     """The windows after two days with room enough."""
     app = open_app(Path(shutil.copytree(shipping, tmp_path / "wide")))
-    with kept(app) as keeper:
+    with at_work(app) as (keeper, office):
         drain(keeper)
-        office = Office(app, keeper._online)
         for day in range(2):
             run_day(keeper, office, day)
-        office.close()
         return windows(app, keeper._online)
 
 

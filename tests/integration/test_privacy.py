@@ -14,8 +14,6 @@ import re
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
 import zlib
@@ -49,7 +47,7 @@ from icekeel.testing.small import (
 )
 
 from ..unit.http.conftest import Client
-from .commands import command, icekeel
+from .commands import call, command, icekeel, run
 
 PLANTED = "Ada Lovelace, 12 St James's Square"
 OTHER = "Charles Babbage, 1 Dorset Street"
@@ -94,12 +92,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train_small(folder)
     keep_up(App(folder, clock=lambda: TRAINED_TO))
     return folder
-
-
-@pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made, tmp_path / "project")
-    return tmp_path / "project"
 
 
 @pytest.fixture
@@ -363,10 +355,7 @@ def test_a_field_does_not_become_private_over_values_in_the_clear(folder: Path) 
 
 def ask(folder: Path, port: int, token: str) -> str:
     """The pseudonym under which a running server journals the planted sender."""
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
-        connection.request("POST", "/v1/predict/late", json.dumps(ASKED), headers)
-        answer = json.loads(connection.getresponse().read())
+    answer = json.loads(call(port, token, "/v1/predict/late", ASKED)[1])
     entries = scan(folder / ".icekeel" / "journal", kinds=Predicted)
     return str(next(one for one in entries if one.id == answer["prediction_id"]).request["sender"])
 
@@ -381,13 +370,8 @@ def test_the_command_forgets_while_the_server_runs(folder: Path) -> None:
         assert ask(folder, said["listening"], token) != before
     (listed,) = icekeel(folder, "forget", "--receipts")
     assert (listed["by"], listed["pseudonym"]) == ("ann", before)
-    piped = subprocess.run(
-        [sys.executable, "-m", "icekeel", "forget", "sender=-", "--reason", "x", "--project", str(folder)],
-        input=f"{OTHER}\n",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    piped = run(folder, "forget", "sender=-", "--reason", "x", given=f"{OTHER}\n")
+    assert piped.returncode == 0
     assert "stands for nobody now" in piped.stderr + piped.stdout
     assert OTHER not in piped.stderr + piped.stdout
 

@@ -15,6 +15,7 @@ from icekeel.core.errors import SourceError
 from icekeel.core.time import parse_time
 from icekeel.data import AVAILABLE, History
 from icekeel.data.quarantine import Resolution, SetAside, hand_out, read_back, set_aside
+from icekeel.testing.small import write_rows
 
 from .commands import icekeel
 
@@ -73,10 +74,7 @@ def exported(app: App, change: Callable[[dict[str, str]], None]) -> Path:
         rows = list(csv.DictReader(file))
     for row in rows:
         change(row)
-    with target.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(target, rows)
     return target
 
 

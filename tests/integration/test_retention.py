@@ -18,27 +18,20 @@ from icekeel.operations.loop.keeper import Keeper
 from icekeel.operations.skew.skew import Auditor
 from icekeel.testing.small import TRAINED_TO
 
-from .shipping import Office, drain, kept, open_app, run_day, settled, temporary_project, windows
+from .shipping import Office, at_work, drain, kept, open_app, run_day, settled, temporary_project, windows
 
 
 @pytest.fixture(scope="module")
-def played() -> Iterator[Path]:
+def made() -> Iterator[Path]:
     """Four days: what was asked on the last of them still waits."""
     with temporary_project() as folder:
         app = open_app(folder)
-        with kept(app) as keeper:
-            office = Office(app, keeper._online)
+        with at_work(app) as (keeper, office):
             for day in range(4):
                 run_day(keeper, office, day)
                 if day == 1:  # history and journal alone both hold a part in the end
                     app.workspace.compact()
-            office.close()
         yield folder
-
-
-@pytest.fixture
-def folder(played: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(played, tmp_path / "copy"))
 
 
 def facts(keeper: Keeper, folder: Path) -> list[Any]:

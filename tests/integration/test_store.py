@@ -31,7 +31,7 @@ COLUMNS = [f"feature.{name}" for name in FEATURES]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained project whose windows are up to date; to be copied."""
     folder = tmp_path_factory.mktemp("small") / "small"
     write_small_project(folder)
@@ -41,11 +41,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 Opened = Callable[..., ik.FeatureStore]
-
-
-@pytest.fixture
-def folder(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "small"))
 
 
 @pytest.fixture

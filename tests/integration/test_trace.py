@@ -28,14 +28,9 @@ PROJECT = "project.py"
 
 
 @pytest.fixture(scope="module")
-def played() -> Iterator[Path]:
+def made() -> Iterator[Path]:
     with played_project(2) as folder:
         yield folder
-
-
-@pytest.fixture
-def folder(played: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(played, tmp_path / "copy"))
 
 
 def answer(folder: Path) -> Predicted:

@@ -7,12 +7,10 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,10 @@ from icekeel.app import App
 from icekeel.journal import Predicted, scan
 from icekeel.testing.small import REQUEST
 
-from .commands import command
+from .commands import PATIENCE_S, call, command, run, until
 from .shipping import two_versions
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT")
-PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -43,31 +40,20 @@ class Asker:
 
     def __init__(self, folder: Path, port: int) -> None:
         token = (folder / "token").read_text()
-        self._port = port
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._port, self._token = port, token
 
-    def get(self, path: str) -> str:
-        return self._call("GET", path, None)
+    def get(self, path: str, body: Any = None) -> str:
+        status, text = call(self._port, self._token, path, body)
+        assert status == 200, text
+        return text
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.get("/v1/status"))
         return found
 
     def predict(self, name: str) -> dict[str, Any]:
-        body = json.dumps({**REQUEST, "parcel_id": name})
-        found: dict[str, Any] = json.loads(self._call("POST", "/v1/predict/late", body))
+        found: dict[str, Any] = json.loads(self.get("/v1/predict/late", {**REQUEST, "parcel_id": name}))
         return found
-
-    def _call(self, method: str, path: str, body: str | None) -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
-        try:
-            connection.request(method, path, body, self._headers)
-            reply = connection.getresponse()
-            text = reply.read().decode()
-        finally:
-            connection.close()
-        assert reply.status == 200, text
-        return text
 
     def requests(self) -> float:
         """Predictions that all workers have counted."""
@@ -76,13 +62,6 @@ class Asker:
             for line in self.get("/metrics").splitlines()
             if line.startswith('icekeel_http_requests_total{kind="predict"')
         )
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < end, "it does not come about"
-        time.sleep(0.02)
 
 
 def lives(pid: int) -> bool:
@@ -160,9 +139,7 @@ def test_a_second_signal_ends_everything_at_once(project: Path) -> None:
 def test_a_second_server_does_not_share_the_port_of_the_first(project: Path) -> None:
     with command(project, "serve", "--port", "0", "--workers", "2") as (_, said):
         for workers in ("1", "2"):
-            second = [sys.executable, "-m", "icekeel", "serve", "--project", str(project)]
-            second += ["--port", str(said["listening"]), "--workers", workers]
-            done = subprocess.run(second, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+            done = run(project, "serve", "--port", str(said["listening"]), "--workers", workers)
             assert done.returncode != 0
             assert "in use" in done.stderr
 

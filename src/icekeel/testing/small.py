@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, MINUTE, parse_time
 from icekeel.operations.workshop.workshop import Order, admit
-from icekeel.registry import Version
+from icekeel.registry import Decision, Version
 from icekeel.settings import Settings
 
 START = parse_time("2024-01-01")
@@ -164,10 +165,15 @@ def write_small_project(folder: Path, project: str = PROJECT) -> None:
     world = small_world(TRAINED_DAYS)
     deliveries = [row for row in world.deliveries if row["delivered_at"] < TRAINED_TO]
     for name, rows in (("scans", world.scans), ("deliveries", deliveries), ("questions", world.questions)):
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(folder / f"{name}.csv", rows)
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the same keys as a CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def train_small(
@@ -183,23 +189,25 @@ def train_small(
     """
     app = App(folder, settings, clock=lambda: TRAINED_TO)
     app.ingest([])
-    registry = app.registry()
-    try:
-        order = Order("late", TRAINED_TO, baseline, rung)
-        version, _ = app.workshop(registry).train(order, lambda line: None)
-        with app.journal("train") as journal:
-            admit(registry, journal, app.model("late"), version, at=TRAINED_TO, by="test")
-    finally:
-        registry.close()
-    return version
+    return train_once(app, "late", baseline=baseline, rung=rung)[0]
+
+
+def train_once(
+    app: App, model: str, *, baseline: bool = False, rung: str = "linear"
+) -> tuple[Version, Decision]:
+    """Train and admit one version as of the app's clock, and what was decided about it."""
+    now = app.clock()
+    with closing(app.registry()) as registry, app.journal("train") as journal:
+        version, _ = app.workshop(registry).train(Order(model, now, baseline, rung), lambda line: None)
+        return version, admit(registry, journal, app.model(model), version, at=now, by="test")
 
 
 def keep_up(app: App) -> None:
     """Let a keeper do all there is to do."""
-    registry = app.registry()
-    with app.journal("keep") as journal:
-        keeper = app.keeper(registry, journal)
+    with (
+        closing(app.registry()) as registry,
+        app.journal("keep") as journal,
+        closing(app.keeper(registry, journal)) as keeper,
+    ):
         while keeper.step():
             pass
-        keeper.close()
-    registry.close()

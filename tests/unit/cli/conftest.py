@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from icekeel.app import App
 from icekeel.cli.main import main
 from icekeel.cli.scaffold import scaffold
 from icekeel.core.time import parse_time
+from icekeel.testing.small import train_once
 
 NOW = parse_time("2025-03-05T15:00:00Z")
 
@@ -48,18 +50,11 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scaffolded project whose files were taken in and whose model was trained."""
-    from icekeel.app import App
-    from icekeel.operations.workshop.workshop import Order, admit
-
     folder = tmp_path_factory.mktemp("projects") / "shop"
     scaffold(folder, lambda text: None, clock=lambda: NOW)
     app = App(folder, clock=lambda: NOW)
     app.ingest([])
-    registry = app.registry()
-    with app.journal("train") as journal:
-        version, _ = app.workshop(registry).train(Order("minutes", NOW, rung="linear"), lambda text: None)
-        admit(registry, journal, app.model("minutes"), version, at=NOW, by="train")
-    registry.close()
-    yield folder
+    train_once(app, "minutes")
+    return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from icekeel.operations.upkeep.retention import Kept, Retention
 from icekeel.operations.workshop.workshop import Order
 from icekeel.settings import Settings
 from icekeel.store import FeatureStore
-from icekeel.testing.small import PROJECT, TRAINED_TO, small_world, write_small_project
+from icekeel.testing.small import PROJECT, TRAINED_TO, small_world, write_rows, write_small_project
 from icekeel.training.dataset import Learnable
 from tests.unit.training.test_dataset import answer
 
@@ -71,15 +70,10 @@ def world_goes_on(app: App) -> None:
         ]
         journal.append(Pushed(at=TRAINED_TO + DAY, table="Deliveries", rows=gone))
     # A file that says what was known all along, and nobody had.
-    with (app.folder / "scans.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(world.scans[0]))
-        writer.writeheader()
-        writer.writerows({**row, "scan_id": f"extra-{row['scan_id']}", "backlog": 7} for row in world.scans)
+    extra = [{**row, "scan_id": f"extra-{row['scan_id']}", "backlog": 7} for row in world.scans]
+    write_rows(app.folder / "scans.csv", extra)
     app.ingest(["Scans"])
-    with (app.folder / "questions.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(world.questions[0]))
-        writer.writeheader()
-        writer.writerows(world.questions[100:2_000])
+    write_rows(app.folder / "questions.csv", world.questions[100:2_000])
     for number in range(3):
         answered(app, TRAINED_TO + number * HOUR, 10 + number)
     app.workspace.compact()
