@@ -217,11 +217,7 @@ class App:
         Without an online state nothing is known of how far it was when they were answered, so none is compared.
         """
         name = self.model(model).name
-        try:
-            online = self.online(readonly=True)
-        except StateError:
-            return Auditor(self.workspace, None).audit(name, limit)
-        with online:
+        with self.projected() as online:
             return Auditor(self.workspace, online).audit(name, limit)
 
     def audit_all(
@@ -279,11 +275,8 @@ class App:
             RegistryError, BundleError: its version is gone, or damaged.
         """
         record = self.answers().one(identifier)
-        registry = self.registry()
-        try:
+        with closing(self.registry()) as registry:
             return explain(record, self.model(record.model), registry, self.places.bundles)
-        finally:
-            registry.close()
 
     def briefing(self, name: str) -> Briefing:
         """What there is to say of a version, or of a model's champion; see `operations.accounts.briefing`.
@@ -293,14 +286,10 @@ class App:
             ProjectError: its model is not in the project any more.
             BundleError: its bundle is damaged.
         """
-        with closing(self.registry()) as registry:
+        with closing(self.registry()) as registry, self.projected() as online:
             version = registry.named(name, self.project.models)
             self.model(version.model)
-            try:
-                with self.online(readonly=True) as online:
-                    return briefing(self.workspace, registry, version, online, now=self.clock())
-            except StateError:
-                return briefing(self.workspace, registry, version, None, now=self.clock())
+            return briefing(self.workspace, registry, version, online, now=self.clock())
 
     def readiness(self, about: Briefing, *, words: int) -> list[Answered]:
         """The five questions before a version is trusted; `words` are those of its page. See `operations.accounts.readiness`."""
@@ -321,16 +310,10 @@ class App:
             RequestError: `unknown_prediction`.
         """
         record = self.answers().one(identifier)
-        try:
-            with self.online(readonly=True) as online:
-                standing = Standing.of(online, record.position)
-        except StateError:
-            standing = Standing()
-        registry = self.registry()
-        try:
+        with self.projected() as online:
+            standing = Standing.of(online, record.position)
+        with closing(self.registry()) as registry:
             return trace(self.workspace, registry, record, standing, now=self.clock())
-        finally:
-            registry.close()
 
     def reviews(self, registry: Registry) -> Reviews:
         """The flagged requests that wait for a person."""
@@ -357,6 +340,17 @@ class App:
             StateError: the keeper has not made it, or it is damaged.
         """
         return open_environment(self.places.online, readonly=readonly)
+
+    @contextmanager
+    def projected(self) -> Iterator[lmdb.Environment | None]:
+        """The same, to look at; None where there is none that can be opened."""
+        try:
+            online = self.online(readonly=True)
+        except StateError:
+            yield None
+            return
+        with online:
+            yield online
 
     def answerers(
         self, registry: Registry, journal: Writer, online: lmdb.Environment | None
@@ -458,7 +452,7 @@ class App:
             self.project,
             self.plans,
             self.workshop(registry),
-            online=lambda: self.online(readonly=True),
+            projected=self.projected,
             views=[lookup.view for lookup in self.workspace.lookups],
             now=self.clock(),
         )

@@ -167,15 +167,12 @@ class FeatureStore:
             RequestError, StateError: there is no such snapshot of this model.
         """
         plan = self._plan(model, features)
-        registry = self.app.registry()
-        try:
+        with closing(self.app.registry()) as registry:
             workshop = self.app.workshop(registry)
             if snapshot:
                 data = workshop.remake(self.app.snapshots(registry).find(snapshot, model), say)
             else:
                 _, data = workshop.prepare(model, self._time(now), say)
-        finally:
-            registry.close()
         inputs = (*plan.inputs, Column(ASKED_AT, Kind.TIME))
         frame = data.requests.with_columns({ASKED_AT: data.asked_at})
         frame = frame.with_columns({FEATURE + one.name: data.features[one.name] for one in plan.columns})

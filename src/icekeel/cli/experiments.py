@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from icekeel.core.errors import StateError
 from icekeel.core.time import format_second
 
 from .options import HERE, AsJson, By, ProjectFolder, Reason, check_folder, open_app, user
@@ -188,14 +187,8 @@ def desk_of(app: App) -> Iterator[TrialDesk]:
     """The experiments of a project, with what the keeper has projected where there is any."""
     from icekeel.operations.trials.desk import TrialDesk
 
-    with registry_of(app) as registry:
-        try:
-            online = app.online(readonly=True)
-        except StateError:
-            yield TrialDesk(app.workspace, registry, None, app.clock())
-            return
-        with online:
-            yield TrialDesk(app.workspace, registry, online, app.clock())
+    with registry_of(app) as registry, app.projected() as online:
+        yield TrialDesk(app.workspace, registry, online, app.clock())
 
 
 def _why(app: App, reason: str, by: str) -> dict[str, Any]:

@@ -102,10 +102,6 @@ def _rebuild(app: App) -> bool:
     """Whether they had still to be made."""
     if not app.places.rebuild.exists():
         return False
-    registry = app.registry()
-    try:
-        with app.journal("rebuild") as journal:
-            app.keeper(registry, journal).close()
-    finally:
-        registry.close()
+    with registry_of(app) as registry, app.journal("rebuild") as journal:
+        app.keeper(registry, journal).close()
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -145,11 +145,8 @@ def registry_of(app: App, model: str | None = None) -> Iterator[Registry]:
     """The project's registry; refuses a model that the project does not have."""
     if model:
         app.model(model)
-    registry = app.registry()
-    try:
+    with closing(app.registry()) as registry:
         yield registry
-    finally:
-        registry.close()
 
 
 def mirror_soon(app: App) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import lmdb
 import numpy as np
 
-from icekeel.core.errors import Fault, ProjectError, StateError, nearest
+from icekeel.core.errors import Fault, ProjectError, nearest
 from icekeel.define import Model, Project
 from icekeel.define.features import Feature, FeaturesMeta
 from icekeel.define.reading import reads_of
@@ -63,7 +63,7 @@ class Study:
     Args:
         project, plans: The definitions.
         workshop: Prepares past questions.
-        online: Opens the online store for reading; raises `StateError` where there is none.
+        projected: The online store, for reading; None where there is none.
         views: Every view that is kept there.
         now: Time up to which anything is known, microseconds UTC.
     """
@@ -74,14 +74,14 @@ class Study:
         plans: Mapping[str, Plan],
         workshop: Workshop,
         *,
-        online: Callable[[], lmdb.Environment],
+        projected: Callable[[], AbstractContextManager[lmdb.Environment | None]],
         views: Sequence[View],
         now: int,
     ) -> None:
         self._project = project
         self._plans = plans
         self._workshop = workshop
-        self._online = online
+        self._projected = projected
         self._views = views
         self._now = now
 
@@ -144,13 +144,10 @@ class Study:
         )
 
     def _costs(self, name: str, features: Sequence[Feature], data: Learnable) -> ReadingCosts:
-        plan = self._plans[name]
-        try:
-            online = self._online()
-        except StateError:
-            return reading_costs(plan, features, data.requests, data.asked_at, None, self._views)
-        with closing(online):
-            return reading_costs(plan, features, data.requests, data.asked_at, online, self._views)
+        with self._projected() as online:
+            return reading_costs(
+                self._plans[name], features, data.requests, data.asked_at, online, self._views
+            )
 
 
 def find_feature(project: Project, model: Model, name: str) -> Feature:
