@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icekeel.compile import compile_event, literal, quote
+from icekeel.compile import compile_event
 from icekeel.core.time import format_time
-from icekeel.data import AVAILABLE, DELETED
-from icekeel.data.relations import connect, parquet
 from icekeel.define import EventTable
 from icekeel.define.reading import window_text
 from icekeel.features.plan import Lookup, Plan
-from icekeel.operations.projections.seen import KNOWN, Moment
+from icekeel.operations.projections.seen import KNOWN, Moment, meets, rows_in_reach
 from icekeel.operations.workspace import Workspace
 
 
@@ -40,22 +38,15 @@ def key_conditions(plan: Plan, request: Mapping[str, Any]) -> dict[str, str]:
     """Table -> SQL condition on the events that any window of a request can meet."""
     found: dict[str, list[str]] = {}
     for lookup in plan.lookups:
-        found.setdefault(lookup.view.table, []).append(_met(lookup, request))
+        found.setdefault(lookup.view.table, []).append(meets(_key(lookup, request)))
     return {table: f"({' OR '.join(parts)})" for table, parts in found.items()}
 
 
-def _met(lookup: Lookup, request: Mapping[str, Any]) -> str:
-    """The condition of one view."""
-    values = [request.get(name) for name in lookup.key_fields]
-    if any(value is None for value in values):
-        return "false"
-    return (
-        " AND ".join(
-            f"{quote(column)} = {literal(value) if not isinstance(value, int) else value}"
-            for column, value in zip(lookup.view.keys, values, strict=True)
-        )
-        or "true"
-    )
+def _key(lookup: Lookup, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Column of a view's table -> value of the request."""
+    return {
+        column: request.get(name) for column, name in zip(lookup.view.keys, lookup.key_fields, strict=True)
+    }
 
 
 def window_rows(
@@ -70,10 +61,10 @@ def window_rows(
     for lookup in plan.lookups:
         view = lookup.view
         table = workspace.project.tables[view.table]
-        rows = _rows(table, lookup, request, moment.asked_at, files[view.table])
+        key = _key(lookup, request)
+        rows = rows_in_reach(files[view.table], table, view, moment.asked_at, meets(key))
         compute = compile_event(tuple(table.fields.values()), lookup.values)
         values = [compute([row[name] for name in table.fields]) for row in rows]
-        key = {column: request.get(name) for column, name in zip(view.keys, lookup.key_fields, strict=True)}
         for window in plan.windows_of(lookup):
             where = window.keyed.where
             place = None if where is None else lookup.values.index(where)
@@ -93,19 +84,3 @@ def _newest(table: EventTable, rows: list[dict[str, Any]]) -> dict[str, str] | N
         return None
     row = max(rows, key=lambda one: (one[table.time], one[table.id]))
     return {"id": row[table.id], "at": format_time(row[table.time]), "known_from": format_time(row[KNOWN])}
-
-
-def _rows(
-    table: EventTable, lookup: Lookup, request: Mapping[str, Any], at: int, file: Path
-) -> list[dict[str, Any]]:
-    """Events under the key in the reach of the view, each as it was known."""
-    names = [*table.fields, KNOWN]
-    view = lookup.view
-    with connect(reads=[file]) as connection:
-        rows = connection.execute(
-            f"SELECT {', '.join(map(quote, names))} FROM (SELECT * FROM {parquet([file])} WHERE {AVAILABLE} <= {at} "
-            f"QUALIFY row_number() OVER (PARTITION BY {quote(table.id)} ORDER BY {AVAILABLE} DESC) = 1) "
-            f"WHERE {DELETED} = 0 AND {quote(table.time)} BETWEEN {at - view.back} AND {at + view.ahead} "
-            f"AND {_met(lookup, request)}"
-        ).fetchall()
-    return [dict(zip(names, row, strict=True)) for row in rows]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from icekeel.features.events import EventStore
 from icekeel.features.outcomes import Status, historical_outcomes
 from icekeel.journal import Predicted
 from icekeel.operations.workspace import Workspace
+
+from .seen import every_row, meets
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,11 @@ def trace_outcome(
     target = folder / "outcome.parquet"
     files = workspace.history.paths(manifest, table.name)
     with connect(reads=files, folder=folder) as connection:
-        none = ", ".join(f"CAST(NULL AS {kind}) AS {quote(name)}" for name, kind in columns.items())
-        source = f"SELECT {none} WHERE false"
-        if files:
-            source += f" UNION ALL BY NAME FROM {parquet(files, union=True)}"
+        source = every_row(columns, files)
         listed, identifier = ", ".join(map(quote, columns)), quote(table.id)
         connection.execute(
             f"COPY (SELECT {listed} FROM ({source}) WHERE {AVAILABLE} <= {now} AND {identifier} IN "
-            f"(SELECT {identifier} FROM ({source}) WHERE {_meets(key)})) TO {literal(str(target))} (FORMAT parquet)"
+            f"(SELECT {identifier} FROM ({source}) WHERE {meets(key)})) TO {literal(str(target))} (FORMAT parquet)"
         )
         rows = connection.execute(
             f"SELECT {listed} FROM {parquet([target])} ORDER BY {AVAILABLE}, {SEQUENCE}"
@@ -94,15 +92,6 @@ def trace_outcome(
         table=table.name,
         key={column: plain(key[column], field.kind) for column, field in outcome.keyed.keys},
         versions=versions,
-    )
-
-
-def _meets(key: Mapping[str, Any]) -> str:
-    if any(value is None for value in key.values()):
-        return "false"
-    return " AND ".join(
-        f"{quote(column)} = {value if isinstance(value, int) else literal(value)}"
-        for column, value in key.items()
     )
 
 

@@ -80,13 +80,10 @@ def stored_rows(
     """
     names = [*table.fields, AVAILABLE, DELETED]
     listed = ", ".join(quote(name) for name in names)
-    connection = connect(reads=[file])
-    try:
+    with connect(reads=[file]) as connection:
         result = connection.execute(
             f"SELECT {listed} FROM {parquet([file])} WHERE ({quote(table.time)} >= {since} OR {AVAILABLE} >= {since}) AND {condition} "
             f"ORDER BY {SEQUENCE}"
         )
         while rows := result.fetchmany(batch):
             yield [dict(zip(names, row, strict=True)) for row in rows]
-    finally:
-        connection.close()

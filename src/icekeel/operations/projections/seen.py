@@ -9,8 +9,10 @@ pass of the ordinary point-in-time join recomputes all of them exactly, whicheve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -21,6 +23,7 @@ from icekeel.data import AVAILABLE, DELETED, SEQUENCE, Manifest
 from icekeel.data.history import OFFSET, ORIGIN, SEGMENT
 from icekeel.data.relations import SQL_TYPES, connect, parquet
 from icekeel.define import EventTable
+from icekeel.features.aggregates import View
 from icekeel.features.offline import EventStore, historical_features
 from icekeel.features.plan import Lookup, Plan
 from icekeel.journal.segments import segment_sizes
@@ -102,15 +105,12 @@ class SeenEvents:
             self._written += 1
             target = self._folder / f"{self._written}.parquet"
             files = self._workspace.history.paths(self._manifest, name)
-            connection = connect(reads=files, folder=self._folder)
-            try:
+            with connect(reads=files, folder=self._folder) as connection:
                 self._load(connection, self._workspace.project.tables[name], first - back, last + ahead)
                 self._place(connection, name, moments)
                 connection.execute(
                     f"COPY ({_versions(self._workspace.project.tables[name])}) TO {literal(str(target))} (FORMAT parquet)"
                 )
-            finally:
-                connection.close()
             found[name] = target
         return found
 
@@ -121,11 +121,8 @@ class SeenEvents:
         columns = {name: SQL_TYPES[field.kind] for name, field in table.fields.items()}
         columns |= {AVAILABLE: "BIGINT", DELETED: "DOUBLE", SEQUENCE: "BIGINT"}
         columns |= {SEGMENT: "VARCHAR", OFFSET: "BIGINT", SOURCE: "VARCHAR", ORIGIN: "VARCHAR"}
-        none = ", ".join(f"CAST(NULL AS {kind}) AS {quote(name)}" for name, kind in columns.items())
-        source = f"SELECT {none} WHERE false"
-        if files := self._workspace.history.paths(self._manifest, table.name):
-            every = parquet(files, union=True).removesuffix(")") + ", filename = true)"
-            source += f" UNION ALL BY NAME FROM {every}"
+        files = self._workspace.history.paths(self._manifest, table.name)
+        source = every_row(columns, files, ", filename = true")
         origin = f"coalesce({ORIGIN}, parse_filename({SOURCE})) AS {SOURCE}"
         listed, identifier = ", ".join(map(quote, columns)), quote(table.id)
         connection.execute(
@@ -188,6 +185,40 @@ def _versions(table: EventTable) -> str:
     )
 
 
+def every_row(columns: Mapping[str, str], files: Sequence[Path], options: str = "") -> str:
+    """SQL of the rows of stored files, with these columns whichever of them the files have."""
+    none = ", ".join(f"CAST(NULL AS {kind}) AS {quote(name)}" for name, kind in columns.items())
+    every = parquet(files, union=True).removesuffix(")") + f"{options})" if files else ""
+    return f"SELECT {none} WHERE false" + (f" UNION ALL BY NAME FROM {every}" if files else "")
+
+
+def meets(key: Mapping[str, Any]) -> str:
+    """SQL condition on rows with these values; a null one meets no row."""
+    if any(value is None for value in key.values()):
+        return "false"
+    return (
+        " AND ".join(
+            f"{quote(column)} = {value if isinstance(value, int) else literal(value)}"
+            for column, value in key.items()
+        )
+        or "true"
+    )
+
+
+def rows_in_reach(
+    file: Path, table: EventTable, view: View, at: int, where: str = "true"
+) -> list[dict[str, Any]]:
+    """The events in the reach of a view at a time, each as it was known then, of a file that `SeenEvents` wrote."""
+    names = [*table.fields, KNOWN, SEGMENT, OFFSET, SOURCE]
+    with connect(reads=[file]) as connection:
+        rows = connection.execute(
+            f"SELECT {', '.join(map(quote, names))} FROM (SELECT * FROM {parquet([file])} WHERE {AVAILABLE} <= {at} "
+            f"QUALIFY row_number() OVER (PARTITION BY {quote(table.id)} ORDER BY {AVAILABLE} DESC) = 1) "
+            f"WHERE {DELETED} = 0 AND {quote(table.time)} BETWEEN {at - view.back} AND {at + view.ahead} AND {where}"
+        ).fetchall()
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
 def reaches(lookups: Iterable[Lookup]) -> dict[str, tuple[int, int]]:
     """Table -> how far some windows over it reach back and ahead of a question, microseconds."""
     found: dict[str, tuple[int, int]] = {}
@@ -202,8 +233,5 @@ def recompute(
 ) -> Frame:
     """The features of some requests from event versions that `SeenEvents` wrote."""
     tables = workspace.project.tables
-    store = EventStore(tables, {name: [file] for name, file in files.items()}, threads=1)
-    try:
+    with closing(EventStore(tables, {name: [file] for name, file in files.items()}, threads=1)) as store:
         return historical_features(plan, requests.select([c.name for c in plan.inputs]), asked_at, store)
-    finally:
-        store.close()

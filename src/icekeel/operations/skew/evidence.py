@@ -16,7 +16,6 @@ from icekeel.core.errors import StateError
 from icekeel.core.frames import NO_TIME, Frame
 from icekeel.core.kinds import Kind
 from icekeel.core.time import format_time
-from icekeel.data import AVAILABLE, DELETED
 from icekeel.data.history import OFFSET, SEGMENT
 from icekeel.data.relations import connect
 from icekeel.define import EventTable
@@ -26,7 +25,15 @@ from icekeel.features.live import LiveFeatures, StateCell, encode_key
 from icekeel.features.online import GRACE, LmdbWindows, TextCodes
 from icekeel.features.plan import Lookup, Plan, make_plan
 from icekeel.operations.projections.reach import Reach
-from icekeel.operations.projections.seen import KNOWN, SOURCE, Moment, SeenEvents, reaches, recompute
+from icekeel.operations.projections.seen import (
+    KNOWN,
+    SOURCE,
+    Moment,
+    SeenEvents,
+    reaches,
+    recompute,
+    rows_in_reach,
+)
 from icekeel.operations.workspace import Workspace
 
 MOST_NAMED = 3
@@ -202,30 +209,15 @@ class Evidence:
 
     def _stored(self, file: Path, lookup: Lookup, asked: Asked) -> dict[str, _Row]:
         """Rows that history has under the question's key in the reach of its windows, by id."""
-        table, view, at = (
-            self._workspace.project.tables[lookup.view.table],
-            lookup.view,
-            asked.moment.asked_at,
-        )
-        names = [*table.fields, KNOWN, SEGMENT, OFFSET, SOURCE]
-        connection = connect(reads=[file])
-        try:
-            rows = connection.execute(
-                f"SELECT {', '.join(map(quote, names))} FROM (SELECT * FROM read_parquet({literal(str(file))}) "
-                f"WHERE {AVAILABLE} <= {at} QUALIFY row_number() OVER (PARTITION BY {quote(table.id)} "
-                f"ORDER BY {AVAILABLE} DESC) = 1) WHERE {DELETED} = 0 AND {quote(table.time)} BETWEEN "
-                f"{at - view.back} AND {at + view.ahead}"
-            ).fetchall()
-        finally:
-            connection.close()
+        view = lookup.view
+        table = self._workspace.project.tables[view.table]
         request = dict(zip(_names(self._plan), self._request(asked), strict=True))
         asks = {column: request[name] for column, name in zip(view.keys, lookup.key_fields, strict=True)}
         compute = compile_event(tuple(table.fields.values()), lookup.values)
         filters = {one.where for one in view.aggregates}
         found = {}
-        for row in rows:
-            record = dict(zip(names, row, strict=True))
-            values = compute(row[: len(table.fields)])
+        for record in rows_in_reach(file, table, view, asked.moment.asked_at):
+            values = compute([record[name] for name in table.fields])
             counts = -1 in filters or any(values[place] == 1.0 for place in filters)
             if counts and all(record[column] == value for column, value in asks.items()):
                 identifier = str(record[table.id])

@@ -230,8 +230,7 @@ def _sample(plan: Plan, files: Sequence[Path], span: tuple[int, int], limit: int
     own = [Column("_id", Kind.ID), Column("_asked_at", Kind.TIME), Column("_position", Kind.TIME)]
     logged = [Column(FEATURE + column.name, column.kind) for column in plan.columns]
     columns = [*plan.inputs, *own, *logged]
-    connection = connect(reads=files)
-    try:
+    with connect(reads=files) as connection:
         source = parquet(files, union=True)
         held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
         listed = ", ".join(quote(c.name) if c.name in held else f"NULL AS {quote(c.name)}" for c in columns)
@@ -239,8 +238,6 @@ def _sample(plan: Plan, files: Sequence[Path], span: tuple[int, int], limit: int
         other = connection.execute(f"SELECT count(*) {within} <> '{plan.digest}'").fetchone()
         statement = f"SELECT {listed} {within} = '{plan.digest}' ORDER BY md5(_id) LIMIT {limit}"
         return fetch(connection, statement, columns), int(other[0]) if other else 0
-    finally:
-        connection.close()
 
 
 def comparable(
