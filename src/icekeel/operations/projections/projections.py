@@ -17,7 +17,8 @@ import msgspec
 from icekeel.compile import Row, compile_event
 from icekeel.core.time import DAY
 from icekeel.data import AVAILABLE, DELETED
-from icekeel.define import Metric, Model, Project
+from icekeel.define import EventTable, Metric, Model, Project
+from icekeel.define.nodes import Outcome
 from icekeel.engines import Engine
 from icekeel.features.live import EventFeed, outcome_key
 from icekeel.features.online.lmdb import LmdbWindows
@@ -117,6 +118,29 @@ class EventProjection:
         return newest
 
 
+class OutcomeRows:
+    """What rows of an outcome's table say."""
+
+    def __init__(self, outcome: Outcome, table: EventTable) -> None:
+        self._names = list(table.fields)
+        self._keys = [column for column, _ in outcome.keyed.keys]
+        parts = [part for part in (outcome.value, outcome.keyed.where) if part is not None]
+        self._row: Row = compile_event(tuple(table.fields.values()), parts)
+        self._filtered, self._valued = outcome.keyed.where is not None, outcome.value is not None
+
+    def key(self, row: Mapping[str, Any]) -> str:
+        """By which answers meet a row; empty where a part is null."""
+        return outcome_key([row.get(column) for column in self._keys])
+
+    def value(self, row: Mapping[str, Any]) -> float | None:
+        """Of a row; None where it does not count."""
+        computed = self._row([row.get(name) for name in self._names])
+        if row.get(DELETED) or (self._filtered and not computed[-1]):
+            return None
+        value = computed[0] if self._valued else 1.0
+        return None if value is None else float(value)
+
+
 class AnswerProjection:
     """Answers of one model and one of its outcomes: kept waiting until that is known, then settled.
 
@@ -155,12 +179,7 @@ class AnswerProjection:
         table = project.tables[self._outcome.keyed.table]
         self.table, self._table = table.name, table
         self._time, self._id = table.time, table.id
-        self._names = list(table.fields)
-        self._keys = [column for column, _ in self._outcome.keyed.keys]
-        parts = [part for part in (self._outcome.value, self._outcome.keyed.where) if part is not None]
-        self._row: Row = compile_event(tuple(table.fields.values()), parts)
-        self._filtered = self._outcome.keyed.where is not None
-        self._valued = self._outcome.value is not None
+        self._rows = OutcomeRows(self._outcome, table)
         self.fresh: list[Settled] = []
 
     @property
@@ -196,11 +215,11 @@ class AnswerProjection:
         for record in records:
             for row in record.rows:
                 known = row.get(AVAILABLE)
-                met = outcome_key([row.get(column) for column in self._keys])
+                met = self._rows.key(row)
                 event = Happened(
                     int(row[self._time] or 0),
                     str(row[self._id]),
-                    self._value_of(row),
+                    self._rows.value(row),
                     record.at if known is None else int(known),
                     digest(met.encode()) if met else b"",
                     self._content_of(row),
@@ -234,13 +253,6 @@ class AnswerProjection:
         """All versions of one event, in the order in which they became known."""
         stored = txn.get(self._mine + name, db=self._happened)
         return [] if stored is None else _happened(stored)
-
-    def _value_of(self, row: Mapping[str, Value]) -> float | None:
-        computed = self._row([row.get(name) for name in self._names])
-        if row.get(DELETED) or (self._filtered and not computed[-1]):
-            return None
-        value = computed[0] if self._valued else 1.0
-        return None if value is None else float(value)
 
     def _settle_known(self, txn: lmdb.Transaction, key: bytes) -> None:
         """Settle the answers under a key whose outcome is known as soon as one event is."""

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,16 +106,13 @@ def _train(past: Past, folder: Path, at: int, rung: str) -> None:
     more = ["--rung", rung] if rung else []
     more += ["--now", format_time(at), "--reason", BY, "--by", BY]
     run_command(folder, "train", past.model.name, *more)
-    registry = Registry(folder / ".icekeel" / "registry.db", clock=lambda: at)
-    try:
+    with closing(Registry(folder / ".icekeel" / "registry.db", clock=lambda: at)) as registry:
         for name in (CHALLENGER, SHADOW):
             if name in registry.aliases(past.model.name):
                 registry.drop_alias(past.model.name, name, reason="later", by=BY)
         first = registry.versions(past.model.name)[0].name
         if registry.champion(past.model.name).name != first:
             registry.set_alias(past.model.name, CHAMPION, first, reason="the first one", by=BY)
-    finally:
-        registry.close()
 
 
 def write_project(folder: Path, source: Path, without: Collection[str]) -> None:
@@ -167,14 +166,11 @@ class Player:
         course = Course(changes if faults else [])
         stream = Stream(self._past, plan.start, plan.end, course.changes)
         token = Access(folder / ".icekeel" / "tokens.json").create("rehearsal", ("admin",))
-        registry = Registry(folder / ".icekeel" / "registry.db", clock=lambda: plan.end)
-        try:
+        with closing(Registry(folder / ".icekeel" / "registry.db", clock=lambda: plan.end)) as registry:
             with System(folder) as system:
                 self._play(course, stream, system, token, registry, say, canary="canary" not in without)
             course.alerts = registry.alerts(self._past.model.name)
             course.decisions = registry.decisions(self._past.model.name)
-        finally:
-            registry.close()
         course.targets = stream.truth.targets
         return course
 
@@ -189,7 +185,7 @@ class Player:
         *,
         canary: bool,
     ) -> None:
-        name, notes = self._past.model.name, _Notes(course, stream)
+        name = self._past.model.name
         acts = _Acts(course.changes, lambda at: Ground(system, registry, self._past.model, at, canary))
 
         def on_day(at: int, played: Any) -> None:
@@ -198,7 +194,7 @@ class Player:
         minutes = Minutes(
             acts.due,
             acts.before,
-            notes.answered,
+            partial(_note, course, stream.truth.key),
             system.revive,
             lambda at: self._patience_s(course, registry, at),
         )
@@ -226,24 +222,22 @@ class Player:
         return STRUCK_S if struck else 0.0
 
 
-class _Notes:
-    """Writes down what was answered."""
-
-    def __init__(self, course: Course, stream: Stream) -> None:
-        self._course, self._key = course, stream.truth.key
-
-    def answered(self, asked: Asked, answers: Sequence[Mapping[str, Any]]) -> None:
-        """The questions of one moment and what became of each."""
-        course = self._course
-        for (at, request), answer in zip(asked, answers, strict=True):
-            said = answer.get("prediction")
-            course.given[self._key(dict(request))] = (at, said)
-            if said is not None and answer["verdict"] != "pass":
-                course.flagged.append((at, answer["source"]))
-            elif said is None and "prediction_id" in answer:
-                course.flagged.append((at, "refused"))
-            elif said is None:
-                course.refused.append((at, str(answer["faults"][0].get("code", ""))))
+def _note(
+    course: Course,
+    key: Callable[[dict[str, Any]], str],
+    asked: Asked,
+    answers: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write down the questions of one moment and what became of each."""
+    for (at, request), answer in zip(asked, answers, strict=True):
+        said = answer.get("prediction")
+        course.given[key(dict(request))] = (at, said)
+        if said is not None and answer["verdict"] != "pass":
+            course.flagged.append((at, answer["source"]))
+        elif said is None and "prediction_id" in answer:
+            course.flagged.append((at, "refused"))
+        elif said is None:
+            course.refused.append((at, str(answer["faults"][0].get("code", ""))))
 
 
 class _Acts:

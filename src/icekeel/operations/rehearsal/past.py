@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from icekeel.compile import compile_event, literal, quote
+from icekeel.compile import literal, quote
 from icekeel.core.errors import Fault, StateError
 from icekeel.core.frames import NO_TIME, Frame
 from icekeel.core.kinds import Column, Kind
@@ -21,6 +21,7 @@ from icekeel.define import EventTable, Model
 from icekeel.define.rehearsed import ASKED_AT, events_file, questions_file
 from icekeel.features.live import outcome_key
 from icekeel.features.outcomes import target_function
+from icekeel.operations.projections.projections import OutcomeRows
 from icekeel.operations.workspace import Workspace
 from icekeel.training.dataset import declared_questions, past_questions
 
@@ -170,24 +171,16 @@ class Truth:
         outcome = model.outcome
         table = tables[outcome.keyed.table]
         self.table = table.name
-        self._keys = [column for column, _ in outcome.keyed.keys]
         self._fields = [field.name for _, field in outcome.keyed.keys]
-        self._names = list(table.fields)
-        parts = [part for part in (outcome.value, outcome.keyed.where) if part is not None]
-        self._row = compile_event(tuple(table.fields.values()), parts)
-        self._valued, self._filtered = outcome.value is not None, outcome.keyed.where is not None
+        self._rows = OutcomeRows(outcome, table)
         self._target = target_function(model.target)
         self.targets: dict[str, float] = {}
 
     def happened(self, row: Row) -> None:
         """Take in a row of the outcome's table."""
-        computed = self._row([row.get(name) for name in self._names])
-        key = outcome_key([row.get(column) for column in self._keys])
-        if not key or (self._filtered and not computed[-1]):
-            return
-        value = computed[0] if self._valued else 1.0
-        target = None if value is None else self._target(float(value))
-        if target is not None:
+        key, value = self._rows.key(row), self._rows.value(row)
+        target = None if value is None else self._target(value)
+        if key and target is not None:
             self.targets[key] = float(target)
 
     def key(self, request: Row) -> str:
