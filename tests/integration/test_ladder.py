@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from icekeel.app import App
-from icekeel.cli.worth import worth
+from icekeel.cli.features import worth
 from icekeel.console.briefing import briefing_page, text_of
 from icekeel.core.errors import RegistryError, StateError, TrainingError
 from icekeel.core.time import DAY

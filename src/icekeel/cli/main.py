@@ -19,29 +19,24 @@ from .alerts import alerts
 from .answers import answers, explain, ready, trace
 from .backups import backup, doctor, restore
 from .contracts import contract
-from .datasets import dataset
-from .events import ingest
 from .experiments import EXPERIMENTS
 from .experiments import list_ as list_experiments
-from .features import features, try_
+from .features import features, try_, worth
 from .forgetting import forget
-from .freshness import freshness
-from .guards import guard
+from .guards import guard, review
 from .labels import labels
-from .monitoring import monitor
+from .monitoring import monitor, runs
 from .options import HERE, AsJson, ProjectFolder
 from .output import fail
 from .projects import check, config, init, plan, token
 from .quarantine import quarantine
 from .registry import MODELS, list_
 from .rehearsing import rehearse
-from .reviews import review
 from .running import demo, keep, serve, up
-from .runs import runs
 from .snapshots import snapshots
+from .tables import dataset, freshness, ingest
 from .upkeep import audit, compact, rebuild
 from .versions import decisions, promote, rollback, train
-from .worth import worth
 
 cli = typer.Typer(
     help="A small team's whole production machine-learning system.",

@@ -106,7 +106,7 @@ def demo(
     fresh: Annotated[bool, typer.Option(help="Forget an earlier run.")] = False,
 ) -> None:
     """Run a whole system on real or simulated history, and write its report."""
-    from .demos import run_demo
+    from .worlds import run_demo
 
     run_demo(system, folder, fresh=fresh, say=say)
 

@@ -1,8 +1,9 @@
-"""The command that writes a training set: questions, their features and what came of them, as known at a time."""
+"""Commands about tables: take files into history, tell how old rows are, write a training set."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,14 +11,83 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from icekeel.core.errors import Fault, SettingsError
-from icekeel.core.time import format_time, parse_time
+from icekeel.core.time import SECOND, format_time, parse_time, roughly
 
-from .options import HERE, AsJson, ProjectFolder, open_app
+from .options import HERE, AsJson, ProjectFolder, Shift, open_app
 from .output import print_json, print_rows, say
 from .versions import ModelName, registry_of
 
 if TYPE_CHECKING:
     from icekeel.app import App
+
+Tables = Annotated[list[str] | None, typer.Argument(help="Event tables; all of them by default.")]
+
+
+def ingest(
+    tables: Tables = None, project: ProjectFolder = HERE, shift: Shift = 0, as_json: AsJson = False
+) -> None:
+    """Take what is new of the declared sources into history; rows that break their contract go to quarantine."""
+    quiet = as_json or not sys.stderr.isatty()
+    found = open_app(project, shift=shift).ingest(tables or [], (lambda line: None) if quiet else say)
+    rows = [
+        {
+            "table": one.table,
+            "source": Path(one.source).name if one.source.startswith("/") else one.source,
+            "kept": one.kept,
+            "changed": one.changed,
+            "deleted": one.deleted,
+            "quarantined": one.quarantined,
+            "skipped": one.skipped,
+            "reasons": dict(one.reasons),
+            "warned": dict(one.warned),
+            "notes": list(one.notes),
+        }
+        for one in found
+    ]
+    print_rows(rows, as_json=as_json, empty="no table has a source")
+    if not as_json and all(one.known for one in found):
+        say("everything had been taken in before")
+
+
+def freshness(
+    tables: Annotated[list[str] | None, typer.Argument(help="Event tables (default: all).")] = None,
+    project: ProjectFolder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """How old the newest row of each table and of each of its keys is, and whether `fresh=` allows that."""
+    app = open_app(project)
+    found = app.freshness(tables or ())
+    rows = [
+        {
+            "table": one.table,
+            "state": one.state,
+            "newest": None if one.newest is None else format_time(one.newest),
+            "age_s": None if one.age is None else one.age / SECOND,
+            "warn": app.project.tables[one.table].fresh.warn,
+            "error": app.project.tables[one.table].fresh.error,
+            "by": list(app.project.tables[one.table].fresh.keys),
+            "keys": one.keys,
+            "keys_past_warn": one.warn,
+            "keys_past_error": one.error,
+            "oldest_keys": [{"key": key, "age_s": age / SECOND} for key, age in one.worst],
+        }
+        for one in found
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    shown = [
+        row
+        | {
+            "newest": "" if one.age is None else f"{roughly(one.age)} ago",
+            "oldest_keys": [f"{key} ({roughly(age)})" for key, age in one.worst],
+        }
+        for row, one in zip(rows, found, strict=True)
+    ]
+    for row in shown:
+        del row["age_s"]
+    print_rows(shown, as_json=False, empty="the project has no event tables")
+
 
 _WRITERS = {".parquet": "write_parquet", ".csv": "write_csv"}
 
