@@ -131,7 +131,7 @@ def _wrong_text(about: Briefing) -> str:
     saved = 1 - wrong.cost / cheaper[1] if cheaper[1] else 0.0
     return (
         f"Of {wrong.rows:,} later cases {wrong.rate:.0%} came true. It {verb} in {wrong.acted:.0%} of cases and is then right "
-        f"{_times(wrong.right)}; of what came true it had seen {wrong.caught:.0%}. With a miss counted as "
+        f"{round(10 * wrong.right)} times in ten; of what came true it had seen {wrong.caught:.0%}. With a miss counted as "
         f"{model.action.missed if model.action else 1:g} and a false alarm as {model.action.false if model.action else 1:g}, its mistakes cost "
         f"{wrong.cost:,.0f} per {PER:,} cases, {cheaper[0]} {cheaper[1]:,.0f}: {abs(saved):.0%} {'less' if saved >= 0 else 'more'}."
         + _life_text(about)
@@ -147,10 +147,6 @@ def _life_text(about: Briefing) -> str:
             f" In use since then: {life.answers:,} answers, mistakes of {life.wrong.cost:,.0f} per {PER:,}."
         )
     return ""
-
-
-def _times(share: float) -> str:
-    return f"{round(10 * share)} times in ten"
 
 
 def _wrong_tiles(about: Briefing) -> list[Block]:

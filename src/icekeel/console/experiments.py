@@ -80,12 +80,10 @@ def _course(found: TrialReport) -> Section:
         for at, share in found.steps
         if first <= at <= looks[-1].at and len(found.steps) > 1
     ]
-    shares = [
-        tuple(value / (abs(look.evidence.control) or 1.0) for value in _ends(look.evidence)) for look in looks
-    ]
+    shown = {"estimate": "estimate", "lower bound": "low", "upper bound": "high"}
     series: dict[str, Sequence[float | None]] = {
-        name: [row[place] for row in shares]
-        for place, name in enumerate(("estimate", "lower bound", "upper bound"))
+        name: [getattr(look.evidence, end) / (abs(look.evidence.control) or 1.0) for look in looks]
+        for name, end in shown.items()
     }
     series["no difference"] = [0.0 for _ in looks]
     chart = lines(
@@ -98,10 +96,6 @@ def _course(found: TrialReport) -> Section:
         percent=True,
     )
     return Section("The course", text, [chart])
-
-
-def _ends(found: Evidence) -> tuple[float, float, float]:
-    return found.estimate, found.low, found.high
 
 
 def _metrics(found: TrialReport) -> Section:

@@ -19,12 +19,10 @@ def trace_page(trace: Trace) -> str:
     """The page as one HTML file that fetches nothing and runs nothing."""
     record = trace.answer
     answer, *rest = told(trace)
+    unknown = Callout("Not known any more, or not as it should be", "\n\n".join(trace.notes), "warn")
+    notes = [unknown] if trace.notes else []
     sections = [
-        Section(
-            "Answer",
-            "\n\n".join(answer.lines[1:]),
-            [*_notes(trace), _tiles(trace), *section_of(answer).blocks],
-        ),
+        Section("Answer", "\n\n".join(answer.lines[1:]), [*notes, _tiles(trace), *section_of(answer).blocks]),
         *map(section_of, rest),
     ]
     if any(one.windows for one in trace.features):
@@ -32,14 +30,6 @@ def trace_page(trace: Trace) -> str:
         sections.insert(place, Section("Where it comes from", "", [_picture(trace)]))
     lead = f"{answer.lines[0]}. Audit: {trace.audit}."
     return render(Report(f"Answer {record.id}", lead, sections, f"icekeel trace {record.id}"))
-
-
-def _notes(trace: Trace) -> list[Block]:
-    return (
-        [Callout("Not known any more, or not as it should be", "\n\n".join(trace.notes), "warn")]
-        if trace.notes
-        else []
-    )
 
 
 def _tiles(trace: Trace) -> Tiles:
@@ -61,7 +51,9 @@ def _tiles(trace: Trace) -> Tiles:
     ]
     if outcome is not None:
         value = number(outcome.target) if outcome.target is not None else outcome.status
-        tiles.append(Tile("Outcome", value, _times(len(outcome.versions)), _OUTCOME[outcome.status]))
+        count = len(outcome.versions)
+        times = {0: "not told", 1: "told once"}.get(count, f"told {count} times")
+        tiles.append(Tile("Outcome", value, times, _OUTCOME[outcome.status]))
     differs = [one for one in trace.features if one.audited == "differs"]
     compared = any(one.audited for one in trace.features)
     tone: Tone = "bad" if differs else "good" if compared else "plain"
@@ -92,7 +84,3 @@ def _picture(trace: Trace) -> Block:
     events = sum(window.events for window in windows.values())
     title = f"{len(items)} features from {len(windows)} windows, which held {events:,} events"
     return replace(lineage(title, "request", trace.answer.version, items), note="")
-
-
-def _times(count: int) -> str:
-    return {0: "not told", 1: "told once"}.get(count, f"told {count} times")

@@ -44,7 +44,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         cap, level = (
-            _above(given) if self.kind == kind else given is None
+            given is not None and given > 0 if self.kind == kind else given is None
             for given, kind in ((self.cap, "capped"), (self.level, "quantile"))
         )
         refuse(
@@ -182,7 +182,3 @@ def gather(metric: Metric, rows: Answers) -> Units:
         int((early & known).sum()),
         int((~known).sum()),
     )
-
-
-def _above(value: float | None) -> bool:
-    return value is not None and value > 0

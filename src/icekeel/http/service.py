@@ -235,10 +235,6 @@ class Service:
             "problems": [f"{part}: {fault}" for part, faults in self._wrong(state) for fault in faults],
         }
 
-    def _degraded(self, state: State) -> list[str]:
-        """What does not work as it should, in words that name no place of this machine: anybody may read them."""
-        return [f"{part}: {fault.what}" for part, faults in self._wrong(state) for fault in faults]
-
     def _wrong(self, state: State) -> Iterator[tuple[str, Sequence[Fault]]]:
         """Parts that do not work as they should, and why, in full."""
         yield from self._troubles.items()
@@ -281,7 +277,8 @@ class Service:
                 faults += error.faults
         if faults:
             raise StateError(*faults, *(fault for trouble in self._troubles.values() for fault in trouble))
-        return self._degraded(self.state())
+        # In words that name no place of this machine: anybody may read them.
+        return [f"{part}: {fault.what}" for part, faults in self._wrong(self.state()) for fault in faults]
 
     def _alert_gauges(self) -> Gauges:
         """Open alerts and what was told of alerts; nothing of them while the registry cannot be read."""

@@ -120,7 +120,8 @@ def load_version(version: Version, bundles: Path, plan: Plan) -> LoadedVersion:
     bundle = read_bundle(bundles, version.digest, but=[SIMILAR_FILE])
     try:
         contents = msgspec.convert(bundle.meta, Contents)
-        interval = _interval(bundle.files)
+        stated = bundle.files.get(INTERVAL_FILE)
+        interval = None if stated is None else msgspec.json.decode(stated, type=Interval)
     except msgspec.MsgspecError as error:
         raise BundleError(Fault("bad_contents", str(error), version.name)) from error
     definitions = plan.definitions
@@ -173,7 +174,3 @@ def _guarded(guard: Guard | None, fields: Sequence[str]) -> tuple[int, ...]:
     if faults:
         raise BundleError(*faults)
     return tuple(fields.index(name) for name in names)
-
-
-def _interval(files: Mapping[str, bytes]) -> Interval | None:
-    return msgspec.json.decode(files[INTERVAL_FILE], type=Interval) if INTERVAL_FILE in files else None

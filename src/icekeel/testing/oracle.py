@@ -42,7 +42,10 @@ def naive(
 
     `params` are the question's parameters, None or NaN for null.
     """
-    seen = sorted((row for row in rows if row.key == key and _counts(row, at, aggregate)), key=_when)
+    seen = sorted(
+        (row for row in rows if row.key == key and _counts(row, at, aggregate)),
+        key=lambda row: (row.time, row.order),
+    )
     if aggregate.function is Function.COUNT:
         return float(len(seen))
     if aggregate.function is Function.SINCE:
@@ -59,10 +62,6 @@ def _counts(row: Row, at: int, aggregate: Aggregate) -> bool:
     in_span = aggregate.span.low <= at - row.time <= aggregate.span.high
     chosen = aggregate.where < 0 or _value(row, aggregate.where) == 1.0
     return in_span and chosen and row.start <= at < row.end
-
-
-def _when(row: Row) -> tuple[int, int | str]:
-    return row.time, row.order
 
 
 def _value(row: Row, column: int) -> float | None:

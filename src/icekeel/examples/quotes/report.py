@@ -30,9 +30,10 @@ def summary(run: Run) -> list[str]:
     raw, engineered, best = later.mape
     gain, low, high = later.gain
     before, after = run.twice
+    errors = _error(run.raw), _error(run.engineered)
     rows = [
         ["", "raw features", "engineered", "less error"],
-        ["backtest", _percent(_error(run.raw)), _percent(_error(run.engineered)), _percent(_gain(run))],
+        ["backtest", *map(_percent, errors), _percent(1 - errors[1] / errors[0])],
         ["later, served", _percent(raw), _percent(engineered), f"{gain:.1%} ({low:.1%} to {high:.1%})"],
     ]
     return [
@@ -271,10 +272,6 @@ def _reasons(case: Case) -> str:
 
 def _error(version: Version, rung: str = "lightgbm") -> float:
     return next(float(step["error"]) for step in version.ladder["steps"] if step["rung"] == rung)
-
-
-def _gain(run: Run) -> float:
-    return 1 - _error(run.engineered) / _error(run.raw)
 
 
 def _percent(share: float) -> str:

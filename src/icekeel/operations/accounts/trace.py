@@ -30,7 +30,7 @@ from icekeel.operations.projections.reach import Reach, Reached
 from icekeel.operations.projections.seen import Moment, SeenEvents, reaches, recompute
 from icekeel.operations.skew.skew import OTHER, UNKNOWN, Comparison, comparable
 from icekeel.operations.workspace import Workspace
-from icekeel.registry import Change, Registry, Version
+from icekeel.registry import Change, Registry
 
 from .dossier import Dossier, dossier
 from .explain import Explanation, explain
@@ -221,7 +221,10 @@ def _version(found: Dossier, registry: Registry, record: Predicted, notes: list[
         trained_to=format_time(version.trained_to),
         snapshot=version.snapshot,
         bundle=version.digest,
-        gates=_gates(version),
+        gates=[
+            Gate(str(gate.get("name")), bool(gate.get("passed")), str(gate.get("why", "")))
+            for gate in version.gates
+        ],
         serving=None if serving is None else _step(serving),
         steps=[_step(change) for change in found.history],
     )
@@ -238,13 +241,6 @@ def _step(change: Change) -> Step:
         format_time(change.at), change.alias, change.action, change.version, change.share, change.by,
         change.reason, change.override,
     )  # fmt: skip
-
-
-def _gates(version: Version) -> list[Gate]:
-    return [
-        Gate(str(gate.get("name")), bool(gate.get("passed")), str(gate.get("why", "")))
-        for gate in version.gates
-    ]
 
 
 def _bare(name: str, value: Value) -> FeatureTrace:

@@ -13,7 +13,7 @@ from icekeel.core.kinds import Kind
 from icekeel.core.time import DAY, HOUR
 from icekeel.data import AVAILABLE
 from icekeel.define import EventTable, Model
-from icekeel.define.nodes import EventField, Node, RequestField, Windowed, walk
+from icekeel.define.nodes import EventField, RequestField, Windowed, walk
 
 from .past import Past
 
@@ -67,11 +67,9 @@ class Places:
 
     def feeds(self) -> Sequence[str]:
         """Tables that features read, the most read first."""
-        often = [name for name, _ in self._feeds.most_common() if self._often(name)]
+        least = LEAST_PER_DAY * SAMPLE_DAYS
+        often = [name for name, _ in self._feeds.most_common() if len(self._rows[name]) >= least]
         return often or list(self._feeds)
-
-    def _often(self, table: str) -> bool:
-        return len(self._rows[table]) >= LEAST_PER_DAY * SAMPLE_DAYS
 
     def rollouts(self) -> Sequence[str]:
         """Nowhere in particular, where challengers are rolled out at all."""
@@ -84,7 +82,8 @@ class Places:
     def outcome_values(self) -> Sequence[str]:
         """The column that the target is made of."""
         value = self.model.outcome.value
-        return [f"{node.table}.{node.name}" for node in _nodes(value) if isinstance(node, EventField)][:1]
+        nodes = () if value is None else walk(value)
+        return [f"{node.table}.{node.name}" for node in nodes if isinstance(node, EventField)][:1]
 
     def feed_numbers(self) -> Sequence[str]:
         """Columns of numbers that features read, those without an upper limit first."""
@@ -174,7 +173,3 @@ class Places:
         """Smallest value of a column, and the deviation of its values."""
         values = np.array([value for value in self._values(where) if value is not None], dtype=np.float64)
         return (float(values.min()), float(values.std())) if len(values) else (0.0, 0.0)
-
-
-def _nodes(node: Node | None) -> Iterable[Node]:
-    return () if node is None else walk(node)

@@ -153,14 +153,13 @@ class Rehearsed:
             "cost": sum(one.cost for one in self.outcomes),
             "false_alarms_per_month": self.false_alarms_per_month,
         }
-        found = {name: _plain(value) for name, value in figures.items()}
+        found = {
+            name: None if value is None or not math.isfinite(value) else value
+            for name, value in figures.items()
+        }
         rest = asdict(self)
         walls = rest.pop("walls")
         return {**found, **rest, "walls": walls}
-
-
-def _plain(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
 
 
 def costs(model: Model, answers: Floats, targets: Floats, per_year: float) -> Floats:
