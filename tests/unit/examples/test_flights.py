@@ -14,7 +14,8 @@ import pytest
 from icekeel.core.errors import SourceError
 from icekeel.core.ids import file_digest
 from icekeel.core.time import DAY, HOUR, MINUTE, parse_time
-from icekeel.examples.flights import AVAILABLE, Prepared, batches, prepare
+from icekeel.examples.flights import AVAILABLE, Prepared, prepare
+from icekeel.examples.sources import batches
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -185,7 +186,7 @@ def test_batches_give_every_row_once_when_it_became_available(prepared: Prepared
     end = start + 50 * HOUR + 30 * MINUTE
     counts: Counter[str] = Counter()
     opening = start
-    for batch in batches(prepared.folder, start, end, HOUR):
+    for batch in batches(prepared.folder, AVAILABLE, start, end, HOUR):
         assert batch.start == opening
         opening = batch.end
         for table, rows in batch.tables.items():
@@ -201,7 +202,8 @@ def test_batches_give_every_row_once_when_it_became_available(prepared: Prepared
 
 def test_batches_of_a_row_hold_plain_values(prepared: Prepared) -> None:
     moment = parse_time("2013-03-09T12:00Z")
-    (batch,) = batches(prepared.folder, moment, moment + HOUR, HOUR, tables=["weather", "flights"])
+    some = {name: AVAILABLE[name] for name in ("weather", "flights")}
+    (batch,) = batches(prepared.folder, some, moment, moment + HOUR, HOUR)
     assert set(batch.tables) == {"weather", "flights"}
     assert {type(value) for rows in batch.tables.values() for row in rows for value in row.values()} <= {
         str,
@@ -211,4 +213,4 @@ def test_batches_of_a_row_hold_plain_values(prepared: Prepared) -> None:
         type(None),
     }
     with pytest.raises(ValueError, match="above 0"):
-        next(batches(prepared.folder, 0, 1, 0))
+        next(batches(prepared.folder, AVAILABLE, 0, 1, 0))

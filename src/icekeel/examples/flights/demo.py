@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import msgspec
 
 from icekeel.app import App
 from icekeel.core.ids import digest, unit_interval
 from icekeel.core.time import DAY, HOUR, format_time, parse_time
+from icekeel.examples import sources
 from icekeel.operations.rehearsal.replay import Played, Replay, Step
 from icekeel.operations.rehearsal.system import System
 from icekeel.operations.workshop.workshop import Order, admit
@@ -21,8 +21,7 @@ from icekeel.registry import Registry, Version
 from icekeel.settings import SETTINGS_FILE, load_settings
 
 from .measure import Run, measure
-from .prepare import Prepared, prepare
-from .replay import AVAILABLE, batches
+from .prepare import AVAILABLE, Prepared, prepare
 from .report import summary, write_report
 
 MODEL = "late"
@@ -107,12 +106,7 @@ def lay_out(folder: Path, prepared: Prepared) -> None:
     (folder / SETTINGS_FILE).write_text(
         "threads = 2  # virtual time waits for each training: both cores are free\n"
     )
-    with duckdb.connect(config={"threads": 2}) as connection:
-        for table, available in AVAILABLE.items():
-            source, target = prepared.path(table), folder / f"{table}.parquet"
-            connection.execute(
-                f"COPY (SELECT * FROM read_parquet('{source}') WHERE {available} <= {START}) TO '{target}' (FORMAT parquet)"
-            )
+    sources.lay_out(prepared.folder, folder, AVAILABLE, START)
 
 
 def train_both(app: App, registry: Registry, say: Say) -> tuple[Version, Version]:
@@ -132,7 +126,7 @@ def train_both(app: App, registry: Registry, say: Say) -> tuple[Version, Version
 def steps(app: App, data: Path, start: int, end: int) -> Iterator[Step]:
     """Stretches of history: what became known in each, and the sampled questions."""
     fields = {table: list(app.project.tables[name].fields) for table, name in TABLES.items()}
-    for batch in batches(data, start, end, STEP):
+    for batch in sources.batches(data, AVAILABLE, start, end, STEP):
         events: dict[str, list[dict[str, Any]]] = {
             TABLES[table]: [{name: row[name] for name in fields[table]} for row in rows]
             for table, rows in batch.tables.items()

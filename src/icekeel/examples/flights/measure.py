@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,12 +112,9 @@ def measure(app: App, name: str, registry: Registry, *, now: int, frozen: Sequen
     features = Frame({column.name: answers[FEATURE + column.name] for column in plan.columns})
     requests = answers.select([column.name for column in plan.inputs])
     asked_at = answers["_asked_at"]
-    store = event_store(app.project.tables, app.history(), manifest)
-    try:
+    with closing(event_store(app.project.tables, app.history(), manifest)) as store:
         outcomes = historical_outcomes(model.target, model.outcome, requests, asked_at, store, now=now)
         again = historical_features(plan, requests, asked_at, store)
-    finally:
-        store.close()
     known = outcomes.status == Status.KNOWN
     predictions = {"living": answers["_prediction"]}
     for version in frozen:

@@ -44,6 +44,14 @@ from icekeel.core.errors import Fault, SourceError
 from icekeel.core.ids import digest, file_digest
 from icekeel.core.time import DAY, HOUR, MINUTE, SECOND, parse_time
 
+AVAILABLE = {
+    "flights": "known_at",
+    "arrivals": "reported_at",
+    "weather": "published_at",
+    "planes": "registered_at",
+    "questions": "asked_at",
+}
+"""For each table, the column that says when a row became available (a question: when it is asked)."""
 FORMAT = 1
 SCHEDULE_LEAD = 60 * DAY
 QUESTION_LEAD = HOUR

@@ -6,12 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import duckdb
-
 from icekeel.core.time import DAY, parse_time
+from icekeel.examples import sources
 
-from .prepare import prepare
-from .replay import AVAILABLE
+from .prepare import AVAILABLE, prepare
 
 BEGINS = parse_time("2013-06-01")
 """Where the rehearsal begins; what is known by then is its past."""
@@ -22,11 +20,4 @@ def lay_out(folder: Path, *, days: int, seed: int, say: Callable[[str], None]) -
     del seed
     prepared = prepare(folder / "data", progress=say)
     shutil.copy(Path(__file__).with_name("project.py"), folder)
-    with duckdb.connect(config={"threads": 2}) as connection:
-        for table, available in AVAILABLE.items():
-            source, target = prepared.path(table), folder / f"{table}.parquet"
-            where = f"{available} <= {BEGINS + days * DAY}"
-            connection.execute(
-                f"COPY (SELECT * FROM read_parquet('{source}') WHERE {where} ORDER BY {available}) "
-                f"TO '{target}' (FORMAT parquet)"
-            )
+    sources.lay_out(prepared.folder, folder, AVAILABLE, BEGINS + days * DAY)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import msgspec
 import numpy as np
 
 from icekeel.app import App
 from icekeel.core.ids import digest
 from icekeel.core.time import DAY, HOUR, parse_time
+from icekeel.examples import sources
 from icekeel.journal import Predicted, Writer, scan
 from icekeel.operations.rehearsal.replay import Step
 from icekeel.operations.rehearsal.system import System
@@ -117,10 +117,7 @@ def _lay_out(folder: Path, data: Path, key: str, *, fresh: bool) -> None:
         return
     shutil.rmtree(folder / ".icekeel", ignore_errors=True)
     shutil.copy(Path(__file__).with_name("project.py"), folder)
-    with duckdb.connect() as connection:
-        for name, available in AVAILABLE.items():
-            known = connection.from_parquet(str(data / f"{name}.parquet")).filter(f"{available} <= {LIVE}")
-            known.write_parquet(str(folder / f"{name}.parquet"))
+    sources.lay_out(data, folder, AVAILABLE, LIVE)
     marker.write_text(made_from)
 
 
@@ -159,42 +156,22 @@ def _by_hand(registry: Registry, journal: Writer, standing: Version, version: Ve
 
 def _traffic(app: App, data: Path, say: Say) -> list[Step]:
     """What is left to serve between going live and the end: all of it, the rest after an interruption, or nothing."""
-    steps = [
-        Step(at, at + STEP, {table: [] for table in TABLES.values()}, []) for at in range(LIVE, END, STEP)
-    ]
-    questions: list[list[tuple[int, dict[str, Any]]]] = [[] for _ in steps]
-    for row in _rows(data / "quotes.parquet", AVAILABLE["quotes"]):
-        at = int(row.pop("sent_at"))
-        questions[(at - LIVE - 1) // STEP].append((at, row))
-    for name, table in TABLES.items():
-        for row in _rows(data / f"{name}.parquet", AVAILABLE[name]):
-            events: Any = steps[(row[AVAILABLE[name]] - LIVE - 1) // STEP].events
-            events[table].append(row)
+    steps = []
+    for batch in sources.batches(data, AVAILABLE, LIVE, END, STEP):
+        asked: list[Any] = [(row.pop("sent_at"), row) for row in batch.tables.pop("quotes", [])]
+        events = {TABLES[name]: rows for name, rows in batch.tables.items()}
+        steps.append(Step(batch.start, batch.end, events, asked))
     known = {record.key for record in scan(app.places.journal, kinds=Predicted)}
     done = [
         place + 1
-        for place, asked in enumerate(questions)
-        if asked and known.issuperset(row["quote_id"] for _, row in asked)
+        for place, step in enumerate(steps)
+        if step.questions and known.issuperset(row["quote_id"] for _, row in step.questions)
     ]
     first = max(done, default=0)
-    left = sum(map(len, questions[first:]))
+    left = sum(len(step.questions) for step in steps[first:])
     if first:
-        answered = sum(map(len, questions[:first]))
+        answered = sum(len(step.questions) for step in steps[:first])
         say(f"serving: {answered:,} later quotes were answered before, reused from the journal")
     if left:
         say(f"serving: {left:,} later quotes over HTTP, with what became known in between")
-    steps = [
-        Step(step.start, step.end, step.events, asked) for step, asked in zip(steps, questions, strict=True)
-    ]
     return steps[first:] or [Step(END, END, {}, [])]
-
-
-def _rows(path: Path, available: str) -> list[dict[str, Any]]:
-    """What became available in `LIVE < t <= END`, in that order."""
-    with duckdb.connect() as connection:
-        found = connection.execute(
-            f"FROM read_parquet($path) WHERE {available} > $live AND {available} <= $end ORDER BY {available}",
-            {"path": str(path), "live": LIVE, "end": END},
-        )
-        names = [column[0] for column in found.description or []]
-        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
