@@ -73,7 +73,6 @@ def lines(
     band: tuple[float, float] | None = None,
     dates: bool = True,
     percent: bool = False,
-    zero: bool = False,
 ) -> Chart:
     """Values over time, one line for each series, with vertical marks where something happened.
 
@@ -84,7 +83,6 @@ def lines(
         y_title: What is measured, with its unit.
         band: Between which values a series is as usual.
         percent: Show shares as per cent.
-        zero: Let the y axis begin at zero.
     """
     values = [
         {"x": _place(at, dates), "y": _finite(value), "s": name}
@@ -95,7 +93,7 @@ def lines(
     dash = {"domain": names, "range": _cycle(DASHES, len(names))}
     legend = LINE_LEGEND if len(names) > 1 else None
     height = 250 + _headroom(marks)
-    scale = {"zero": zero, "range": [height, _headroom(marks)]}
+    scale = {"zero": False, "range": [height, _headroom(marks)]}
     layer = {
         "data": {"values": values},
         "mark": {"type": "line", "point": {"size": 28} if len(x) <= 40 else False, "strokeWidth": 2},
@@ -212,7 +210,7 @@ def histogram(
     return _chart(title, [layer, *_marks(marks, edges, dates=False, height=height)], height=height)
 
 
-def spans(title: str, rows: Sequence[Span], *, x_title: str = "") -> Chart:
+def spans(title: str, rows: Sequence[Span]) -> Chart:
     """What lasted from when to when, one line for each row name: which version answered, which alert was open."""
     edges = [edge for row in rows for edge in (row.start, row.end)]
     # Seven pixels a letter, in about 0.8 of the width: a longer label would run into the next span.
@@ -229,7 +227,7 @@ def spans(title: str, rows: Sequence[Span], *, x_title: str = "") -> Chart:
     bar = {"type": "bar", "color": colour("c1"), "fillOpacity": 0.2, "stroke": colour("c1"), "strokeWidth": 1}
     text = {"type": "text", "align": "left", "dx": 5, "color": colour("ink")}
     place = {
-        "x": _x(x_title, edges, dates=True, scale={"nice": False}),
+        "x": _x("", edges, dates=True, scale={"nice": False}),
         "y": _rows("row", [row.row for row in rows]),
     }
     layers = [

@@ -68,11 +68,10 @@ def expected(
     return [math.nan if answer is None else answer for answer in answers]
 
 
-def agree(got: Sequence[float], wanted: Sequence[float], scale: float = 1e3) -> bool:
-    """Whether answers are equal: NaN with NaN, others within rounding of sums of values below `scale`."""
+def agree(got: Sequence[float], wanted: Sequence[float]) -> bool:
+    """Whether answers are equal: NaN with NaN, others within rounding of sums of values below 1,000."""
     return len(got) == len(wanted) and all(
-        math.isnan(a) == math.isnan(b)
-        and (math.isnan(b) or math.isclose(a, b, rel_tol=1e-11, abs_tol=1e-9 * scale))
+        math.isnan(a) == math.isnan(b) and (math.isnan(b) or math.isclose(a, b, rel_tol=1e-11, abs_tol=1e-6))
         for a, b in zip(got, wanted, strict=True)
     )
 

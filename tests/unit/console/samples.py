@@ -49,7 +49,6 @@ def late_rates() -> Chart:
         x_title="day of departure, 2013",
         y_title="flights more than 15 minutes late",
         percent=True,
-        zero=True,
     )
 
 
@@ -105,7 +104,7 @@ def roles() -> Chart:
             Span("shadow", turns[2], turns[2] + DAY, "no"),
         ),
     ]
-    return spans("Three versions answered as champion", rows, x_title="2013")
+    return spans("Three versions answered as champion", rows)
 
 
 def report() -> Report:
@@ -175,7 +174,7 @@ def hostile(text: str) -> Report:
             dates=False,
         ),
         bars(text, [Bar(text, 1.0, series=text), Bar(text, 2.0, series="b")], x_title=text),
-        spans(text, [Span(text, 0, DAY, text)], x_title=text),
+        spans(text, [Span(text, 0, DAY, text)]),
         Table((text,), [(text,)], text),
         Tiles([Tile(text, text, text)]),
         Callout(text, text),
