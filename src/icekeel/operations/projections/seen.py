@@ -17,12 +17,14 @@ from typing import Any
 import duckdb
 
 from icekeel.compile import literal, quote
-from icekeel.core.frames import Frame, Ints
+from icekeel.core.frames import NO_TIME, Frame, Ints
+from icekeel.core.kinds import Column
 from icekeel.core.time import FOREVER
 from icekeel.data import AVAILABLE, DELETED, SEQUENCE, Manifest
 from icekeel.data.history import OFFSET, ORIGIN, SEGMENT
 from icekeel.data.relations import SQL_TYPES, connect, parquet
 from icekeel.define import EventTable
+from icekeel.engines import rows_of
 from icekeel.features.aggregates import View
 from icekeel.features.offline import EventStore, historical_features
 from icekeel.features.plan import Lookup, Plan
@@ -226,6 +228,11 @@ def reaches(lookups: Iterable[Lookup]) -> dict[str, tuple[int, int]]:
         back, ahead = found.get(lookup.view.table, (0, 0))
         found[lookup.view.table] = max(back, lookup.view.back), max(ahead, lookup.view.ahead)
     return found
+
+
+def as_answered(columns: Sequence[Column], requests: Frame) -> list[list[float | int | str | None]]:
+    """Requests of a frame as they are answered: values in the order of the columns, None for null."""
+    return [[None if value == NO_TIME else value for value in row] for row in rows_of(columns, requests)]
 
 
 def recompute(

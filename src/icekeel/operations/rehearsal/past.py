@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from icekeel.compile import literal, quote
 from icekeel.core.errors import Fault, StateError
-from icekeel.core.frames import NO_TIME, Frame
+from icekeel.core.frames import Frame
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import DAY, MINUTE, format_time
 from icekeel.data import AVAILABLE, DELETED, SEQUENCE, Manifest, Vault
@@ -22,6 +21,7 @@ from icekeel.define.rehearsed import ASKED_AT, events_file, questions_file
 from icekeel.features.live import outcome_key
 from icekeel.features.outcomes import target_function
 from icekeel.operations.projections.projections import OutcomeRows
+from icekeel.operations.projections.seen import as_answered
 from icekeel.operations.workspace import Workspace
 from icekeel.training.dataset import declared_questions, past_questions
 
@@ -81,18 +81,23 @@ class Past:
             raise StateError(Fault("no_history", "there are no past questions to replay", self.model.name))
         return (int(self.asked[ASKED_AT][-1]) // MINUTE + 1) * MINUTE
 
-    def per_day(self, until: int, days: int = 7) -> float:
-        """Questions a day in the days before a time."""
-        low, high = np.searchsorted(self.asked[ASKED_AT], [until - days * DAY, until])
-        return float(high - low) / days
+    def per_day(self, until: int) -> float:
+        """Questions a day in the week before a time."""
+        low, high = np.searchsorted(self.asked[ASKED_AT], [until - 7 * DAY, until])
+        return float(high - low) / 7
 
     def questions(self, since: int, until: int) -> list[tuple[int, Row]]:
         """When each question in `(since, until]` was asked, and its request as JSON has it."""
         low, high = np.searchsorted(self.asked[ASKED_AT], [since, until], side="right")
         part = self.asked.take(np.arange(low, high))
-        columns = {field.name: _plain(part[field.name], field.kind) for field in self.plan.fields}
-        rows = zip(*columns.values(), strict=True)
-        asked = (dict(zip(columns, row, strict=True)) for row in rows)
+        columns = self.plan.inputs
+        asked = [
+            {
+                column.name: bool(value) if column.kind is Kind.FLAG and value is not None else value
+                for column, value in zip(columns, row, strict=True)
+            }
+            for row in as_answered(columns, part)
+        ]
         return list(zip(part[ASKED_AT].tolist(), asked, strict=True))
 
     def rows(self, table: str, since: int, until: int) -> list[Row]:
@@ -148,16 +153,6 @@ class Past:
 def _stored(name: str, kind: Kind) -> str:
     """A column as a file or a caller has it: flags are stored as numbers."""
     return f"{quote(name)}::BOOLEAN AS {quote(name)}" if kind is Kind.FLAG else quote(name)
-
-
-def _plain(values: Any, kind: Kind) -> list[Any]:
-    """A column as JSON has it."""
-    if kind is Kind.TIME:
-        return [None if value == NO_TIME else value for value in values.tolist()]
-    if kind.is_text:
-        return list(values)
-    plain = [None if math.isnan(value) else value for value in values.tolist()]
-    return [None if value is None else bool(value) for value in plain] if kind is Kind.FLAG else plain
 
 
 class Truth:

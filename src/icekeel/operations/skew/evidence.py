@@ -13,8 +13,7 @@ import numpy as np
 
 from icekeel.compile import compile_event, literal, quote
 from icekeel.core.errors import StateError
-from icekeel.core.frames import NO_TIME, Frame
-from icekeel.core.kinds import Kind
+from icekeel.core.frames import Frame
 from icekeel.core.time import format_time
 from icekeel.data.history import OFFSET, SEGMENT
 from icekeel.data.relations import connect
@@ -23,13 +22,14 @@ from icekeel.define.features import Feature
 from icekeel.define.nodes import Windowed, walk
 from icekeel.features.live import LiveFeatures, StateCell, encode_key
 from icekeel.features.online import GRACE, LmdbWindows, TextCodes
-from icekeel.features.plan import Lookup, Plan, make_plan
+from icekeel.features.plan import Lookup, make_plan
 from icekeel.operations.projections.reach import Reach
 from icekeel.operations.projections.seen import (
     KNOWN,
     SOURCE,
     Moment,
     SeenEvents,
+    as_answered,
     reaches,
     recompute,
     rows_in_reach,
@@ -150,10 +150,11 @@ class Evidence:
             computed = recompute(self._workspace, alone, asked.row, times, files)
             for at, node in enumerate(windows):
                 slots[plan.slots[node]] = computed[f"w{at}"][0]
-        return plan.compile()(self._request(asked), asked.moment.asked_at, slots)[0]
+        return plan.compile()(list(self._request(asked).values()), asked.moment.asked_at, slots)[0]
 
-    def _request(self, asked: Asked) -> list[Any]:
-        return [_plain(asked.row[column.name][0], column.kind) for column in self._plan.inputs]
+    def _request(self, asked: Asked) -> dict[str, Any]:
+        (values,) = as_answered(self._plan.inputs, asked.row)
+        return dict(zip((column.name for column in self._plan.inputs), values, strict=True))
 
     def _compared(self, asked: Asked, lookups: Sequence[Lookup], same: Same) -> Cause | None:
         """By what the windows hold now, where they still hold what the question met."""
@@ -184,19 +185,16 @@ class Evidence:
     def _read_again(self, asked: Asked) -> Any:
         """The feature as the online store gives it now for the same question."""
         views = [lookup.view for lookup in self._workspace.lookups]
-        read = LiveFeatures(self._online, self._plan, views).read(self._request(asked), asked.moment.asked_at)
+        request = list(self._request(asked).values())
+        read = LiveFeatures(self._online, self._plan, views).read(request, asked.moment.asked_at)
         names = [feature.name for feature in self._plan.features]
         return read.values[names.index(asked.feature)]
 
     def _held(self, lookup: Lookup, asked: Asked) -> dict[str, _Row]:
         """Rows under the question's key that the online store holds, by id."""
         windows = LmdbWindows(self._online, [one.view for one in self._workspace.lookups])
-        key = encode_key(
-            [
-                dict(zip(_names(self._plan), self._request(asked), strict=True))[name]
-                for name in lookup.key_fields
-            ]
-        )
+        request = self._request(asked)
+        key = encode_key([request[name] for name in lookup.key_fields])
         if key is None:
             return {}
         with self._online.begin() as txn:
@@ -211,7 +209,7 @@ class Evidence:
         """Rows that history has under the question's key in the reach of its windows, by id."""
         view = lookup.view
         table = self._workspace.project.tables[view.table]
-        request = dict(zip(_names(self._plan), self._request(asked), strict=True))
+        request = self._request(asked)
         asks = {column: request[name] for column, name in zip(view.keys, lookup.key_fields, strict=True)}
         compute = compile_event(tuple(table.fields.values()), lookup.values)
         filters = {one.where for one in view.aggregates}
@@ -303,16 +301,3 @@ def _cause(kind: str, sentence: str) -> Cause:
 
 def _tables(lookups: Sequence[Lookup]) -> str:
     return " and ".join(dict.fromkeys(lookup.view.table for lookup in lookups))
-
-
-def _names(plan: Plan) -> list[str]:
-    return [column.name for column in plan.inputs]
-
-
-def _plain(value: Any, kind: Kind) -> Any:
-    """A value of a frame as a request has it."""
-    if kind.is_text:
-        return value
-    if kind is Kind.TIME:
-        return None if value == NO_TIME else int(value)
-    return None if math.isnan(value) else float(value)

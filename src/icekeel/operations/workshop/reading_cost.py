@@ -11,14 +11,14 @@ import lmdb
 import numpy as np
 
 from icekeel.compile.closure import Row as Compute
-from icekeel.core.frames import NO_TIME, Frame, Ints
+from icekeel.core.frames import Frame, Ints
 from icekeel.define.features import Feature
 from icekeel.define.nodes import Windowed
 from icekeel.define.reading import windows_of
-from icekeel.engines import rows_of
 from icekeel.features.aggregates import View
 from icekeel.features.live import LiveFeatures
 from icekeel.features.plan import Plan, make_plan
+from icekeel.operations.projections.seen import as_answered
 
 CALLS = 200
 Row = list[float | int | str | None]
@@ -70,7 +70,7 @@ def reading_costs(
         online: The store, open for reading, with the windows of `views`; None where there is none.
     """
     latest = np.arange(max(0, len(asked_at) - CALLS), len(asked_at))
-    rows, times = _rows(plan, requests.take(latest)), asked_at[latest].tolist()
+    rows, times = as_answered(plan.inputs, requests.take(latest)), asked_at[latest].tolist()
     own = make_plan(plan.fields, features)
     slots = ["" if at in own.text_slots else 1.0 for at in range(len(own.slots))]
     formulas = {}
@@ -102,9 +102,3 @@ def _median_us(call: Callable[[Row, int], object], rows: Sequence[Row], times: S
             call(row, at)
         taken.append((time.process_time() - began) / 5)
     return float(np.median(taken)) * 1e6 if taken else 0.0
-
-
-def _rows(plan: Plan, requests: Frame) -> list[Row]:
-    """Requests as they are answered: values in field order, None for null."""
-    rows = rows_of(plan.inputs, requests)
-    return [[None if value == NO_TIME else value for value in row] for row in rows]
