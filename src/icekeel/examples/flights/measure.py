@@ -18,10 +18,11 @@ from icekeel.core.time import to_datetime
 from icekeel.data import Ingested
 from icekeel.data.answers import ANSWER_COLUMNS, ANSWERS, FEATURE
 from icekeel.data.relations import fetch, parquet
-from icekeel.define import Act, Model
+from icekeel.define import Model
 from icekeel.features.offline import historical_features
 from icekeel.features.outcomes import Status, historical_outcomes
 from icekeel.operations.rehearsal.replay import Played
+from icekeel.operations.rehearsal.result import costs
 from icekeel.registry import Alert, Decision, Registry, Version
 from icekeel.serving import load_version
 from icekeel.training.dataset import event_store
@@ -52,13 +53,10 @@ class Skew:
     Attributes:
         values: Feature values compared.
         differences: How many differ by more than the rules of arithmetic allow, by feature.
-        largest: Largest relative difference found.
     """
 
-    answers: int
     values: int
     differences: dict[str, int]
-    largest: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +66,10 @@ class Findings:
     months: Sequence[Month]
     total: Month
     skew: Skew
-    versions: Sequence[Version]
     decisions: Sequence[Decision]
     alerts: Sequence[Alert]
     answered_by: dict[str, int]
-    verdicts: dict[str, int]
-    cpu_us: tuple[float, float]
+    cpu_us: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +122,14 @@ def measure(app: App, name: str, registry: Registry, *, now: int, frozen: Sequen
         _month(label, known & (months == label), target, predictions, model)
         for label in np.unique(months[known])
     ]
-    cpu = answers["_cpu_us"]
     return Findings(
         months=rows,
         total=_month("all", known, target, predictions, model),
         skew=_skew(features, again),
-        versions=registry.versions(name),
         decisions=registry.decisions(name),
         alerts=registry.alerts(name),
         answered_by=_counts(answers["_version"]),
-        verdicts=_counts(answers["_verdict"]),
-        cpu_us=(float(np.median(cpu)), float(np.percentile(cpu, 99))),
+        cpu_us=float(np.median(answers["_cpu_us"])),
     )
 
 
@@ -156,17 +149,8 @@ def _month(label: str, rows: Array, target: Floats, predictions: dict[str, Float
         late_rate=float(truth.mean()),
         loss={name: float(log_loss(truth, values).mean()) for name, values in given.items()},
         auc={name: auc(truth, values) for name, values in given.items()},
-        cost={name: action_cost(model.action, truth, values) for name, values in given.items()}
-        if model.action
-        else {},
+        cost={name: float(costs(model, values, truth, 1.0).mean()) for name, values in given.items()},
     )
-
-
-def action_cost(action: Act, truth: Floats, probability: Floats) -> float:
-    """Mean cost of an answer: `false` for acting in vain, `missed` for not acting when it was due."""
-    acted = probability > action.threshold
-    late = truth > 0.5
-    return float(np.mean(np.where(acted & ~late, action.false, np.where(~acted & late, action.missed, 0.0))))
 
 
 def _counts(values: Array) -> dict[str, int]:
@@ -177,7 +161,6 @@ def _counts(values: Array) -> dict[str, int]:
 def _skew(served: Frame, again: Frame) -> Skew:
     """Texts, counts and extremes must be identical; sums and what follows from them agree to 1e-9 relative."""
     differences: dict[str, int] = {}
-    largest = 0.0
     for name in served:
         a, b = served[name], again[name]
         if a.dtype == object:
@@ -186,11 +169,10 @@ def _skew(served: Frame, again: Frame) -> Skew:
             both = ~np.isnan(a) & ~np.isnan(b)
             gap = np.zeros(len(a))
             gap[both] = np.abs(a[both] - b[both]) / np.maximum(1.0, np.abs(b[both]))
-            largest = max(largest, float(gap.max(initial=0.0)))
             differs = (np.isnan(a) != np.isnan(b)) | (gap > 1e-9)
         if differs.any():
             differences[name] = int(differs.sum())
-    return Skew(len(served), len(served) * len(list(served)), differences, largest)
+    return Skew(len(served) * len(list(served)), differences)
 
 
 def by_month(findings: Findings, pick: str, name: str) -> list[float]:

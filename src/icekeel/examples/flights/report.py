@@ -100,7 +100,7 @@ def _at_a_glance(run: Run) -> Section:
         Tile(
             "answer, p50 / p99", f"{p50:.1f} / {p99:.1f} ms", "as the caller saw it, keeper at work beside it"
         ),
-        Tile("CPU per answer", f"{found.cpu_us[0]:.0f} µs", "median, windows to journal"),
+        Tile("CPU per answer", f"{found.cpu_us:.0f} µs", "median, windows to journal"),
         Tile(
             "swaps",
             f"{sum(d.kind == 'promote' for d in found.decisions)}",
