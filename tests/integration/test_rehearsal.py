@@ -87,8 +87,10 @@ def test_a_rehearsal_injects_finds_and_leaves_the_project_alone(project: Path, t
     found = rehearse(project, tmp_path)
     assert content(project) == before
     by_kind = {one["kind"]: one for one in found["outcomes"]}
-    for kind in ("feed_reordered", "keeper_killed", "worker_killed", "challenger_broken"):
+    for kind in ("feed_reordered", "keeper_killed", "worker_killed"):
         assert (by_kind[kind]["status"], by_kind[kind]["differ"]) == ("absorbed", 0), by_kind[kind]
+    broken = by_kind["challenger_broken"]
+    assert (broken["status"], broken["called"], broken["differ"]) == ("found", "challenger", 0), broken
     assert by_kind["challenger_equal"]["status"] == "absorbed"  # nothing was decided in three hours
     assert by_kind["challenger_equal"]["differ"] > 0
     assert by_kind["request_type"]["unanswered"] > 0  # every request was refused, and that is told
