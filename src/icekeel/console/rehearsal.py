@@ -29,7 +29,7 @@ def lead(found: Rehearsed) -> str:
     if named:
         text += f"{sum(named)} of {len(named)} named the cause. "
     alarms, days = len(found.false_alarms), f"{found.quiet_days:g} quiet days"
-    return text + (f"{alarms} false alarms in {days}." if alarms else f"No false alarm in {days}.")
+    return text + f"{alarms or 'No'} false alarm{'s' * (alarms > 1)} in {days}."
 
 
 def rehearsal_page(found: Rehearsed) -> Report:
@@ -146,7 +146,7 @@ def _course(found: Rehearsed) -> Timeline:
     for one in found.outcomes:
         if one.status in (FOUND, ABSORBED):
             tone: Tone = "warn" if one.right is False else "good"
-            text = " ".join(f"Then {action}." for action in one.actions[:MOST_ACTIONS])
+            text = " ".join(f"Then {action.rstrip('.')}." for action in one.actions[:MOST_ACTIONS])
             at = one.shown + round((one.minutes or 0.0) * MINUTE)
             moments.append(Moment(at, one.called or "harmless", f"{_name(one)}: {one.sentence}", text, tone))
     return Timeline(moments)

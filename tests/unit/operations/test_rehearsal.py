@@ -244,7 +244,10 @@ def test_what_was_found_missed_misnamed_and_harmless_is_told_with_its_cost(past:
     page = render(rehearsal_page(found))
     assert "called source Scans" in page
     assert lead(found).startswith("3 of 3 faults were found, 1 of them by showing that they did no harm.")
+    assert " 1 false alarm in " in lead(found)
     assert "no alert" in render(rehearsal_page(missed))
+    told = replace(found.outcomes[0], actions=["watch: look at it."])
+    assert "Then watch: look at it.<" in render(rehearsal_page(replace(found, outcomes=[told])))
 
 
 def test_what_strikes_a_feed_waits_until_the_feed_is_busy(
