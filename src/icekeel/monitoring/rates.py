@@ -169,14 +169,18 @@ def _minutely(at: Ints, first: int, expected: Floats, weights: Floats, shape: Se
 
 
 def _levels(counts: Floats, expected: Floats, day: Ints) -> Floats:
-    """The level that the days before have left for each hour, as a bank has it; the first week's to begin with."""
+    """The level that the days before have left for each hour, as a bank has it; to begin with that of the first week.
+
+    That is the median of its days on which rows came: one may have been an incident, and many sources rest on some days.
+    """
     days = np.unique(day, return_inverse=True)[1]
     told, due = np.bincount(days, counts), np.bincount(days, expected)
-    level = float(np.median(told[:7] / np.maximum(due[:7], 1e-9)))
+    came = np.flatnonzero(told[:7])
+    level = float(np.median(told[came] / np.maximum(due[came], 1e-9))) if len(came) else 1.0
     levels = np.zeros(len(told))
-    for at, (came, owed) in enumerate(zip(told, due, strict=True)):
+    for at, (rows, owed) in enumerate(zip(told, due, strict=True)):
         levels[at] = level
-        level += (came / owed - level) / MEMORY_DAYS if owed >= 1 else 0.0
+        level += (rows / owed - level) / MEMORY_DAYS if owed >= 1 else 0.0
     return levels[days]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -112,6 +114,14 @@ def test_a_storm_in_the_past_does_not_make_silence_ordinary() -> None:
     often = storm(storm(storm(stormy, 20, 16), 60, 16), 80, 16)
     assert learn_heartbeat(often, 0.1).limit > 12 * 35
     assert learn_heartbeat(stormy[stormy < START + 50 * DAY], 0.1).limit > 12 * 35
+
+
+@pytest.mark.parametrize("days", [(0,), (0, 3), (0, 2, 4)])
+def test_a_source_that_rests_on_most_days_of_the_week_is_watched(days: Sequence[int]) -> None:
+    rng = np.random.default_rng(9)
+    opens = [START + day * DAY + 8 * HOUR for day in range(70) if day % 7 in days]
+    at = np.sort(np.concatenate([one + rng.integers(0, 10 * HOUR, 400) for one in opens]))
+    assert not learn_rate("source", "T", at, BAR).blind
 
 
 def test_a_timetable_that_once_skipped_a_delivery_is_one() -> None:
