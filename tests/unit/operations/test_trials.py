@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import numpy as np
@@ -140,29 +141,45 @@ def test_a_unit_seen_in_both_arms_counts_in_neither(world: World) -> None:
     assert (units.crossed, len(units.value)) == (1, len(rows) - 2)
 
 
-def test_what_settles_between_two_looks_is_added_once(world: World) -> None:
+class Growing:
+    """Some rows, and those that a test lets follow, each of these given once."""
+
+    def __init__(self, rows: list[Settled]) -> None:
+        self.rows = rows
+        self.fresh_rows: list[Settled] | None = None
+
+    def grow(self, rows: list[Settled]) -> None:
+        self.rows, self.fresh_rows = [*self.rows, *rows], rows
+
+    def settled(self, metric: str, since: int, until: int) -> list[Settled]:
+        return self.rows
+
+    def fresh(self, metric: str) -> list[Settled] | None:
+        found, self.fresh_rows = self.fresh_rows, []
+        return found
+
+    def struck(self) -> dict[tuple[str, str, float], tuple[int, int]]:
+        return {}
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["well", "after a look that failed"])
+def test_what_settles_between_two_looks_is_added_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
     ramped(world, (0.1, 0.1), 0)
     rows = [
         msgspec.structs.replace(row, phase="late-2/1@0.1")
         for row in answers(range(4), arms=BOTH, wrong=(0.2, 0.2))
     ]
 
-    class Growing:
-        fresh_rows: list[Settled] | None = None
-
-        def settled(self, metric: str, since: int, until: int) -> list[Settled]:
-            return rows[:100]
-
-        def fresh(self, metric: str) -> list[Settled] | None:
-            found, self.fresh_rows = self.fresh_rows, []
-            return found
-
-        def struck(self) -> dict[tuple[str, str, float], tuple[int, int]]:
-            return {}
-
-    source, looked, trial = Growing(), Trials(world.registry), trials(world.registry.history("late"))[-1]
+    source, looked = Growing(rows[:100]), Trials(world.registry)
+    trial = trials(world.registry.history("late"))[-1]
     looked.standing(T0 + 9 * DAY, world.model, source, trial)
-    source.fresh_rows = rows[100:]
+    source.grow(rows[100:])
+    if fails:
+        with monkeypatch.context() as once, pytest.raises(ArithmeticError):
+            once.setattr("icekeel.operations.trials.trials.costs", Mock(side_effect=ArithmeticError))
+            looked.standing(T0 + 9 * DAY, world.model, source, trial)
     grown = looked.standing(T0 + 9 * DAY, world.model, source, trial)
     whole = Trials(world.registry).standing(T0 + 9 * DAY, world.model, world_of(world, rows), trial)
     assert grown.state.primary == whole.state.primary

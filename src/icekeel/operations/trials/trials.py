@@ -163,10 +163,10 @@ class Trials:
         declared = {metric.called for metric in model.rollout.metrics} if model.rollout else set()
         metric = name if name in declared else COST
         key = (model.name, trial.salt, trial.since, len(trial.steps), metric)
-        rows, fresh = self._rows.get(key), source.fresh(metric)
+        # Kept again once all is taken in: what is fresh is given once, and a look may fail.
+        rows, fresh = self._rows.pop(key, None), source.fresh(metric)
         if rows is None or fresh is None:  # not read yet, or another keeper's projections
             self._rows = {k: v for k, v in self._rows.items() if k[:4] == key[:4] or k[0] != model.name}
-            self._rows.pop(key, None)
             rows, settled = Rows(), iter(source.settled(metric, trial.since, FOREVER))
         else:
             settled = iter(fresh)
