@@ -22,7 +22,8 @@ from icekeel.app import App
 from icekeel.core.errors import StateError
 from icekeel.data import Vault
 from icekeel.journal import Predicted, Pushed, scan
-from icekeel.operations.upkeep.backup import Backup, Copied, Shelf, back_up, check, restore
+from icekeel.operations.upkeep import backup
+from icekeel.operations.upkeep.backup import Backup, Copied, Shelf, back_up, check, finish_restore, restore
 from icekeel.operations.upkeep.doctor import Patient, examine
 from icekeel.settings import Places, Settings
 from icekeel.testing.small import REQUEST, TRAINED_TO, keep_up, train_small, write_small_project
@@ -185,6 +186,37 @@ def test_a_killed_restore_leaves_one_state_whole_and_the_next_command_goes_on(
     assert all((state / path).is_file() for path in found.files if not path.startswith("project/"))
     left = {path.name for path in folder.iterdir() if path.name.startswith(".icekeel.rest")}
     assert bool(left) == (not replaced)
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_a_restore_that_another_process_finishes_is_left_to_it(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aside: bool
+) -> None:
+    places, shelf = Places(tmp_path / "project" / ".icekeel"), Shelf(tmp_path / "backups")
+    _, found = back_up(made, Places(made / ".icekeel"), shelf, at=TRAINED_TO, most=1, say=print)
+    if aside:
+        places.make()
+        (places.state / "marker").touch()
+
+    def synced(path: Path) -> None:
+        if path == places.state.parent:
+            finish_restore(places.state)
+
+    monkeypatch.setattr(backup, "sync", synced)
+    before = restore(shelf, found, places.state.parent, places, aside=aside, vault_key="")
+    assert (before is not None) == aside
+    assert all((places.state / path).is_file() for path in found.files if not path.startswith("project/"))
+
+
+def test_a_state_that_is_made_during_a_restore_is_no_success(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places, shelf = Places(tmp_path / "project" / ".icekeel"), Shelf(tmp_path / "backups")
+    _, found = back_up(made, Places(made / ".icekeel"), shelf, at=TRAINED_TO, most=1, say=print)
+    monkeypatch.setattr(backup, "sync", lambda path: places.make())
+    with pytest.raises(StateError) as caught:
+        restore(shelf, found, places.state.parent, places, aside=False, vault_key="")
+    assert caught.value.code == "state_in_use"
 
 
 @pytest.mark.parametrize(

@@ -360,6 +360,7 @@ def restore(
 
     Raises:
         StateError: `state_there`; `damaged_backup`: a content is missing or changed; nothing is changed then.
+            `state_in_use`: somebody writes there.
     """
     there = places.state.exists() and any(path.name != "keep.lock" for path in places.state.iterdir())
     if writing := [name for name in segment_sizes(places.journal) if not is_free(places.journal / name)]:
@@ -390,12 +391,20 @@ def restore(
             shutil.copyfile(own, folder / own.name)
     shutil.rmtree(project, ignore_errors=True)
     os.sync()
-    draft.rename(places.state.with_name(f"{places.state.name}{WHOLE}{backup.name}"))
-    sync(places.state.parent)
-    before = _move_aside(places.state) if there else None
-    if places.state.exists():
-        shutil.rmtree(places.state)
-    finish_restore(places.state)
+    return _put_in_place(draft, places.state, backup.name, aside=there)
+
+
+def _put_in_place(draft: Path, state: Path, name: str, *, aside: bool) -> Path | None:
+    """Let what is wholly written be the state; gives where the one of before lies, if that is to be moved aside."""
+    if not aside:  # what is there later may be this backup, which somebody else put in place
+        shutil.rmtree(state, ignore_errors=True)
+    whole = draft.rename(state.with_name(f"{state.name}{WHOLE}{name}"))
+    sync(state.parent)
+    before = _move_aside(state) if aside else None
+    finish_restore(state)
+    if whole.exists():
+        what, hint = "a process made a state here meanwhile", "stop it, and restore again with --aside"
+        raise StateError(Fault("state_in_use", what, str(state), hint=hint))
     return before
 
 
