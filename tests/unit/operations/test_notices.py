@@ -277,6 +277,7 @@ def test_a_webhook_without_a_key_and_an_address_without_its_secret_say_so(
     [
         ("ann:p%2Fss", "ann:p/ss"),
         ("ann:${HOOK_PASSWORD}", "ann:p/ss@w%rd ü"),  # as it is, whatever it holds
+        ("${HOOK_USER}", "ann:p/ss"),
         ("t0ken", "t0ken:"),
     ],
 )
@@ -284,6 +285,7 @@ def test_name_and_password_of_a_webhook_are_its_authorization_and_are_shown_nowh
     world: World, hook: Hook, monkeypatch: pytest.MonkeyPatch, caplog: Any, declared: str, sent: str
 ) -> None:
     monkeypatch.setenv("HOOK_PASSWORD", "p/ss@w%rd ü")
+    monkeypatch.setenv("HOOK_USER", "ann:p/ss")
     address = hook.url.replace("http://", f"http://{declared}@")
     teller = world.teller(address)
     hook.status = 401

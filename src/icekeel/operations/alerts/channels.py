@@ -94,8 +94,9 @@ def _post(address: str, key: str, message: Message) -> str:
         "icekeel-timestamp": stamp,
         "icekeel-signature": signature(key, stamp, body),
     }
-    if parts.username is not None:  # RFC 7617
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    if "@" in parts.netloc:  # RFC 7617; a variable may hold both, and a name holds no colon
+        user = unquote(parts.netloc.rpartition("@")[0])
+        user += "" if ":" in user else ":"
         headers["authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
