@@ -167,8 +167,8 @@ def test_a_killed_restore_leaves_one_state_whole_and_the_next_command_goes_on(
     made: Path, tmp_path: Path, after: int, then: str
 ) -> None:
     folder, state, shelf = tmp_path / "project", tmp_path / "project" / ".icekeel", tmp_path / "backups"
-    shutil.copytree(made, folder)
     name, found = back_up(made, Places(made / ".icekeel"), Shelf(shelf), at=TRAINED_TO, most=1, say=print)
+    shutil.copytree(made, folder)  # with the id that its first backup gave it
     (state / "marker").touch()
     died = subprocess.run([sys.executable, "-c", DIES, str(folder), str(shelf), str(after)], check=False)
     assert died.returncode == -signal.SIGKILL
