@@ -260,3 +260,5 @@ def test_what_strikes_a_feed_waits_until_the_feed_is_busy(
     assert places.busy(day, HOUR) == day + 8 * HOUR
     assert places.busy(day, HOUR, "Scans.load") == day + 20 * HOUR
     assert places.busy(day, HOUR, "express") == day + 8 * HOUR
+    monkeypatch.setitem(hours, "Scans", (hour == 3).astype(np.int64))  # when nobody asks
+    assert places.busy(day, HOUR, "Scans.load") == day + 3 * HOUR

@@ -55,15 +55,15 @@ class Places:
         """The first full hour from a time on in which so long a stretch is as busy as half the week's mean, or more.
 
         Args:
-            where: What strikes; of a feed its rows must be as many, too.
+            where: What is struck; of a feed its rows must be as many, too, and they alone where both never are.
         """
-        hours, feed = max(1, lasts // HOUR), where.partition(".")[0]
-        busy = [self._hours[name] for name in {"", feed if feed in self._hours else ""}]
-        for first in range(-(-at // HOUR), -(-at // HOUR) + 168):
-            stretch = np.arange(first, first + hours) % 168
-            if all(own[stretch].mean() >= own.mean() / 2 for own in busy):
-                return first * HOUR
-        return at
+        first, feed = -(-at // HOUR), where.partition(".")[0]
+        own = self._hours.get(feed, self._hours[""])
+        begins = np.arange(first, first + 168)
+        stretches = (begins[:, None] + np.arange(max(1, lasts // HOUR))) % 168
+        busy, fed = (each[stretches].mean(axis=1) >= each.mean() / 2 for each in (self._hours[""], own))
+        found = begins[busy & fed] if (busy & fed).any() else begins[fed]
+        return int(found[0]) * HOUR
 
     def feeds(self) -> Sequence[str]:
         """Tables that features read, the most read first."""
