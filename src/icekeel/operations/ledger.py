@@ -1,4 +1,4 @@
-"""The ledger of runs, told to people; and what a run that somebody began by hand leaves where it is killed.
+"""The ledger of runs, told to people; and what a training leaves where it is killed.
 
 What the keeper begins it also follows (`runs`). Of a training as such, whoever began it, a file is locked while it
 lives: the system lets go of the lock with the process, however that ends, and whoever looks next writes it down.

@@ -13,6 +13,7 @@ import pytest
 from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, MINUTE, SECOND, parse_time
 from icekeel.operations.alerts.alerting import Alerting
+from icekeel.operations.ledger import ALIVE, alive
 from icekeel.operations.loop import schedule as scheduling
 from icekeel.operations.loop.schedule import Cadence, Schedule, Task, _audited, _taken_in, tasks_of
 from icekeel.operations.runs import AUDIT, BACKUP, COMPACT, INGEST, MIRROR, Ended, Note, Runs
@@ -185,18 +186,19 @@ def test_a_result_or_a_state_that_cannot_be_read_does_not_end_the_keeper(world: 
     assert world.registry.runs(INGEST)[0].details["did"] == "table Scans"
 
 
-def test_a_training_that_was_killed_leaves_no_entry_open(world: World) -> None:
+def test_a_training_that_was_killed_leaves_nothing_open(world: World) -> None:
     runs = Runs(world.registry, world.app.places.runs, {}, clock=lambda: world.now)
     schedule = Schedule([], runs, world.registry, world.watch, lambda: world.now)
     world.registry.start_run("train", details={"model": "late"}, at=NOW)
-    for at, model in ((NOW, "late"), (NOW + 1, "late"), (NOW, "other")):
-        world.registry.start_run("training", details={"model": model}, at=at)
-    schedule.poll()
-    assert [run.status for run in world.registry.runs("train")] == ["interrupted"]
-    left = {
-        (run.started_at, run.details["model"]) for run in world.registry.runs() if run.status == "running"
-    }
-    assert left == {(NOW + 1, "late"), (NOW, "other")}
+    with alive(runs.folder, NOW) as lock:
+        for model, name in (("late", "gone.alive"), ("other", lock)):
+            world.registry.start_run("training", details={"model": model, ALIVE: name}, at=NOW)
+        (runs.folder / "gone.alive").touch()
+        schedule.poll()
+        assert [run.status for run in world.registry.runs("train")] == ["interrupted"]
+        late, other = world.registry.runs("training")
+        assert (late.status, ALIVE in late.details, other.status) == ("killed", False, "running")
+        assert [path.name for path in runs.folder.glob("*.alive")] == [lock]
 
 
 def test_an_audit_that_blocks_alarms_until_one_does_not(world: World) -> None:

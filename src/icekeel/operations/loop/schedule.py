@@ -18,8 +18,8 @@ from icekeel.core.errors import StateError
 from icekeel.core.time import DAY, HOUR, MINUTE, Clock
 from icekeel.operations.alerts.alerting import Alerting
 from icekeel.operations.alerts.notices import Teller
+from icekeel.operations.ledger import note_killed
 from icekeel.operations.runs import AUDIT, BACKUP, COMPACT, INGEST, MIRROR, TELL, TRAIN, Ended, Runs
-from icekeel.operations.snapshots import TRAINING
 from icekeel.operations.upkeep.retention import unmoved
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import CHAMPION, Registry
@@ -144,7 +144,7 @@ class Schedule:
         for ended in self._runs.poll(self._note):
             self._next = 0.0
             if ended.kind == TRAIN:
-                self._close(ended)
+                note_killed(self._registry, self._runs.folder, ended.at)
                 self._alerting.trainings(str(ended.details["model"]))
         if time.monotonic() < self._next:
             return
@@ -213,13 +213,6 @@ class Schedule:
         if self._paces:
             self._paces[task.kind, task.of].note(ended.status, ended.started_at, ended.at)
         return {"did": did} if did else {}
-
-    def _close(self, ended: Ended) -> None:
-        """The entry of the training as such, which a child that was killed left open."""
-        for run in self._registry.runs(TRAINING):
-            same = run.details.get("model") == ended.details.get("model")
-            if run.status == "running" and same and run.started_at == ended.started_at:
-                self._registry.finish_run(run.id, "interrupted", at=ended.at)
 
     def _said(self, task: Task, result: Any) -> tuple[str, Trouble | None]:
         try:
