@@ -24,7 +24,7 @@ from icekeel.data import Vault
 from icekeel.journal import Predicted, Pushed, scan
 from icekeel.operations.upkeep import backup
 from icekeel.operations.upkeep.backup import Backup, Copied, Shelf, back_up, check, finish_restore, restore
-from icekeel.operations.upkeep.doctor import Patient, examine
+from icekeel.operations.upkeep.doctor import PARTS, Patient, examine
 from icekeel.settings import Places, Settings
 from icekeel.testing.small import REQUEST, TRAINED_TO, keep_up, train_small, write_small_project
 
@@ -352,6 +352,16 @@ def test_the_doctor_finds_what_was_broken(folder: Path) -> None:
     }
     assert "tokens.json" in told["files"].found
     assert stored.name in told["history"].found
+
+
+def test_what_a_restore_left_hides_no_damaged_backup(made: Path, tmp_path: Path) -> None:
+    places, shelf = Places(tmp_path / "project" / ".icekeel"), Shelf(tmp_path / "backups")
+    _, found = back_up(made, Places(made / ".icekeel"), shelf, at=TRAINED_TO, most=1, say=print)
+    shelf.stored(found.files["registry.db"].content).write_bytes(b"")
+    (tmp_path / "project" / ".icekeel.restoring").mkdir(parents=True)
+    asked = replace(patient(made, deep=True), places=places, settings=Settings(backup_to=str(shelf.folder)))
+    told = PARTS["backup"]("backup", asked)
+    assert (told.verdict, "1 files of" in told.found, ".restoring" in told.found) == ("bad", True, True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

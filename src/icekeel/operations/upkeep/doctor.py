@@ -289,11 +289,16 @@ def _alerts(part: str, patient: Patient) -> Check:
 
 
 def _backup(part: str, patient: Patient) -> Check:
-    if left := unfinished(patient.places.state):
-        found = (
-            f"a restore was broken off before it changed anything: {', '.join(path.name for path in left)}"
-        )
-        return Check(part, "warn", found, "icekeel restore FOLDER again, or remove what it left")
+    latest = _latest_backup(part, patient)
+    if not (left := unfinished(patient.places.state)):
+        return latest
+    names = ", ".join(path.name for path in left)
+    found = f"{latest.found}; a restore is under way, or was broken off before it changed anything: {names}"
+    todo = "; ".join(filter(None, (latest.todo, "icekeel restore FOLDER again, or remove what it left")))
+    return Check(part, "bad" if latest.verdict == "bad" else "warn", found, todo)
+
+
+def _latest_backup(part: str, patient: Patient) -> Check:
     to = patient.settings.backup_to
     todo = "set backup_to and let icekeel up make them, or run icekeel backup --to FOLDER"
     if not to:
