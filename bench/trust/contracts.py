@@ -14,8 +14,8 @@ from bench.report import Result
 from icekeel.core.time import parse_time
 from icekeel.data import History, Taking, ingest
 from icekeel.data.batches import Counted, Known, count
-from icekeel.data.checks import columns_of, time_checks
-from icekeel.data.relations import connect, parquet
+from icekeel.data.checks import time_checks
+from icekeel.data.relations import columns_of, connect, parquet
 
 ROWS, CHECKS = 5_000_000, 56
 NOW = parse_time("2026-01-01")

@@ -21,8 +21,7 @@ from icekeel.define.tables import EventTable
 
 from .contracts import CLOCK_SKEW, LONGEST_ID, LONGEST_TEXT, length_text, range_text
 from .history import AVAILABLE, DELETED
-from .relations import SQL_TYPES
-from .relations import columns_of as columns_of
+from .relations import SQL_TYPES, columns_of
 
 NOTHING = '"NULL"'
 """SQL type of a column without values."""

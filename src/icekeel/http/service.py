@@ -100,9 +100,8 @@ class Service:
 
     def looking_for(self, identifiers: Collection[str]) -> Callable[[], dict[str, Asked]]:
         """What finds answers wherever they are, in any thread; called in the one that answers."""
-        read = (
-            self.state().positions
-        )  # before the index is asked: what that lacks then has come since, or long ago
+        # Before the index is asked: what that lacks then has come since, or long ago.
+        read = self.state().positions
         known = self.asked(identifiers)
         others = [one for one in identifiers if one not in known]
         since = Positions.decode(read) if read else None

@@ -20,8 +20,7 @@ from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import DAY, SECOND, format_time
 from icekeel.data import History, Snapshot
 from icekeel.data.answers import ANSWERS
-from icekeel.data.checks import columns_of
-from icekeel.data.relations import SQL_TYPES, connect, fetch, parquet
+from icekeel.data.relations import SQL_TYPES, columns_of, connect, fetch, parquet
 from icekeel.data.standing import OWN, standing
 from icekeel.define import EventTable
 from icekeel.features.events import MEMORY

@@ -19,13 +19,12 @@ from typing import Any
 import lmdb
 import numpy as np
 
-from icekeel.compile import quote
 from icekeel.core.frames import Frame, Ints
 from icekeel.core.kinds import Column, Kind
 from icekeel.core.time import FOREVER, format_time
 from icekeel.data import Manifest
 from icekeel.data.answers import ANSWERS, FEATURE
-from icekeel.data.relations import connect, fetch, parquet
+from icekeel.data.relations import SQL_TYPES, connect, fetch, one_row, parquet, selected
 from icekeel.define.nodes import Windowed, walk
 from icekeel.features.aggregates import Function
 from icekeel.features.online import GRACE
@@ -231,13 +230,12 @@ def _sample(plan: Plan, files: Sequence[Path], span: tuple[int, int], limit: int
     logged = [Column(FEATURE + column.name, column.kind) for column in plan.columns]
     columns = [*plan.inputs, *own, *logged]
     with connect(reads=files) as connection:
-        source = parquet(files, union=True)
-        held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
-        listed = ", ".join(quote(c.name) if c.name in held else f"NULL AS {quote(c.name)}" for c in columns)
+        source, types = parquet(files, union=True), {one.name: SQL_TYPES[one.kind] for one in columns}
+        listed = ", ".join(selected(connection, source, types))
         within = f"FROM {source} WHERE _asked_at >= {span[0]} AND _asked_at < {span[1]} AND _definitions"
-        other = connection.execute(f"SELECT count(*) {within} <> '{plan.digest}'").fetchone()
+        (other,) = one_row(connection, f"SELECT count(*) {within} <> '{plan.digest}'")
         statement = f"SELECT {listed} {within} = '{plan.digest}' ORDER BY md5(_id) LIMIT {limit}"
-        return fetch(connection, statement, columns), int(other[0]) if other else 0
+        return fetch(connection, statement, columns), other
 
 
 def comparable(

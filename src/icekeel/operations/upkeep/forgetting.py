@@ -15,10 +15,9 @@ from icekeel.core.ids import digest, new_id
 from icekeel.core.time import Clock
 from icekeel.data import Manifest, Receipt, StoredFile, Vault
 from icekeel.data.answers import ANSWERS, Wanted
-from icekeel.data.checks import columns_of
 from icekeel.data.history import QUESTIONS
 from icekeel.data.ingest import QUARANTINE
-from icekeel.data.relations import connect, parquet
+from icekeel.data.relations import columns_of, connect, parquet
 from icekeel.data.vault import FOLLOW_S
 from icekeel.define import Project
 from icekeel.define.fields import Field
