@@ -42,6 +42,7 @@ class Finding:
         p_value: Of the chi-squared test, before correction.
         flagged: Whether it is both certain and large.
         sentence: What changed, in figures.
+        larger: Whether it is a number, and most of the rows that moved did so to larger values.
     """
 
     column: str
@@ -50,6 +51,7 @@ class Finding:
     p_value: float
     flagged: bool
     sentence: str
+    larger: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +143,6 @@ def _finding(reference: Reference, name: str, counts: Ints, p_value: float, cert
         f"most of all {binning.label(cell)}: {now[cell]:.1%}, was {then[cell]:.1%}"
     )
     flagged = certain and moved >= max(EFFECT + excess, usual)
-    return Finding(name, moved, usual, p_value, flagged, sentence)
+    below = np.cumsum(now - then)
+    larger = binning.categories is None and bool(-below.min() > below.max())
+    return Finding(name, moved, usual, p_value, flagged, sentence, larger)

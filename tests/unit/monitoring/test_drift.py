@@ -65,6 +65,14 @@ def test_the_sentence_says_what_changed() -> None:
     )
 
 
+def test_it_is_known_whether_values_became_larger(profiler: Profiler) -> None:
+    rng = np.random.default_rng(5)
+    reference = Reference.of(profiler, [profiler.profile(frame(rng, 10_000)) for _ in range(5)])
+    for shift in (0.5, -0.5):
+        found = examine(reference, profiler.profile(frame(rng, 10_000, shift)))
+        assert {one.larger for one in found} == {shift > 0}
+
+
 def test_an_empty_day_is_no_finding(profiler: Profiler) -> None:
     reference = Reference.of(profiler, [profiler.profile(frame(np.random.default_rng(4), 100))])
     empty = Profile({column.name: np.zeros_like(reference.total.counts[column.name]) for column in COLUMNS})

@@ -549,9 +549,14 @@ def test_a_version_whose_bundle_is_damaged_is_told_and_not_tried_on(world: World
     }
 
 
-@pytest.mark.parametrize(("column", "change"), [("Scans.lateness", "late"), ("Scans.load", "shape")])
-def test_days_on_which_rows_came_late_are_about_their_source(column: str, change: str) -> None:
+@pytest.mark.parametrize(
+    ("column", "larger", "change"),
+    [("Scans.lateness", True, "late"), ("Scans.lateness", False, "shape"), ("Scans.load", True, "shape")],
+)
+def test_days_on_which_rows_came_late_are_about_their_source(column: str, larger: bool, change: str) -> None:
+    """Rows that come sooner than they did are not wrong."""
     key = f"table Scans|source.{column}"
-    found = watching._shape(Finding(key, 0.2, 0.1, 1e-9, True, f"{key}: moved"), Duty(3, 4 * DAY))
+    moved = Finding(key, 0.2, 0.1, 1e-9, True, f"{key}: moved", larger)
+    found = watching._shape(moved, Duty(3, 4 * DAY))
     assert (found.subject, found.name, found.change) == ("source", "Scans", change)
     assert (found.sentence, found.since) == (f"{column}: moved", 3 * DAY)

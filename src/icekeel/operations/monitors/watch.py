@@ -108,8 +108,8 @@ def _shape(found: Finding, duty: Duty) -> Signal:
     subject, _, column = found.column.partition("|")[2].partition(".")
     name = column.partition(".")[0] if subject == "source" else column
     sentence = found.sentence.replace(found.column, column, 1)
-    change = "late" if subject == "source" and column.endswith(f".{LATENESS}") else "shape"
-    return Signal(subject, name, sentence, found.distance, change, since=duty.day * DAY)
+    late = found.larger and subject == "source" and column.endswith(f".{LATENESS}")
+    return Signal(subject, name, sentence, found.distance, "late" if late else "shape", since=duty.day * DAY)
 
 
 def error_name(model: Model) -> str:
