@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from icekeel.core.errors import RegistryError
+from icekeel.core.errors import RegistryError, StateError
 from icekeel.core.files import alone, locked
 from icekeel.core.ids import new_id
 from icekeel.core.time import DAY, format_second
@@ -40,14 +40,16 @@ def alive(folder: Path, at: int) -> Iterator[str]:
 
 
 def note_killed(registry: Registry, folder: Path, at: int) -> None:
-    """Write down as `killed` every training whose process is gone without a word."""
+    """Write down as `killed` every training whose process is gone without a word; later, if that is not possible now."""
     for run in registry.runs(TRAINING):
         name = str(run.details.get(ALIVE, ""))
         if run.status != "running" or not name or not _free(folder / name):
             continue
         details = {key: value for key, value in run.details.items() if key != ALIVE}
         why = "its process was killed, or the machine went down"
-        with suppress(RegistryError):  # it ended just now, or somebody else has looked
+        with suppress(
+            RegistryError, StateError
+        ):  # it ended just now, somebody else has looked, or a full disk
             registry.finish_run(run.id, "killed", details={**details, "why": why}, at=at)
         (folder / name).unlink(missing_ok=True)
 
