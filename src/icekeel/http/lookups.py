@@ -14,6 +14,8 @@ from .admission import overload
 
 MOST_WAITING = 400
 """Requests that wait for the next look, of the connections a worker has; beyond, they are shed."""
+MOST_IDS = 50_000
+"""Ids that they may ask for together: they are gone through in the thread that answers."""
 Found = TypeVar("Found")
 
 
@@ -35,7 +37,8 @@ class LookUps(Generic[Found]):
         Raises:
             OverloadError: too many wait already.
         """
-        if len(self._waiting) >= MOST_WAITING:
+        asked = sum(len(others) for others, _ in self._waiting)
+        if len(self._waiting) >= MOST_WAITING or (asked and asked + len(identifiers) > MOST_IDS):
             raise overload("too many outcomes at once of answers that must be looked for")
         future: asyncio.Future[dict[str, Found]] = asyncio.get_running_loop().create_future()
         self._waiting.append((identifiers, future))

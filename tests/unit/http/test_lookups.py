@@ -81,8 +81,9 @@ def test_a_look_that_fails_fails_for_those_who_share_it_and_the_next_goes_on() -
     asyncio.run(run())
 
 
-def test_beyond_a_bound_of_those_who_wait_one_is_shed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookups, "MOST_WAITING", 3)
+@pytest.mark.parametrize("bound", ["MOST_WAITING", "MOST_IDS"])
+def test_beyond_a_bound_of_those_who_wait_one_is_shed(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookups, bound, 3)
 
     async def run() -> None:
         looked = Looked()

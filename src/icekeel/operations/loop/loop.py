@@ -31,7 +31,7 @@ MOST_DAYS = 31
 ALARM_PAUSE = 7 * DAY
 """An alarm retrains no sooner after the last training."""
 _AGAIN = "It is not tried any more; look at the disk, and train the version again."
-TODO = {
+FIRST_THING = {
     CHAMPION: "Workers that run go on with it, none can be started: icekeel rollback, or restore from a backup.",
     CHALLENGER: _AGAIN,
     SHADOW: _AGAIN,
@@ -135,16 +135,18 @@ class Loop:
         """Look at the bundles that serve or are tried, each when it comes and every hour: a damaged one is not tried on."""
         for name, alias in self._registry.aliases(model.name).items():
             version, last = self._checked.get((model.name, name), ("", 0))
-            if name not in TODO or (version == alias.version and at < last + HOUR):
+            if name not in FIRST_THING or (version == alias.version and at < last + HOUR):
                 continue
             self._checked[model.name, name] = alias.version, at
             try:
                 read(self._bundles, self._registry.version(alias.version).digest)
             except BundleError as error:
                 title = f"{alias.version}, the {name}, cannot be loaded: its bundle is damaged"
-                self.alerting.warn(at, model.name, name, title, [str(error)], TODO[name])
+                self.alerting.warn(at, model.name, name, title, [str(error)], FIRST_THING[name])
                 if name != CHAMPION:
-                    self.trials.stop(at, model, name, f"Its bundle is damaged: {error.faults[0].what}.")
+                    self.trials.stop(
+                        at, model, name, alias, f"Its bundle is damaged: {error.faults[0].what}."
+                    )
 
     def failed(self, duty: Duty, name: str, step: str, error: Exception) -> None:
         """Keep an alert that a duty could not be done, and leave its trace in the log."""

@@ -114,9 +114,8 @@ class Trials:
                 at, model, CHALLENGER, alias, Verdict("stop", f"The challenger fails: {broken}.", {})
             )
 
-    def stop(self, at: int, model: Model, name: str, reason: str) -> None:
+    def stop(self, at: int, model: Model, name: str, alias: Alias, reason: str) -> None:
         """Stop what is on trial under a name, for a reason that needs no evidence."""
-        alias = self._registry.aliases(model.name)[name]
         self._conclude(at, model, name, alias, Verdict("stop", reason, {}))
 
     def standing(self, at: int, model: Model, source: Source, trial: Trial) -> Standing:
