@@ -16,7 +16,7 @@ from typing import Any
 
 from icekeel.core.time import wall_clock
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 @contextmanager
