@@ -67,7 +67,7 @@ def look(folder: Path, pages: list[tuple[str, int]], *, dark: bool = False) -> l
 @pytest.fixture
 def status(tmp_path: Path) -> str:
     found, registry = samples.filled(tmp_path, HOSTILE)
-    html = status_page(found, registry)
+    html = status_page(found, registry, tmp_path)
     registry.close()
     return html
 

@@ -98,14 +98,13 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """List what was begun, by the schedule or by hand, and what became of it, oldest first."""
-    from icekeel.operations.ledger import LISTED, note_killed, told
+    from icekeel.operations.ledger import LISTED, as_known, told
 
     if kind and kind not in LISTED:
         hint, allowed = nearest(kind, LISTED), ", ".join(LISTED)
         raise SettingsError(Fault("unknown_kind", f'no kind of run "{kind}"', "KIND", kind, allowed, hint))
     app = open_app(project)
     with registry_of(app) as registry:
-        note_killed(registry, app.places.runs, app.clock())
         rows: list[dict[str, Any]] = [
             {
                 "started": format_second(one.started_at),
@@ -116,6 +115,6 @@ def runs(
                 "did": told(one),
                 **({"id": one.id, "details": one.details} if as_json else {}),
             }
-            for one in registry.runs(kind or None, latest=latest)
+            for one in as_known(registry.runs(kind or None, latest=latest), app.places.runs)
         ]
     print_rows(rows, as_json=as_json, empty="nothing was run yet")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from icekeel.operations.alerts.alerting import severity
-from icekeel.operations.ledger import told
+from icekeel.operations.ledger import as_known, told
 from icekeel.registry import CHAMPION, Alert, Change, Decision, Registry, Run, Version
 
 from .pages import age, moment, page, words
@@ -18,7 +19,7 @@ Status = Mapping[str, Any]
 """What `GET /v1/status` gives: JSON, read here leniently so that a page is shown whatever is missing."""
 
 
-def status_page(status: Status, registry: Registry) -> str:
+def status_page(status: Status, registry: Registry, locks: Path) -> str:
     """The page as HTML, which renews itself every ten seconds.
 
     Args:
@@ -26,6 +27,7 @@ def status_page(status: Status, registry: Registry) -> str:
             `keeper` (`now`, `seen`, `pushed`) and, for the keeper's age, `now`: this process's time where it has one
             that can be compared with the keeper's.
         registry: What should serve, and what was decided.
+        locks: Folder of the locks by which trainings are known to live.
     """
     alerts = registry.alerts(open_only=True)
     versions = registry.versions()
@@ -50,7 +52,7 @@ def status_page(status: Status, registry: Registry) -> str:
         serving=_serving(models, registry, versions),
         decisions=Timeline([_decision(decision) for decision in reversed(decisions[-LATEST:])]),
         versions=_versions(versions, overrides),
-        runs=_runs(registry.runs(latest=LATEST)),
+        runs=_runs(as_known(registry.runs(latest=LATEST), locks)),
     )
 
 

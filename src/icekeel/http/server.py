@@ -52,7 +52,6 @@ from icekeel.data.answers import as_dict, wanted
 from icekeel.journal import Ticked
 from icekeel.operations.accounts.explain import explain
 from icekeel.operations.accounts.trace import Trace, trace
-from icekeel.operations.ledger import note_killed
 from icekeel.registry import all_trials
 from icekeel.serving import Accepted, Answer, Draft
 
@@ -485,9 +484,8 @@ class Server:
         return Reply(200, self.service.metrics(), (), CONTENT_TYPE)
 
     def _page(self, _: Any) -> Reply:
-        registry, app = self.service.registry, self.service.app
-        note_killed(registry, app.places.runs, app.clock())
-        return as_page(status_page(self.service.status(), registry))
+        service = self.service
+        return as_page(status_page(service.status(), service.registry, service.app.places.runs))
 
     def _ready(self, _: Any) -> Reply:
         return Reply(200, _encode({"status": "ready", "degraded": self.service.ready()}))

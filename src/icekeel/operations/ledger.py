@@ -1,20 +1,20 @@
 """The ledger of runs, told to people; and what a training leaves where it is killed.
 
 What the keeper begins it also follows (`runs`). Of a training as such, whoever began it, a file is locked while it
-lives: the system lets go of the lock with the process, however that ends, and whoever looks next writes it down.
+lives: the system lets go of the lock with the process, however that ends, and whoever looks sees that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from icekeel.core.errors import RegistryError, StateError
 from icekeel.core.files import alone, locked
 from icekeel.core.ids import new_id
 from icekeel.core.time import DAY, format_second
-from icekeel.registry import Registry, Run
+from icekeel.registry import Run
 
 from .runs import KINDS
 from .snapshots import TRAINING
@@ -39,19 +39,21 @@ def alive(folder: Path, at: int) -> Iterator[str]:
             (folder / name).unlink(missing_ok=True)
 
 
-def note_killed(registry: Registry, folder: Path, at: int) -> None:
-    """Write down as `killed` every training whose process is gone without a word; later, if that is not possible now."""
-    for run in registry.runs(TRAINING):
-        name = str(run.details.get(ALIVE, ""))
-        if run.status != "running" or not name or not _free(folder / name):
-            continue
-        details = {key: value for key, value in run.details.items() if key != ALIVE}
-        why = "its process was killed, or the machine went down"
-        with suppress(
-            RegistryError, StateError
-        ):  # it ended just now, somebody else has looked, or a full disk
-            registry.finish_run(run.id, "killed", details={**details, "why": why}, at=at)
-        (folder / name).unlink(missing_ok=True)
+def as_known(runs: Sequence[Run], folder: Path) -> list[Run]:
+    """Runs as they are: a training whose process is gone without a word was killed, nobody knows when.
+
+    Args:
+        folder: Of the locks.
+    """
+    return [_as_known(run, folder) for run in runs]
+
+
+def _as_known(run: Run, folder: Path) -> Run:
+    name = str(run.details.get(ALIVE, ""))
+    if run.status != "running" or not name or not _free(folder / name):
+        return run
+    why = "its process was killed, or the machine went down"
+    return replace(run, status="killed", details={**run.details, "why": why})
 
 
 def _free(lock: Path) -> bool:

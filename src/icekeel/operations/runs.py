@@ -84,7 +84,7 @@ class Runs:
         self, registry: Registry, folder: Path, environment: Mapping[str, str], *, clock: Clock
     ) -> None:
         self._registry = registry
-        self.folder = folder
+        self._folder = folder
         self._environment = environment
         self._clock = clock
         self._children: dict[str, _Child] = {}
@@ -233,16 +233,16 @@ class Runs:
         details = {**ended.details, **({"output": ended.words} if ended.words else {}), **also}
         self._registry.finish_run(ended.run, became, details=details, at=ended.at)
         for name in ("out", "err"):
-            (self.folder / f"{ended.run}.{name}").unlink(missing_ok=True)
+            (self._folder / f"{ended.run}.{name}").unlink(missing_ok=True)
         level = logging.ERROR if became == "failed" else logging.INFO
         log.log(level, f"{ended.kind}_{became}", extra=dict(details))
 
     def _file(self, run: Run, name: str) -> Path:
-        return self.folder / f"{run.id}.{name}"
+        return self._folder / f"{run.id}.{name}"
 
     def _take_lock(self, kind: str) -> IO[str] | None:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = (self.folder / f"{kind}.lock").open("a")
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = (self._folder / f"{kind}.lock").open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -10,12 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
-from icekeel.core.errors import Fault, StateError
-from icekeel.operations.ledger import ALIVE, note_killed, told
+from icekeel.operations.ledger import told
 from icekeel.operations.runs import INGEST, TRAIN, Ended, Runs
 from icekeel.registry import Registry, Run
 
@@ -190,17 +188,3 @@ def test_the_ledger_forgets_what_is_done_every_few_minutes_but_nothing_that_goes
         (INGEST, 0, "running"), (TRAIN, 0, "done"), (INGEST, 2, "done")
     ]  # fmt: skip
     assert [run.started_at for run in registry.runs(INGEST, latest=1)] == [2]
-
-
-def test_a_training_that_was_killed_is_written_down_once_that_is_possible(
-    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever looks reads the rest all the same: when the disk is full, that is what is looked for."""
-    registry.start_run("training", details={ALIVE: "gone.alive"})
-    full = StateError(Fault("registry_unreadable", "the registry cannot be read or written"))
-    with monkeypatch.context() as now:
-        now.setattr(registry, "finish_run", Mock(side_effect=full))
-        note_killed(registry, tmp_path, NOW)
-    assert [run.status for run in registry.runs()] == ["running"]
-    note_killed(registry, tmp_path, NOW)
-    assert [run.status for run in registry.runs()] == ["killed"]

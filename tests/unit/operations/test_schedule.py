@@ -13,7 +13,7 @@ import pytest
 from icekeel.app import App
 from icekeel.core.time import DAY, HOUR, MINUTE, SECOND, parse_time
 from icekeel.operations.alerts.alerting import Alerting
-from icekeel.operations.ledger import ALIVE, alive
+from icekeel.operations.ledger import ALIVE, alive, as_known
 from icekeel.operations.loop import schedule as scheduling
 from icekeel.operations.loop.schedule import Cadence, Schedule, Task, _audited, _taken_in, tasks_of
 from icekeel.operations.runs import AUDIT, BACKUP, COMPACT, INGEST, MIRROR, Ended, Note, Runs
@@ -186,19 +186,16 @@ def test_a_result_or_a_state_that_cannot_be_read_does_not_end_the_keeper(world: 
     assert world.registry.runs(INGEST)[0].details["did"] == "table Scans"
 
 
-def test_a_training_that_was_killed_leaves_nothing_open(world: World) -> None:
-    runs = Runs(world.registry, world.app.places.runs, {}, clock=lambda: world.now)
-    schedule = Schedule([], runs, world.registry, world.watch, lambda: world.now)
-    world.registry.start_run("train", details={"model": "late"}, at=NOW)
-    with alive(runs.folder, NOW) as lock:
-        for model, name in (("late", "gone.alive"), ("other", lock)):
+def test_a_training_that_was_killed_is_told_from_one_that_lives(world: World) -> None:
+    folder = world.app.places.runs
+    with alive(folder, NOW) as lock:
+        for model, name in (("late", "gone.alive"), ("left", "left.alive"), ("other", lock)):
             world.registry.start_run("training", details={"model": model, ALIVE: name}, at=NOW)
-        (runs.folder / "gone.alive").touch()
-        schedule.poll()
-        assert [run.status for run in world.registry.runs("train")] == ["interrupted"]
-        late, other = world.registry.runs("training")
-        assert (late.status, ALIVE in late.details, other.status) == ("killed", False, "running")
-        assert [path.name for path in runs.folder.glob("*.alive")] == [lock]
+        (folder / "left.alive").touch()
+        known = as_known(world.registry.runs("training"), folder)
+        assert [run.status for run in known] == ["killed", "killed", "running"]
+    assert [run.status for run in as_known(known[2:], folder)] == ["killed"]  # without a word in the ledger
+    assert [run.status for run in world.registry.runs("training")] == ["running"] * 3
 
 
 def test_an_audit_that_blocks_alarms_until_one_does_not(world: World) -> None:

@@ -18,7 +18,6 @@ from icekeel.core.errors import StateError
 from icekeel.core.time import DAY, HOUR, MINUTE, Clock
 from icekeel.operations.alerts.alerting import Alerting
 from icekeel.operations.alerts.notices import Teller
-from icekeel.operations.ledger import note_killed
 from icekeel.operations.runs import AUDIT, BACKUP, COMPACT, INGEST, MIRROR, TELL, TRAIN, Ended, Runs
 from icekeel.operations.upkeep.retention import unmoved
 from icekeel.operations.workspace import Workspace
@@ -144,7 +143,6 @@ class Schedule:
         for ended in self._runs.poll(self._note):
             self._next = 0.0
             if ended.kind == TRAIN:
-                note_killed(self._registry, self._runs.folder, ended.at)
                 self._alerting.trainings(str(ended.details["model"]))
         if time.monotonic() < self._next:
             return

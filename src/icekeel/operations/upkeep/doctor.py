@@ -1,7 +1,6 @@
 """What is wrong with an installation, asked at three in the morning: every part is looked at, whatever the others are.
 
-Nothing is changed here, but that a training that was killed is written down as such, and nothing need run. A part that
-cannot be looked at, since one below it is broken, says so.
+Nothing is changed here, and nothing need run. A part that cannot be looked at, since one below it is broken, says so.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from icekeel.features.online.extent import Extent
 from icekeel.features.online.lmdb import open_environment
 from icekeel.journal.reader import verify
 from icekeel.journal.segments import segment_sizes, started_at
-from icekeel.operations.ledger import note_killed
+from icekeel.operations.ledger import as_known
 from icekeel.registry import CHAMPION, Registry, read
 from icekeel.serving import Access
 from icekeel.settings import Places, Settings
@@ -268,8 +267,8 @@ def _freshness(part: str, patient: Patient) -> Check:
 
 def _runs(part: str, patient: Patient) -> Check:
     with closing(_opened(patient)) as registry:
-        note_killed(registry, patient.places.runs, patient.now)
         late = [run for run in registry.runs() if run.started_at >= patient.now - FAILED_FOR]
+    late = as_known(late, patient.places.runs)
     last = {(run.kind, str(run.details.get("model", ""))): run for run in late}
     for status, verdict in BROKEN.items():
         broken = [f"{kind} {model}".strip() for (kind, model), run in last.items() if run.status == status]
