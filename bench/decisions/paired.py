@@ -27,6 +27,7 @@ from icekeel.features.outcomes import Status
 from icekeel.operations.workshop.workshop import Order
 from icekeel.serving import load_version
 from icekeel.settings import Settings
+from icekeel.training.problem import action_costs
 
 from .split_tests import rate_of
 
@@ -137,16 +138,13 @@ def _answers() -> dict[str, Array]:
         versions = {one: workshop.train(order, lambda line: None)[0] for one, order in orders.items()}
         _, data = workshop.prepare("late", parse_time(END), lambda line: None)
         known = (data.outcomes.status == Status.KNOWN) & (data.asked_at >= later)
-        features, late = data.features.take(np.flatnonzero(known)), data.outcomes.target[known] > 0.5
+        features, late = data.features.take(np.flatnonzero(known)), data.outcomes.target[known]
         rows: dict[str, Array] = {"asked_at": data.asked_at[known]}
         action = app.model("late").action
         if action is None:
             raise RuntimeError("the flights have an action")
         for one, version in versions.items():
             engine = load_version(version, app.places.bundles, app.plans["late"]).engine
-            warned = engine.predict_many(features) > action.threshold
-            rows[one] = np.where(
-                warned, np.where(late, 0.0, action.false), np.where(late, action.missed, 0.0)
-            )
+            rows[one] = action_costs(action, engine.predict_many(features), late)
         registry.close()
         return rows

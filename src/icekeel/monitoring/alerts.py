@@ -27,8 +27,9 @@ _EFFECTS = ("prediction", "outcome", "guard")
 _CAUSES = ("source", "field", "feature")
 _DIAGNOSED: Mapping[str, Diagnosis] = {
     **{"traffic": "capacity", "latency": "capacity", "disk": "capacity"},
-    **dict.fromkeys(("keeper", "store", "clock", "skew", "training", "duty"), "code"),
-    **dict.fromkeys(("champion", "challenger", "shadow"), "code"),
+    **dict.fromkeys(
+        ("keeper", "store", "clock", "skew", "training", "duty", "champion", "challenger", "shadow"), "code"
+    ),
     **dict.fromkeys(("feature", "prediction", "segment", "guard"), "shift"),
 }
 _FIRST = {
@@ -144,11 +145,11 @@ def group(
 ) -> list[Alert]:
     """The alerts that the signals of one look make, those already open updated in place.
 
-    Levels of the outcomes' own table are outcomes. Features are explained by the fewest causes that cover them (greedy set cover, Chvatal 1979): one that itself gave
-    a signal, or stands from before, comes first, then the one with the most features among those left. Moved
-    predictions and outcomes belong to the first source or field found, else to the segment in which they moved; only
-    without one are they causes of their own. One look may see the effect and a later one the cause: the alert is
-    then the same, under the cause's name.
+    Levels of the outcomes' own table are outcomes. Features are explained by the fewest causes that cover them (greedy
+    set cover, Chvatal 1979): one that itself gave a signal, or stands from before, comes first, then the one with the
+    most features among those left. Moved predictions and outcomes belong to the first source or field found, else to
+    the segment in which they moved; only without one are they causes of their own. One look may see the effect and a
+    later one the cause: the alert is then the same, under the cause's name.
 
     Args:
         signals: What was found; order does not matter.

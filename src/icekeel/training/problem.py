@@ -11,6 +11,7 @@ import numpy as np
 from icekeel.core.errors import Fault, TrainingError
 from icekeel.core.frames import Array, Bools, Column, Floats, Frame, Ints, Kind
 from icekeel.core.statistics import absolute_percentage_error, log_loss
+from icekeel.define import Act
 from icekeel.engines.encoder import READABLE
 from icekeel.engines.links import Link
 
@@ -164,6 +165,12 @@ class TrainingSet:
         """
         moment = int(self.asked_at[int(len(self) * (1 - later_share))])
         return self.take(self.known_before(moment)), self.take(self.asked_at >= moment)
+
+
+def action_costs(action: Act, predictions: Floats, targets: Floats) -> Floats:
+    """What each answer cost by which an action was taken or not: of its two mistakes, in the unit they are declared in."""
+    acted, true = predictions > action.threshold, targets > 0.5
+    return np.where(acted & ~true, action.false, np.where(~acted & true, action.missed, 0.0))
 
 
 def evenly(places: Ints, most: int) -> Ints:

@@ -19,7 +19,7 @@ from icekeel.monitoring import LATENESS, SHAPES, Baseline, Finding, Profile, Ref
 from icekeel.operations.projections.projections import Settled
 from icekeel.operations.workspace import Workspace
 from icekeel.registry import CHAMPION, PROFILE_FILE, Registry, read
-from icekeel.training.problem import Problem
+from icekeel.training.problem import Problem, action_costs
 
 REFUSED, MODEL = "refused", "model"
 MEANT = 90 * DAY
@@ -130,9 +130,7 @@ def costs(model: Model, predictions: Sequence[float], rows: Sequence[Settled]) -
     if model.action is None:
         return row_errors(model, predictions, rows)
     target = np.array([row.target for row in rows], dtype=np.float64)
-    predicted = np.array(predictions, dtype=np.float64)
-    acted, true = predicted > model.action.threshold, target > 0.5
-    return np.where(acted & ~true, model.action.false, np.where(~acted & true, model.action.missed, 0.0))
+    return action_costs(model.action, np.array(predictions, dtype=np.float64), target)
 
 
 def scored(model: Model, rows: Iterable[Settled]) -> list[Settled]:

@@ -15,7 +15,7 @@ from icekeel.core.frames import Floats
 from icekeel.core.time import DAY, MINUTE
 from icekeel.define import Model
 from icekeel.registry import CHALLENGER, Alert
-from icekeel.training.problem import Problem
+from icekeel.training.problem import Problem, action_costs
 
 from .course import Course
 from .faults import CHALLENGED, KINDS, Change
@@ -169,8 +169,7 @@ def costs(model: Model, answers: Floats, targets: Floats, per_year: float) -> Fl
         per_year: Answers a year, over which the worth of an error point is spread.
     """
     if model.action is not None:
-        acted, true = answers > model.action.threshold, targets > 0.5
-        return np.where(acted & ~true, model.action.false, np.where(~acted & true, model.action.missed, 0.0))
+        return action_costs(model.action, answers, targets)
     problem = Problem(model.task, model.error)  # type: ignore[arg-type]  # checked with the project
     with np.errstate(all="ignore"):
         errors = problem.row_errors(targets, answers)
