@@ -209,29 +209,25 @@ class Bank:
 
     def expected(self, seen: Seen, at: int) -> Floats:
         """What each series ought to be at a time, shape `(n,)`; NaN while it is learnt."""
-        usual = self._usual(at)
+        usual = self._usual(at, self._shape(at, 1))
         return np.where(self._rate, usual * seen.level, usual + seen.level)
 
-    def _usual(self, at: int, minutes: int = 1) -> Floats:
+    def _usual(self, at: int, shape: Floats) -> Floats:
         usual: Floats = self._mean + self._hours[:, (at // HOUR) % HOURS_OF_WEEK]
-        return np.where(self._rate, np.maximum(usual, 0.0) * self._shape(at, minutes), usual)
+        return np.where(self._rate, np.maximum(usual, 0.0) * shape, usual)
 
     def _shape(self, at: int, minutes: int) -> Floats:
-        """By what rates are multiplied in so many minutes from a time, shape `(n,)`."""
+        """By what rates are multiplied in so many minutes from a time, shape `(n,)`; 1 for all others."""
         first = (at // MINUTE) % 60
         return np.asarray(self._minutes[:, first : first + minutes].mean(axis=1))
 
-    def _bounds(self, at: int, minutes: int, places: Ints) -> Floats:
+    def _bounds(self, at: int, shape: Floats, places: Ints) -> Floats:
         """The least and the most that series are in this hour and those beside it, shape `(len(places), 2)`.
 
         When the clocks change, people come an hour earlier or later by UTC, and that is no news.
         """
-        hour, shape = (
-            (at // HOUR) % HOURS_OF_WEEK,
-            np.where(self._rate, self._shape(at, minutes), 1.0)[places],
-        )
-        both = [self._least[places, hour] * shape, self._most[places, hour] * shape]
-        return np.stack(both, axis=1)
+        hour, times = (at // HOUR) % HOURS_OF_WEEK, shape[places]
+        return np.stack([self._least[places, hour] * times, self._most[places, hour] * times], axis=1)
 
     def evidence(self, seen: Seen) -> Floats:
         """Log evidence of each series, shape `(n,)`: the mean over bets is itself an e-detector."""
@@ -259,22 +255,22 @@ class Bank:
             seen = self._turn(seen, at // DAY)
         filled = np.flatnonzero(rows > 0)
         rates = rows[self._rate]
-        minutes = int(rates.max()) if len(rates) else 1
-        usual, learning = self._usual(at, minutes)[filled], np.isnan(seen.level[filled])
+        shape = self._shape(at, int(rates.max()) if len(rates) else 1)
+        usual, learning = self._usual(at, shape)[filled], np.isnan(seen.level[filled])
         rate, n, total = self._rate[filled], rows[filled], sums[filled]
         expected = np.where(rate, usual * seen.level[filled], usual + seen.level[filled])
         looked = ~learning & ~(rate & (expected * n < 1e-6) & (total == 0))
         places = filled[looked]
         log_m, since = seen.log_m.copy(), seen.since.copy()
         before = log_m[places]
-        level, bounds = seen.level[places][:, None], self._bounds(at, minutes, places)
+        level, bounds = seen.level[places][:, None], self._bounds(at, shape, places)
         bounds = np.where(self._rate[places][:, None], bounds * level, bounds + level)
         gain = self._gain(places, n[looked], total[looked], bounds)
         log_m[places] = np.minimum(np.logaddexp(before, 0.0) + gain, self._top)
         since[places] = np.where(before < self.bar / 3, at, since[places])
         day_rows, day_sums, looks = seen.rows.copy(), seen.sums.copy(), seen.looks.copy()
         # Of a rate that is learnt, the most that the clocks may have moved there: else it would seem one of a sample.
-        due = np.where(learning, self._bounds(at, minutes, filled)[:, 1], usual)
+        due = np.where(learning, self._bounds(at, shape, filled)[:, 1], usual) if learning.any() else usual
         # What is under suspicion is not learnt from: a fault of an hour would be usual for a fortnight.
         plain = seen.log_m[filled].max(axis=1, initial=-np.inf) < self.bar / 2
         day_rows[filled] += np.where(plain, np.where(rate, n * due, n), 0.0)
